@@ -1,0 +1,9 @@
+"""One script per paper result. Run from the checkout: `python -m experiments.<name> <preset>`.
+
+The size of XLA's CPU thread pool changes the bits of matrix products, and simulated devices deadlock when the pool is
+smaller than the number of queued collectives. It is therefore one constant, set before jax is imported.
+"""
+
+import os
+
+os.environ.setdefault("NPROC", "16")

@@ -1,0 +1,87 @@
+"""The command line of every experiment: `python -m experiments.<name> <preset> [--any.field value]`."""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from jaxgen import training
+
+Config = TypeVar("Config")
+
+
+def main(
+    name: str,
+    presets: dict[str, Config],
+    train: Callable[[Config, training.Run], dict],
+    description: str,
+    *,
+    may_grow: tuple[str, ...] = (),
+) -> None:
+    """Reads the command line, opens the run directory, trains, and shows the results.
+
+    Args:
+        name: of the experiment.
+        presets: configs by name; the command line overrides single fields.
+        train: `train(config, run) -> results`, what `run.finish` returned.
+        description: shown by --help.
+        may_grow: dotted names of fields that may be larger when a run is resumed.
+    """
+    preset, arguments = _preset(name, presets, sys.argv[1:], description)
+    chosen = presets[preset]
+
+    @dataclasses.dataclass(frozen=True)
+    class Command:
+        config: Annotated[type(chosen), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        workdir: str = ""
+        """where everything is written; empty: runs/<name>-<preset>-seed<seed>"""
+
+    try:
+        command = tyro.cli(
+            Command, args=arguments, default=Command(chosen), prog=f"python -m experiments.{name} {preset}",
+            description=description,
+        )  # fmt: skip
+        config: Any = command.config
+        if config.train.deterministic:
+            flags = os.environ.get("XLA_FLAGS", "")
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+        workdir = command.workdir or f"runs/{name}-{preset}-seed{config.seed}"
+        with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow) as run:
+            results = train(config, run)
+    except training.Interrupted as stopped:
+        print(stopped.message, file=sys.stderr)
+        sys.exit(stopped.code)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("JAXGEN_TRACEBACK"):
+            raise
+        print(f"{type(error).__name__}: {error}\n(JAXGEN_TRACEBACK=1 shows where)", file=sys.stderr)
+        sys.exit(1)
+    show(results, run.workdir)
+
+
+def show(results: dict, workdir: Path) -> None:
+    """Prints the measured values, the paper's beside them, and where the pictures are."""
+    width = max(map(len, results["metrics"]), default=0)
+    for metric, value in results["metrics"].items():
+        paper = results["paper"].get(metric)
+        print(f"{metric:{width}}  {value:10.5g}" + (f"   paper {paper:g}" if paper is not None else ""))
+    print(f"parameters sha256 {results['params_sha256'][:16]}, {results['seconds']:.0f} s, all in {workdir}")
+    for figure in sorted((workdir / "figures").glob("*.*")):
+        print(f"  {figure}")
+
+
+def _preset(name: str, presets: dict, arguments: list[str], description: str) -> tuple[str, list[str]]:
+    usage = f"usage: python -m experiments.{name} {{{','.join(presets)}}} [--any.field value] [--workdir DIR]"
+    if arguments and arguments[0] in presets:
+        return arguments[0], arguments[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{usage}\n\n{description}\n\nThe fields of a preset: python -m experiments.{name} PRESET --help")
+        sys.exit(0 if arguments else 2)
+    near = difflib.get_close_matches(arguments[0], presets, n=1, cutoff=0)[0]
+    print(f"no preset {arguments[0]!r}; the nearest is {near!r}\n{usage}", file=sys.stderr)
+    sys.exit(2)

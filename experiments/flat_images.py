@@ -1,0 +1,87 @@
+"""Images as flat vectors in [0, 1], visited in the stateless order: the data of networks made of dense layers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import data, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images."""
+
+    name: str = "digits"
+    """"digits" and "curves" are embedded; "mnist", "cifar10", ... and "tfds:<name>" are read from a folder"""
+    dir: str = training.free("")
+    """folder of a dataset that is not embedded, in its original format"""
+    distort: float = 0.0
+    """random distortion of half the training images; 1: up to 10 degrees, 10 % in size, 0.1 shear and 1 pixel"""
+
+
+@dataclasses.dataclass(frozen=True)
+class FlatImages:
+    """A split in memory: `x` uint8 [N, D], `label` int32 [N] or None, and the images' shape (H, W, C)."""
+
+    x: np.ndarray
+    label: np.ndarray | None
+    shape: tuple[int, int, int]
+
+    def unit(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 [n, D] in [0, 1]."""
+        return self.x[start:stop].astype(np.float32) / 255
+
+    def pictures(self, x) -> np.ndarray:
+        """[n, D] -> [n, H, W, C]."""
+        return np.asarray(x).reshape(-1, *self.shape)
+
+
+def load(config: Data, run: training.Run | None = None) -> tuple[FlatImages, FlatImages]:
+    """The training and the test split; the run notes their fingerprints."""
+    splits = []
+    for split in ("train", "test"):
+        dataset = data.load(config.name, split, config.dir or None)
+        if run is not None:
+            run.note_data(f"{config.name}/{split}", data.fingerprint(dataset))
+        image = dataset["image"]
+        splits.append(FlatImages(image.reshape(len(image), -1), dataset.get("label"), image.shape[1:]))
+    return splits[0], splits[1]
+
+
+def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> training.DeviceBatches:
+    """{"x": float32 [b, D] in [0, 1], "label": int32 [b]} from images that stay on the device as bytes."""
+    arrays = {"x": images.x}
+    if images.label is not None:
+        arrays["label"] = images.label
+    num_examples = len(images.x)
+
+    def make(key, arrays, step, positions):
+        order, distortion = jax.random.split(key)
+        chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
+        batch = {name: array[chosen] for name, array in arrays.items()}
+        x = batch["x"].astype(jnp.float32) / 255
+        if distort:
+            each = training.keys.per_example(training.keys.at_step(distortion, step), positions)
+            amounts = {"rotation": 10 * distort, "scale": 0.1 * distort, "shear": 0.1 * distort, "shift": distort}
+
+            def maybe(key, x):
+                whether, how = jax.random.split(key)
+                distorted = data.random_affine(how, x.reshape(images.shape), **amounts).reshape(-1)
+                # Resampling blurs a little: half the images stay as they are, as test images do.
+                return jnp.where(jax.random.bernoulli(whether), distorted, x)
+
+            x = jax.vmap(maybe)(each, x)
+        return {**batch, "x": x}
+
+    return training.DeviceBatches(make, arrays)
+
+
+def feature_batches(x: jax.Array, batch_size: int) -> training.DeviceBatches:
+    """{"x": [b, H]} from features that are real numbers already, such as the layer below in a stack."""
+    num_examples = len(x)
+    pick = lambda key, arrays, step, positions: {
+        "x": arrays[data.shuffled_index(key, step, positions, batch_size, num_examples)]
+    }
+    return training.DeviceBatches(pick, x)

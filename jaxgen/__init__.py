@@ -1,0 +1,20 @@
+"""jaxgen: the equations of five families of generative models, as pure functions in JAX and Flax."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_PACKAGES = ("autoencoder", "data", "metrics", "nn", "pictures", "training")
+
+__all__ = [*_PACKAGES, "__version__"]
+
+
+def __getattr__(name: str):
+    """Loads a chapter or a room the first time it is named (PEP 562), so that `import jaxgen` stays light."""
+    if name in _PACKAGES:
+        return importlib.import_module(f"jaxgen.{name}")
+    raise AttributeError(f"module 'jaxgen' has no attribute {name!r}; it has {', '.join(_PACKAGES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,187 @@
+"""The contractive penalty ||J_f(x)||_F^2 and what it does to the code (notes 1.3).
+
+Source: Rifai et al., "Contractive Auto-Encoders", ICML 2011. Here J_ji = dh_j/dx_i, for a code
+h = encode(x) of one example x [D] -> [H].
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.autoencoder.networks import Autoencoder
+from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss
+
+Encode = Callable[[jax.Array], jax.Array]
+"""One example [D] -> [H]."""
+
+_PENALTIES = ("closed_form", "exact", "hutchinson")
+
+
+def _jacobian(encode: Encode, x: jax.Array) -> jax.Array:
+    """J of each example, by the mode that needs fewer passes: [B, D] -> [B, H, D]."""
+    code = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    differentiate = jax.jacrev if code.shape[0] <= x.shape[1] else jax.jacfwd
+    return jax.vmap(differentiate(encode))(x)
+
+
+def contractive_penalty(encode: Encode, x: jax.Array) -> jax.Array:
+    """||J_f(x)||_F^2 = sum_ij (dh_j/dx_i)^2, exactly, by automatic differentiation: [B, D] -> [B].
+
+    Costs min(D, H) passes through the encoder and B D H numbers of memory.
+
+    Args:
+        encode: one example [D] -> [H], any depth.
+        x: [B, D].
+    """
+    return jnp.sum(jnp.square(_jacobian(encode, x)), axis=(1, 2))
+
+
+def sigmoid_contractive_penalty(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+    """||J||_F^2 of h = sigmoid(x W + b): sum_j (h_j (1 - h_j))^2 sum_i W_ij^2, [..., H] -> [...].
+
+    Rifai et al. (2011), equation 5 and section 5.3; costs no more than the reconstruction.
+
+    Args:
+        hidden: h [..., H].
+        kernel: W [D, H].
+    """
+    slope = jnp.square(hidden * (1 - hidden))
+    return slope @ jnp.sum(jnp.square(kernel), axis=0)
+
+
+def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) -> jax.Array:
+    """mean_p ||J_f(x) v_p||^2, the penalty seen along given directions: [B, D] -> [B].
+
+    Args:
+        encode: one example [D] -> [H].
+        x: [B, D].
+        probes: v [B, P, D]. For independent probes with E v v^T = I the expectation is ||J||_F^2;
+            for P = D orthogonal ones of squared length D the value is.
+    """
+
+    def one(x: jax.Array, probes: jax.Array) -> jax.Array:
+        _, directional = jax.linearize(encode, x)
+        return jnp.mean(jnp.sum(jnp.square(jax.vmap(directional)(probes)), axis=-1))
+
+    return jax.vmap(one)(x, probes)
+
+
+def hutchinson_contractive_penalty(
+    key: jax.Array, encode: Encode, x: jax.Array, num_probes: int = 1
+) -> jax.Array:
+    """An unbiased estimate of ||J_f(x)||_F^2 = E ||J v||^2, v in {-1, 1}^D: [B, D] -> [B].
+
+    Costs `num_probes` forward-mode passes, whatever D and H. Source: Hutchinson, Communications in
+    Statistics 18 (1989).
+
+    Args:
+        key: one key, split into one for each example, or keys [B].
+        encode: one example [D] -> [H].
+        x: [B, D].
+        num_probes: probes for each example.
+
+    Raises:
+        ValueError: `num_probes` is below 1.
+    """
+    if num_probes < 1:
+        raise ValueError(f"num_probes is {num_probes}; expected at least 1")
+    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
+    draw = lambda k: jax.random.rademacher(k, (num_probes, x.shape[1]), x.dtype)
+    return probed_contractive_penalty(encode, x, jax.vmap(draw)(keys))
+
+
+def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.Array:
+    """Share of sigmoid units below `low` or above `high`: [..., H] -> [...], in [0, 1].
+
+    "SAT" of Rifai et al. (2011), table 1, there in percent.
+    """
+    outside = (hidden < low) | (hidden > high)
+    return jnp.mean(outside.astype(hidden.dtype), axis=-1)
+
+
+def jacobian_spectrum(encode: Encode, x: jax.Array) -> jax.Array:
+    """Singular values of J_f(x), largest first: [B, D] -> [B, min(D, H)].
+
+    Rifai et al. (2011), section 5.4 and figure 2 (there averaged over examples).
+    """
+    return jnp.linalg.svd(_jacobian(encode, x), compute_uv=False)
+
+
+def contraction_ratio(key: jax.Array, encode: Encode, x: jax.Array, radius: float) -> jax.Array:
+    """||f(x + r u) - f(x)|| / r for u uniform on the unit sphere, one a example: [B, D] -> [B].
+
+    Rifai et al. (2011), section 5.4 and figure 1: the curve of its mean over r tells how far the
+    contraction reaches.
+
+    Args:
+        key: one key, split into one for each example, or keys [B].
+        encode: one example [D] -> [H].
+        x: [B, D].
+        radius: r > 0, in the units of x.
+    """
+    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
+
+    def one(key: jax.Array, x: jax.Array) -> jax.Array:
+        direction = jax.random.normal(key, x.shape, x.dtype)
+        moved = x + radius * direction / jnp.linalg.norm(direction)
+        return jnp.linalg.norm(encode(moved) - encode(x)) / radius
+
+    return jax.vmap(one)(keys, x)
+
+
+def contractive_loss(
+    network: Autoencoder,
+    weight: float,
+    penalty: str = "closed_form",
+    error: str = "cross_entropy",
+    num_probes: int = 1,
+    corrupt: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> Loss:
+    """error(x, f(g(x))) + weight ||J_g(x)||_F^2 (Rifai et al. 2011, equation 7).
+
+    Args:
+        network: the autoencoder.
+        weight: lambda.
+        penalty: "closed_form" (one sigmoid layer: widths=(), code_activation=nn.sigmoid), "exact"
+            (any network) or "hutchinson" (any network, an unbiased estimate).
+        error: "cross_entropy" or "squared_error".
+        num_probes: probes of "hutchinson" for each example.
+        corrupt: as in `reconstruction_loss`; the penalty is taken at the clean input.
+
+    Returns:
+        loss(params, batch, keys, context); metrics "squared_error", the error and "penalty"
+        (without the weight).
+
+    Raises:
+        ValueError: `penalty` is unknown or does not fit the network, or `error` does not.
+    """
+    check_error(network, error)
+    if penalty not in _PENALTIES:
+        raise ValueError(f"penalty is {penalty!r}; expected one of {', '.join(_PENALTIES)}")
+    if penalty == "closed_form" and (
+        len(network.widths) > 0 or network.code_activation is not jax.nn.sigmoid
+    ):
+        raise ValueError(
+            'penalty "closed_form" needs one sigmoid layer (widths=(), code_activation=nn.sigmoid),'
+            f" but the network has widths={tuple(network.widths)} and"
+            f" code_activation={network.code_activation}; use penalty=\"exact\" or \"hutchinson\""
+        )
+    base = reconstruction_loss(network, error, corrupt)
+
+    def loss(params, batch, keys, context):
+        losses, metrics = base(params, batch, keys, context)
+        x = batch["x"]
+        encode = lambda x: network.apply({"params": params}, x, method="encode")
+        if penalty == "closed_form":
+            kernel = params["encoder"]["layers_0"]["kernel"]
+            value = sigmoid_contractive_penalty(encode(x), kernel)
+        elif penalty == "exact":
+            value = contractive_penalty(encode, x)
+        else:
+            # 0 is the corruption's.
+            probe_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+            value = hutchinson_contractive_penalty(probe_keys, encode, x, num_probes)
+        return losses + weight * value, metrics | {"penalty": value}
+
+    return loss

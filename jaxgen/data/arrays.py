@@ -1,0 +1,197 @@
+"""Arrays in NumPy and MATLAB files, and the two face data sets that are published as one."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_file
+
+NPY_FILES = (
+    "the folder with train.npy and test.npy, uint8 [N, H, W] or [N, H, W, C] from 0 to 255, and "
+    "for labels train_labels.npy and test_labels.npy, integers [N] (your own data, by numpy.save)"
+)
+MAT_FILES = (
+    "the folder with train.mat and test.mat, each with the array image, uint8 [N, H, W] or "
+    "[N, H, W, C], and for labels the array label, integers [N] (your own data, by save -v7 or "
+    "scipy.io.savemat)"
+)
+FREY_FILES = (
+    "the folder with frey_rawface.mat (from https://cs.nyu.edu/~roweis/data.html) or the same "
+    "frames as freyfaces.npy, uint8 (1965, 560)"
+)
+OLIVETTI_FILES = (
+    "the folder with olivettifaces.mat (from https://cs.nyu.edu/~roweis/data.html)"
+)
+
+
+def read_npy_folder(
+    directory: str | os.PathLike | None, split: str = "train"
+) -> dict[str, np.ndarray]:
+    """One's own images: `<split>.npy`, and `<split>_labels.npy` if there are labels.
+
+    Returns:
+        {"image": uint8 [N, H, W, C], "label": int32 [N] (if the file is there)}.
+
+    Raises:
+        FileNotFoundError: no folder or no file.
+        ValueError: a damaged file, pickled objects, another dtype or shape.
+    """
+    check_split(split)
+    folder = existing_folder(directory, NPY_FILES)
+    path = find_file(folder, [f"{split}.npy"], NPY_FILES)
+    labels = folder / f"{split}_labels.npy"
+    return as_dataset(read_npy(path), read_npy(labels) if labels.is_file() else None, where=path)
+
+
+def read_mat_folder(
+    directory: str | os.PathLike | None, split: str = "train"
+) -> dict[str, np.ndarray]:
+    """One's own images: `<split>.mat` with the array `image` and, if there are labels, `label`.
+
+    Whole numbers from 0 to 255 stored as doubles, MATLAB's default, are taken as uint8.
+
+    Returns:
+        {"image": uint8 [N, H, W, C], "label": int32 [N] (if it is there)}.
+
+    Raises:
+        FileNotFoundError: no folder or no file.
+        ValueError: a damaged file, a missing array, another dtype or shape.
+    """
+    check_split(split)
+    path = find_file(existing_folder(directory, MAT_FILES), [f"{split}.mat"], MAT_FILES)
+    label = None
+    if "label" in _mat_names(path):
+        label = _whole(read_mat(path, "label"), np.int32).reshape(-1)
+    return as_dataset(_whole(read_mat(path, "image"), np.uint8), label, where=path)
+
+
+def read_npy(path: str | os.PathLike) -> np.ndarray:
+    """The array in a .npy file, C-contiguous; pickled objects are never loaded.
+
+    Raises:
+        ValueError: not a .npy file, a truncated one, or one of pickled objects.
+    """
+    with open(path, "rb") as file:
+        try:
+            return np.ascontiguousarray(np.lib.format.read_array(file, allow_pickle=False))
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(
+                f"{path}: not a whole .npy array of numbers ({error}); expected a file written by "
+                "numpy.save(path, array): save it again, with a plain dtype"
+            ) from error
+
+
+def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
+    """The array `key` of a MATLAB file up to version 7, C-contiguous.
+
+    Raises:
+        ValueError: not such a file, a damaged one, or one without `key`.
+    """
+    import scipy.io
+
+    names = _mat_names(path)
+    if key not in names:
+        raise ValueError(
+            f"{path}: found the arrays {', '.join(sorted(names)) or 'none'}; expected {key!r}: "
+            "is it another file, or was the array saved under another name?"
+        )
+    try:
+        return np.ascontiguousarray(scipy.io.loadmat(path, variable_names=[key])[key])
+    except Exception as error:  # scipy fails in many ways on a damaged file
+        raise _bad_mat(path, error) from error
+
+
+def _mat_names(path: str | os.PathLike) -> list[str]:
+    import scipy.io
+
+    try:
+        return [name for name, _, _ in scipy.io.whosmat(path)]
+    except Exception as error:
+        raise _bad_mat(path, error) from error
+
+
+def _bad_mat(path: str | os.PathLike, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path}: not a whole MATLAB file ({type(error).__name__}: {error}); expected version 5 to "
+        "7: take it again from its source, or save it again with -v7 (version 7.3 is HDF5)"
+    )
+
+
+def read_frey_faces(
+    directory: str | os.PathLike | None, split: str = "train"
+) -> dict[str, np.ndarray]:
+    """The 1,965 video frames of Brendan Frey's face (Roweis), 28 x 20 pixels, unlabelled.
+
+    No split is published. Here frames 9, 19, 29, ... are the test split (196 frames, each between
+    two training frames, so its error says little about other videos) and the rest train (1,769).
+
+    Args:
+        directory: folder of frey_rawface.mat (array ff, 560 x 1965) or freyfaces.npy (1965 x 560).
+        split: "train" or "test".
+
+    Returns:
+        {"image": uint8 [N, 28, 20, 1]} in the order of the video.
+
+    Raises:
+        FileNotFoundError: no folder or no file.
+        ValueError: a damaged file or another shape.
+    """
+    check_split(split)
+    folder = existing_folder(directory, FREY_FILES)
+    path = find_file(folder, ["freyfaces.npy", "frey_faces.npy", "frey_rawface.mat"], FREY_FILES)
+    rows = _whole(read_mat(path, "ff").T if path.suffix == ".mat" else read_npy(path), np.uint8)
+    _check_shape(path, rows, (1965, 560), FREY_FILES)
+    is_test = np.arange(len(rows)) % 10 == 9
+    return as_dataset(rows.reshape(-1, 28, 20)[is_test == (split == "test")], where=path)
+
+
+def read_olivetti(
+    directory: str | os.PathLike | None, split: str = "train"
+) -> dict[str, np.ndarray]:
+    """The Olivetti faces: 40 persons, 10 pictures of 64 x 64 pixels each.
+
+    The last 10 persons are the test split (100 images, labels 30 to 39), so no person is in both;
+    the first 30 train (300 images, labels 0 to 29).
+
+    Args:
+        directory: folder of olivettifaces.mat (array faces, 4096 x 400).
+        split: "train" or "test".
+
+    Returns:
+        {"image": uint8 [N, 64, 64, 1], "label": int32 [N], the person}, person by person.
+
+    Raises:
+        FileNotFoundError: no folder or no file.
+        ValueError: a damaged file or another shape.
+    """
+    check_split(split)
+    folder = existing_folder(directory, OLIVETTI_FILES)
+    path = find_file(folder, ["olivettifaces.mat"], OLIVETTI_FILES)
+    faces = _whole(read_mat(path, "faces"), np.uint8)
+    _check_shape(path, faces, (4096, 400), OLIVETTI_FILES)
+    image = faces.T.reshape(-1, 64, 64).transpose(0, 2, 1)  # MATLAB's columns first
+    chosen = slice(0, 300) if split == "train" else slice(300, 400)
+    return as_dataset(image[chosen], (np.arange(400) // 10)[chosen], where=path)
+
+
+def _whole(array: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
+    """Whole numbers that MATLAB stores as doubles, as integers where that loses nothing.
+
+    Images whose largest value is 1 are left alone: they may be on the scale from 0 to 1.
+    """
+    if array.dtype.kind not in "iuf" or array.size == 0:
+        return array
+    limits = np.iinfo(dtype)
+    ambiguous = array.dtype.kind == "f" and dtype == np.uint8 and array.max() <= 1
+    if ambiguous or array.min() < limits.min or array.max() > limits.max:
+        return array
+    return array.astype(dtype) if np.array_equal(array, np.rint(array)) else array
+
+
+def _check_shape(path: Path, array: np.ndarray, shape: tuple[int, ...], files: str) -> None:
+    if array.shape != shape:
+        raise ValueError(
+            f"{path}: found an array of shape {array.shape}; expected {shape}: is it another file, "
+            f"or transposed? Expected {files}"
+        )

@@ -1,0 +1,5 @@
+"""Layers that two or more chapters use."""
+
+from jaxgen.nn.dense import DenseStack
+
+__all__ = ["DenseStack"]

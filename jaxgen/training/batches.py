@@ -1,0 +1,76 @@
+"""Where a step's batch comes from: made on the device inside the step, or fed by the host ahead of it.
+
+Both are functions of (key, step, positions), so the order of the data needs no iterator and no state.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+Tree = Any
+
+
+@dataclass(frozen=True)
+class DeviceBatches:
+    """Batches gathered from arrays that live on every device.
+
+    Attributes:
+        make: `make(key, arrays, step, positions) -> batch`, traced inside the step; `key` is the run's "order" stream,
+            `positions` int32 [b] are this device's positions in the global batch.
+        arrays: tree of arrays, copied once to every device (uint8 images stay uint8).
+    """
+
+    make: Callable[[jax.Array, Tree, jax.Array, jax.Array], Tree]
+    arrays: Tree
+
+
+@dataclass(frozen=True)
+class HostBatches:
+    """Batches made by the host, for data that does not fit on a device.
+
+    Attributes:
+        make: `make(key, step, positions) -> batch`, a tree of NumPy arrays with leading axis len(positions); called in
+            a background thread, in the order of the steps. `positions` are those of this process's devices.
+        prefetch: batches made ahead.
+    """
+
+    make: Callable[[jax.Array, int, np.ndarray], Tree]
+    prefetch: int = 2
+
+
+def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.ndarray) -> Iterator[Tree]:
+    """Yields the batches of steps first, first + 1, ... A failure in `make` is raised where the batch is asked for."""
+    ready: queue.Queue = queue.Queue(maxsize=max(batches.prefetch, 1))
+    stop = threading.Event()
+
+    def put(item) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work():
+        step = first
+        try:
+            while put((batches.make(key, step, positions), None)):
+                step += 1
+        except BaseException as error:  # handed to the consumer, who raises it
+            put((None, error))
+
+    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    try:
+        while True:
+            batch, error = ready.get()
+            if error is not None:
+                raise error
+            yield batch
+    finally:
+        stop.set()

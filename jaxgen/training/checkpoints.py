@@ -1,0 +1,227 @@
+"""Checkpoints that are never half-written, never silently wrong, and never in the way of training.
+
+Orbax writes the arrays (atomically: a directory is renamed when it is complete). Around it stand a sha256 of every
+array, computed from the state in memory before anything is written and verified when it is read, and a check that the
+state is finite. The training loop waits for the copy from device to host; the rest happens in a background thread.
+"""
+
+import hashlib
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+Tree = Any
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint whose bytes are not those that were saved."""
+
+
+class NonFiniteState(FloatingPointError):
+    """A state with a NaN or an infinity, which is never saved."""
+
+
+class Checkpoints:
+    """Saves and restores trees of arrays by step, under one directory. Use as a context manager.
+
+    Args:
+        directory: made when the first checkpoint is saved.
+        keep: how many of the newest are kept.
+    """
+
+    def __init__(self, directory: str | Path, keep: int = 3):
+        if keep < 1:
+            raise ValueError(f"keep is {keep}; at least one checkpoint must be kept")
+        self.directory = Path(directory).absolute()
+        self._keep = keep
+        self._lazy_manager = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._saving: Future | None = None
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def steps(self) -> list[int]:
+        """The steps of the complete checkpoints, in increasing order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.directory.iterdir() if p.name.isdigit() and p.is_dir())
+
+    def save(self, step: int, tree: Tree) -> None:
+        """Copies `tree` to the host and writes it in the background; a step that is there already is left as it is.
+
+        Raises:
+            NonFiniteState: an array holds a NaN or an infinity; nothing is written.
+            Exception: whatever went wrong while the previous checkpoint was written.
+        """
+        self.wait()
+        if step in self.steps():
+            return
+        arrays = flatten(tree)
+        bad = [name for name, x in arrays.items() if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all()]
+        if bad:
+            raise NonFiniteState(
+                f"the state at step {step} is not finite in {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}; "
+                f"it was not saved. {self.last_good()}"
+            )
+        self._saving = self._thread.submit(self._write, step, arrays)
+
+    def restore(self, target: Tree) -> tuple[int, Tree] | None:
+        """The newest checkpoint that is whole.
+
+        One that is not (missing or truncated files, an array whose sha256 differs) is moved aside, with a warning that
+        names it, and the one before is tried.
+
+        Args:
+            target: a tree of the same structure, shapes and dtypes.
+
+        Returns:
+            (step, tree of NumPy arrays), or None where there is no checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is whole but belongs to another model: its names, shapes or dtypes differ.
+        """
+        self.wait()
+        for step in reversed(self.steps()):
+            try:
+                arrays = self._read(step)
+            except DamagedCheckpoint as error:
+                aside = self._move_aside(step)
+                warnings.warn(
+                    f"checkpoint of step {step}: {error}. Moved to {aside}; trying the one before.", stacklevel=2
+                )
+                continue
+            return step, unflatten(arrays, target, self.directory / str(step))
+        return None
+
+    def last_good(self) -> str:
+        """A sentence that names the newest checkpoint, once the save under way has ended."""
+        self.wait()
+        steps = self.steps()
+        if not steps:
+            return f"There is no checkpoint yet in {self.directory}."
+        return f"The last good checkpoint is step {steps[-1]} in {self.directory}."
+
+    def wait(self) -> None:
+        """Returns when the last save is on disk; raises what went wrong in it."""
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def close(self) -> None:
+        """Waits for the last save and lets go of the background thread."""
+        try:
+            self.wait()
+        finally:
+            self._thread.submit(self._close_manager).result()
+            self._thread.shutdown()
+
+    def _manager(self):
+        import orbax.checkpoint as ocp
+
+        if self._lazy_manager is None:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            # Orbax's own asynchrony is off: it would have to hash after the write had begun.
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, enable_async_checkpointing=False)
+            self._lazy_manager = ocp.CheckpointManager(self.directory, options=options)
+        return self._lazy_manager
+
+    def _close_manager(self):
+        if self._lazy_manager is not None:
+            self._lazy_manager.close()
+            self._lazy_manager = None
+
+    def _write(self, step: int, arrays: dict[str, np.ndarray]) -> None:
+        import orbax.checkpoint as ocp
+
+        digests = {name: digest(x) for name, x in arrays.items()}
+        saved = ocp.args.Composite(
+            state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave({"step": step, "sha256": digests})
+        )
+        self._manager().save(step, args=saved, force=True)
+
+    def _read(self, step: int) -> dict[str, np.ndarray]:
+        return self._thread.submit(self._read_in_thread, step).result()
+
+    def _read_in_thread(self, step: int) -> dict[str, np.ndarray]:
+        import orbax.checkpoint as ocp
+
+        wanted = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        manager = self._manager()
+        manager.reload()
+        try:
+            read = manager.restore(step, args=wanted)
+            digests = read.meta["sha256"]
+            arrays = {name: np.asarray(x) for name, x in read.state.items()}
+        except Exception as error:  # orbax and tensorstore raise many kinds for a broken file
+            raise DamagedCheckpoint(f"cannot be read ({type(error).__name__}: {_first_line(error)})") from error
+        if digests.keys() != arrays.keys():
+            raise DamagedCheckpoint(f"arrays are missing or extra: {sorted(digests.keys() ^ arrays.keys())[:5]}")
+        wrong = [name for name, x in arrays.items() if digest(x) != digests[name]]
+        if wrong:
+            raise DamagedCheckpoint(f"sha256 differs from what was saved in {', '.join(wrong[:5])}")
+        return arrays
+
+    def _move_aside(self, step: int) -> Path:
+        number = 0
+        while (aside := self.directory / f"damaged-{step}-{number}").exists():
+            number += 1
+        (self.directory / str(step)).rename(aside)
+        self._thread.submit(self._close_manager).result()
+        return aside
+
+
+def digest(x: np.ndarray) -> str:
+    """sha256 of an array's dtype, shape and bytes."""
+    x = np.ascontiguousarray(x)
+    hashed = hashlib.sha256(f"{x.dtype.str}{x.shape}".encode())
+    hashed.update(x.reshape(-1).view(np.uint8).data)
+    return hashed.hexdigest()
+
+
+def tree_digest(tree: Tree) -> str:
+    """sha256 over the names and bytes of all arrays of a tree: equal exactly when the trees are bit-identical."""
+    arrays = flatten(tree)
+    lines = [f"{name} {digest(arrays[name])}\n" for name in sorted(arrays)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def flatten(tree: Tree) -> dict[str, np.ndarray]:
+    """{path such as 'params/encoder/kernel': NumPy array} of a tree of arrays."""
+    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(arrays: dict[str, np.ndarray], target: Tree, where: str | Path = "the checkpoint") -> Tree:
+    """The tree of `target`'s structure with the arrays of the same names.
+
+    Raises:
+        ValueError: names, shapes or dtypes differ; the message lists which.
+    """
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(target)
+    expected = {_name(path): leaf for path, leaf in leaves}
+    problems = [f"{name}: missing" for name in expected if name not in arrays]
+    problems += [f"{name}: not in this model" for name in arrays if name not in expected]
+    for name, leaf in expected.items():
+        found = arrays.get(name)
+        if found is not None and (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+            problems.append(f"{name}: {found.dtype}{list(found.shape)}, expected {leaf.dtype}{list(leaf.shape)}")
+    if problems:
+        listed = "\n  ".join(problems[:10] + ["..."] * (len(problems) > 10))
+        raise ValueError(f"{where} belongs to another model or configuration:\n  {listed}")
+    return jax.tree_util.tree_unflatten(treedef, [arrays[_name(path)] for path, _ in leaves])
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]

@@ -1,0 +1,36 @@
+"""What a run's bits depend on besides its config and seed."""
+
+import os
+import platform
+from importlib import metadata
+
+import jax
+
+
+def describe() -> dict:
+    """Versions, devices and settings that can change a bit of the result, as plain data."""
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": {
+            name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+        },
+        "backend": jax.default_backend(),
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+        "cpu_count": os.cpu_count(),
+        "NPROC": os.environ.get("NPROC"),
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "x64": jax.config.jax_enable_x64,
+        "prng": "threefry2x32",
+        "threefry_partitionable": jax.config.jax_threefry_partitionable,
+    }
+
+
+def differences(old: dict, new: dict) -> list[str]:
+    """The entries that differ, as 'name: old -> new'."""
+    names = [*new, *(name for name in old if name not in new)]
+    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]

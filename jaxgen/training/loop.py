@@ -1,0 +1,227 @@
+"""The training loop: resume, run the compiled steps, log, save, stop cleanly.
+
+The host stays at most two calls ahead of the device and reads a call's metrics while the next one runs, so the device
+never waits for the host and Ctrl-C is answered within about a second.
+"""
+
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import jax
+
+from .batches import DeviceBatches, HostBatches, prefetched
+from .config import Settings
+from .parallel import ParallelUpdate, Tally, warn_if_pool_unset
+from .run import Run
+from .state import TrainState
+from .update import Update
+
+SECONDS_PER_CALL = 0.5
+CALLS_AHEAD = 2
+
+
+class NonFiniteLoss(FloatingPointError):
+    """A metric became NaN or infinite; the message names the step, the metric and the last good checkpoint."""
+
+
+class Interrupted(SystemExit):
+    """Training was stopped by a signal after its state was saved; the exit code is 128 + the signal."""
+
+    def __init__(self, message: str, code: int):
+        super().__init__(code)
+        self.message = message
+
+
+class Every(NamedTuple):
+    """Something to do each `steps` steps: `action(step, state)`, with the state still on the devices."""
+
+    steps: int
+    action: Callable[[int, TrainState], None]
+
+
+class _Call(NamedTuple):
+    end: int
+    tally: Tally
+    logs: bool
+
+
+def fit(
+    run: Run,
+    settings: Settings,
+    *,
+    update: Update,
+    state: TrainState,
+    batches: DeviceBatches | HostBatches,
+    key: jax.Array,
+    stage: str = "",
+    also: Sequence[Every] = (),
+) -> TrainState:
+    """Trains `state` to `settings.num_steps` updates, or goes on from the run's newest whole checkpoint.
+
+    Args:
+        run: the open run directory.
+        settings: how.
+        update: `update(state, batch, keys, mean) -> (state, metrics)`.
+        state: the state before the first step.
+        batches: where a step's batch comes from.
+        key: the root key (of the run, or of the stage).
+        stage: name of this training among several of one run; its checkpoints are kept apart.
+        also: things to do every so many steps, such as previews.
+
+    Returns:
+        The trained state, replicated over the devices. It is saved.
+
+    Raises:
+        ValueError: the batch does not divide as asked, or the checkpoint is of another model.
+        NonFiniteLoss: a metric was not finite.
+        Interrupted: SIGINT or SIGTERM; the state was saved first.
+    """
+    parallel = ParallelUpdate(
+        update,
+        batches,
+        batch_size=settings.batch_size,
+        devices=pick_devices(settings.devices),
+        backend=settings.backend,
+        accumulate=settings.accumulate,
+        exact_shards=settings.exact_shards,
+    )
+    warn_if_pool_unset(settings.exact_shards)
+    empty = parallel.empty_tally(state, key)
+    with run.checkpoints(stage, settings.keep_checkpoints) as checkpoints, _signals() as caught:
+        restored = checkpoints.restore({"state": state, "tally": empty})
+        tally = empty
+        if restored is not None:
+            state, tally = restored[1]["state"], parallel.replicate(restored[1]["tally"])
+        state = parallel.replicate(state)
+        step = int(state.step)
+        if step > settings.num_steps:
+            raise ValueError(f"the checkpoint is at step {step}, beyond num_steps = {settings.num_steps}")
+        run.logs.rewind(stage, step)
+        if step == settings.num_steps:
+            return state
+        run.logs.start(stage, step, settings.num_steps)
+        try:
+            return _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty)
+        finally:
+            run.logs.finish()
+
+
+def pick_devices(number: int) -> list[jax.Device]:
+    """The first `number` devices, or all for 0."""
+    devices = jax.devices()
+    if number > len(devices):
+        raise ValueError(f"{number} devices asked for, {len(devices)} found ({devices[0].platform})")
+    return devices[: number or len(devices)]
+
+
+def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty):
+    step = int(state.step)
+    fed = prefetched(batches, key, step, parallel.local_positions) if isinstance(batches, HostBatches) else None
+    boundaries = (settings.num_steps, settings.log_every, settings.save_every, *(e.steps for e in also))
+    ahead: deque[_Call] = deque()
+    pace = _Pace(1 if fed else settings.steps_per_call)
+
+    def settle(calls_left: int) -> None:
+        """Waits until at most `calls_left` calls are under way, and logs those that have ended."""
+        while len(ahead) > calls_left:
+            call = ahead.popleft()
+            values = jax.device_get(call.tally)
+            pace.ended(call.end)
+            if values.first_bad_step >= 0:
+                names = [n for n, v in values.totals.items() if not abs(float(v)) < float("inf")]
+                raise NonFiniteLoss(
+                    f"{', '.join(names)} not finite at step {int(values.first_bad_step)}"
+                    f"{f' of {stage}' if stage else ''}. {checkpoints.last_good()} A smaller learning rate, gradient "
+                    "clipping, or a look at the data of that step may help."
+                )
+            run.logs.advance(call.end)
+            if call.logs:
+                means = {n: float(v) / int(values.count) for n, v in values.totals.items()}
+                run.logs.write(stage, call.end, settings.num_steps, means)
+
+    def save() -> None:
+        settle(0)
+        checkpoints.save(step, {"state": state, "tally": tally})
+
+    while step < settings.num_steps and not caught:
+        end = min(_next_boundary(step, every) for every in boundaries)
+        num = min(end - step, pace.steps())
+        state, tally = parallel(state, tally, key, next(fed) if fed else None, num)
+        step += num
+        logs = step % settings.log_every == 0 or step == settings.num_steps
+        ahead.append(_Call(step, tally, logs))
+        if logs:
+            tally = empty
+        settle(0 if pace.unknown else CALLS_AHEAD - 1)
+        if step % settings.save_every == 0 and step < settings.num_steps:
+            save()
+        for every in also:
+            if step % every.steps == 0 or step == settings.num_steps:
+                every.action(step, state)
+    save()
+    checkpoints.wait()
+    if fed is not None:
+        fed.close()
+    if caught and step < settings.num_steps:
+        raise Interrupted(
+            f"Stopped at step {step} of {settings.num_steps}; saved in {checkpoints.directory}. "
+            "Run the same command to go on.",
+            128 + caught[0],
+        )
+    return state
+
+
+class _Pace:
+    """How many steps a call should have, so that it takes about SECONDS_PER_CALL."""
+
+    def __init__(self, fixed: int):
+        self._fixed = fixed
+        self._ends: deque[tuple[int, float]] = deque(maxlen=4)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether no call has been timed yet; the first call also compiles and does not count."""
+        return not self._fixed and len(self._ends) < 2
+
+    def ended(self, step: int) -> None:
+        self._ends.append((step, time.perf_counter()))
+
+    def steps(self) -> int:
+        if self._fixed:
+            return self._fixed
+        if self.unknown:
+            return 1
+        (step0, time0), (step1, time1) = self._ends[0], self._ends[-1]
+        return max(1, int((step1 - step0) / max(time1 - time0, 1e-6) * SECONDS_PER_CALL))
+
+
+def _next_boundary(step: int, every: int) -> int:
+    return (step // every + 1) * every
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects the first SIGINT or SIGTERM instead of dying of it; a second one acts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(number, frame):
+        caught.append(number)
+        print("\nstopping after this call, then saving ...", file=sys.stderr, flush=True)
+        for s in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(s, before[s])
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

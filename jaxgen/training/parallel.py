@@ -1,0 +1,220 @@
+"""Compiles one per-device update for all devices, with pmap or jit(shard_map), and runs any number of steps a call.
+
+The number of steps is an argument of the compiled loop, not a part of the program: one step, ten or a thousand a call
+run the very same instructions, so they give the same bits.
+"""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from . import keys as key_streams
+from .batches import DeviceBatches, HostBatches
+from .mean import device_mean, exact_mean, plain_mean
+from .state import TrainState
+from .update import Update
+
+Tree = Any
+AXIS = "data"
+Backend = Literal["pmap", "shard_map"]
+
+
+class Tally(NamedTuple):
+    """Metrics added up since the last log line; carried through the compiled loop.
+
+    Attributes:
+        totals: {name: float32 scalar}, sums over steps.
+        count: int32 scalar, steps added.
+        first_bad_step: int32 scalar, the first step with a metric that is not finite, or -1.
+    """
+
+    totals: dict[str, Any]
+    count: Any
+    first_bad_step: Any
+
+
+def check_split(batch_size: int, num_devices: int, accumulate: int = 1, exact_shards: int = 0) -> None:
+    """Raises ValueError, naming what would fit, unless the batch splits evenly as asked."""
+    if min(batch_size, num_devices, accumulate) < 1 or exact_shards < 0:
+        raise ValueError(
+            f"batch size {batch_size}, devices {num_devices} and accumulate {accumulate} must be at least 1, "
+            f"exact_shards {exact_shards} at least 0"
+        )
+    if exact_shards:
+        if accumulate > 1:
+            raise ValueError("exact_shards already splits the batch: leave accumulate at 1 and raise exact_shards")
+        if exact_shards % num_devices:
+            raise ValueError(
+                f"exact_shards is {exact_shards}, not divisible by {num_devices} devices; "
+                f"{_next_multiple(exact_shards, num_devices)} is"
+            )
+        parts, what = exact_shards, f"exact_shards = {exact_shards}"
+    else:
+        parts, what = num_devices * accumulate, f"{num_devices} devices x accumulate {accumulate}"
+    if batch_size % parts:
+        raise ValueError(
+            f"a batch of {batch_size} does not divide into {what}; {_next_multiple(batch_size, parts)} would"
+        )
+
+
+class ParallelUpdate:
+    """An update compiled over devices: `state, tally = parallel(state, tally, key, first_batch, num_steps)`.
+
+    Args:
+        update: `update(state, batch, keys, mean) -> (state, metrics)`.
+        batches: where a step's batch comes from.
+        batch_size: the global batch.
+        devices: devices of all processes, default all there are.
+        backend: "pmap", or "shard_map" for jit(shard_map).
+        accumulate: micro-shards of each device, computed one after another (gradient accumulation).
+        exact_shards: K > 0 fixes K micro-shards and the order of their sum, so that the bits do not depend on the
+            number of devices.
+
+    Raises:
+        ValueError: the batch does not divide evenly.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        batches: DeviceBatches | HostBatches,
+        *,
+        batch_size: int,
+        devices: Sequence[jax.Device] | None = None,
+        backend: Backend = "pmap",
+        accumulate: int = 1,
+        exact_shards: int = 0,
+    ):
+        devices = list(jax.devices() if devices is None else devices)
+        check_split(batch_size, len(devices), accumulate, exact_shards)
+        if exact_shards:
+            mean = exact_mean(AXIS, exact_shards, len(devices))
+        else:
+            mean = device_mean(AXIS, accumulate)
+        self._update, self._batches, self._backend = update, batches, backend
+        self._mesh = Mesh(np.array(devices), (AXIS,))
+        local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+        by_device = np.arange(batch_size, dtype=np.int32).reshape(len(devices), -1)[local]
+        self.local_positions = by_device.reshape(-1)
+        self._num_local = len(local)
+        self._positions = self._split(self.local_positions)
+        on_device = isinstance(batches, DeviceBatches)
+        self._arrays = self.replicate(batches.arrays) if on_device else None
+
+        def steps(state, tally, key, arrays, positions, batch, num_steps):
+            order = key_streams.stream(key, "order")
+            model = key_streams.stream(key, "model")
+
+            def one(_, carry):
+                state, tally = carry
+                keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
+                made = batches.make(order, arrays, state.step, positions) if on_device else batch
+                # One program for the update, wherever its batch comes from.
+                made = lax.optimization_barrier(made)
+                new_state, metrics = update(state, made, keys, mean)
+                return new_state, _add(tally, metrics, state.step)
+
+            return lax.fori_loop(0, num_steps, one, (state, tally))
+
+        per_call = (None, None, None, None, 0, 0, None)
+        if backend == "pmap":
+            self._compiled = jax.pmap(
+                steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,)
+            )
+        elif backend == "shard_map":
+            specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in per_call)
+            # check_vma=True would psum the gradient of a replicated parameter a second time.
+            sharded = jax.shard_map(
+                steps, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+            )
+            self._compiled = jax.jit(sharded, donate_argnums=(0,))
+        else:
+            raise ValueError(f"backend is {backend!r}; it must be 'pmap' or 'shard_map'")
+
+    def __call__(
+        self, state: TrainState, tally: Tally, key: jax.Array, batch: Tree, num_steps: int
+    ) -> tuple[TrainState, Tally]:
+        """Runs `num_steps` updates and returns without waiting for them. `state` is given away (donated).
+
+        Args:
+            state: replicated state (`replicate`).
+            tally: metrics so far.
+            key: the run's root key.
+            batch: with HostBatches, this process's part of the batch, leading axis len(local_positions), and
+                num_steps must be 1; with DeviceBatches, None.
+            num_steps: how many.
+        """
+        if isinstance(self._batches, HostBatches):
+            if num_steps != 1:
+                raise ValueError("batches fed by the host run one step a call")
+            batch = self._split(batch)
+        return self._compiled(
+            state, tally, key, self._arrays, self._positions, batch, jnp.int32(num_steps)
+        )
+
+    def replicate(self, tree: Tree) -> Tree:
+        """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""
+        sharding = NamedSharding(self._mesh, PartitionSpec())
+        return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
+
+    def empty_tally(self, state: TrainState, key: jax.Array) -> Tally:
+        """A tally of zeros with the names that the update reports. Nothing is computed."""
+
+        def metrics(state, key, arrays, batch, positions):
+            if arrays is not None:
+                batch = self._batches.make(key, arrays, state.step, positions)
+            keys = key_streams.per_example(key, positions)
+            return self._update(state, batch, keys, plain_mean)[1]
+
+        fed = isinstance(self._batches, HostBatches)
+        batch = self._batches.make(key, 0, self.local_positions) if fed else None
+        names = jax.eval_shape(metrics, state, key, self._arrays, batch, self.local_positions)
+        for name, value in names.items():
+            if value.shape != ():
+                raise ValueError(f"metric {name!r} has shape {value.shape}; a metric is one number")
+        return self.replicate(
+            Tally(
+                totals={name: jnp.zeros((), jnp.float32) for name in names},
+                count=jnp.int32(0),
+                first_bad_step=jnp.int32(-1),
+            )
+        )
+
+    def _split(self, tree: Tree) -> Tree:
+        """This process's part of a batch, laid out over its devices."""
+        if self._backend == "pmap":
+            return jax.tree.map(lambda x: x.reshape(self._num_local, -1, *x.shape[1:]), tree)
+        sharding = NamedSharding(self._mesh, PartitionSpec(AXIS))
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
+
+
+def warn_if_pool_unset(exact_shards: int) -> None:
+    """On CPU the bits also depend on the thread pool's size, which only NPROC fixes."""
+    import os
+
+    if exact_shards and jax.default_backend() == "cpu" and "NPROC" not in os.environ:
+        warnings.warn(
+            "exact_shards on CPU: the environment variable NPROC is not set, so the bits also depend on this machine's "
+            "number of cores and on the number of devices. Set NPROC=16 before jax is imported.",
+            stacklevel=2,
+        )
+
+
+def _add(tally: Tally, metrics: dict[str, jax.Array], step: jax.Array) -> Tally:
+    finite = jnp.stack([jnp.isfinite(v) for v in metrics.values()]).all()
+    is_first = (tally.first_bad_step < 0) & ~finite
+    return Tally(
+        totals={name: tally.totals[name] + metrics[name].astype(jnp.float32) for name in metrics},
+        count=tally.count + 1,
+        first_bad_step=jnp.where(is_first, step, tally.first_bad_step),
+    )
+
+
+def _next_multiple(n: int, of: int) -> int:
+    return -(-n // of) * of

@@ -1,0 +1,176 @@
+"""The run directory: what a run is (config.json), what it ran on (environment.json), what came out (results.json)."""
+
+import fcntl
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+from . import environment
+from .checkpoints import Checkpoints, tree_digest
+from .config import differences, to_dict
+from .files import read_json, write_json
+from .logs import Logs
+
+
+class RunRefused(ValueError):
+    """The working directory cannot take this run; nothing was written."""
+
+
+class Run:
+    """An open run directory. Use as a context manager.
+
+    Args:
+        workdir: the directory; made if absent.
+        config: frozen dataclass with a field `seed`; recorded, and compared when the run is resumed.
+        experiment: name of the experiment.
+        preset: name of the preset it started from.
+        may_grow: dotted names of fields that may be larger on resume ("train.num_steps").
+        quiet: nothing is shown on the terminal.
+
+    Raises:
+        RunRefused: the directory belongs to another run or config, is in use, is not a run, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        config: Any,
+        *,
+        experiment: str,
+        preset: str = "",
+        may_grow: tuple[str, ...] = (),
+        quiet: bool = False,
+    ):
+        self.workdir = Path(workdir).absolute()
+        self.experiment, self.preset, self.config = experiment, preset, config
+        recorded = self._check_resumable(may_grow)
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.workdir / ".lock", "a+")
+        except OSError as error:
+            raise RunRefused(f"cannot write to {self.workdir}: {error.strerror}. Choose another --workdir.") from error
+        try:
+            # The system lets go of the lock when the process ends, however it ends.
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise RunRefused(
+                f"another process is running in {self.workdir}. Wait for it, or choose another --workdir."
+            ) from error
+        self.resumed = recorded is not None
+        try:
+            self._begin()
+        except BaseException:
+            self._lock.close()
+            raise
+        self.logs = Logs(self.workdir, quiet)
+
+    def _begin(self) -> None:
+        record = {
+            "experiment": self.experiment,
+            "preset": self.preset,
+            "seed": self.config.seed,
+            "config": to_dict(self.config),
+        }
+        write_json(self.workdir / "config.json", record)
+        self._note_environment()
+        self.figures = self.workdir / "figures"
+        self.figures.mkdir(exist_ok=True)
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.logs.close()
+        self._lock.close()
+
+    def checkpoints(self, stage: str = "", keep: int = 3) -> Checkpoints:
+        """The checkpoints of one stage."""
+        return Checkpoints(self.workdir / "checkpoints" / stage, keep)
+
+    def finish(
+        self, *, step: int, params: Any, metrics: dict[str, float], paper: dict[str, float] | None = None
+    ) -> dict:
+        """Writes results.json and returns what it holds.
+
+        Args:
+            step: updates made.
+            params: the final parameters; their sha256 is recorded.
+            metrics: measured values by name.
+            paper: the published values of metrics of the same name.
+        """
+        unknown = sorted(set(paper or {}) - set(metrics))
+        if unknown:
+            raise ValueError(f"the paper's {', '.join(unknown)} has no measured value beside it")
+        results = {
+            "experiment": self.experiment,
+            "preset": self.preset,
+            "seed": self.config.seed,
+            "step": int(step),
+            "params_sha256": tree_digest(params),
+            "seconds": round(self.logs.total_seconds(), 1),
+            "metrics": {name: float(value) for name, value in metrics.items()},
+            "paper": dict(paper or {}),
+        }
+        write_json(self.workdir / "results.json", results)
+        return results
+
+    def note_data(self, name: str, fingerprint: str) -> None:
+        """Records the data's fingerprint in environment.json, and warns where it is not the one the run began with."""
+        path = self.workdir / "environment.json"
+        recorded = read_json(path)
+        before = recorded.setdefault("data", {}).setdefault(name, fingerprint)
+        if before != fingerprint:
+            warnings.warn(
+                f"the data {name!r} is not what this run began with (sha256 {before[:12]}, now {fingerprint[:12]}): "
+                "what follows is not a continuation of the same run",
+                stacklevel=2,
+            )
+        write_json(path, recorded)
+
+    def _check_resumable(self, may_grow: tuple[str, ...]) -> dict | None:
+        path = self.workdir / "config.json"
+        if self.workdir.exists() and not self.workdir.is_dir():
+            raise RunRefused(f"{self.workdir} is a file; --workdir must be a directory")
+        if not path.exists():
+            # Dot files are ours: a run killed in its first moment leaves only its lock.
+            present = self.workdir.iterdir() if self.workdir.exists() else ()
+            others = [p.name for p in present if not p.name.startswith(".")]
+            if others:
+                raise RunRefused(
+                    f"{self.workdir} holds {', '.join(sorted(others)[:3])} but no config.json: it is not a run. "
+                    "Choose an empty --workdir."
+                )
+            if self.workdir.exists() and not os.access(self.workdir, os.W_OK):
+                raise RunRefused(f"cannot write to {self.workdir}: permission denied. Choose another --workdir.")
+            return None
+        recorded = read_json(path)
+        if recorded["experiment"] != self.experiment:
+            raise RunRefused(
+                f"{self.workdir} holds a run of {recorded['experiment']!r}, not of {self.experiment!r}. "
+                "Choose another --workdir."
+            )
+        changed = differences(recorded["config"], self.config, may_grow)
+        if changed:
+            listed = "\n  ".join(changed)
+            raise RunRefused(
+                f"{self.workdir} holds a run with another config:\n  {listed}\n"
+                "Choose another --workdir, or give the recorded values to resume it."
+            )
+        return recorded
+
+    def _note_environment(self) -> None:
+        path = self.workdir / "environment.json"
+        now = environment.describe()
+        if not path.exists():
+            write_json(path, now)
+            return
+        before = read_json(path)
+        changed = environment.differences({k: v for k, v in before.items() if k != "data"}, now)
+        if changed:
+            warnings.warn(
+                "this run began in another environment; its bits may differ from an uninterrupted run's:\n  "
+                + "\n  ".join(changed),
+                stacklevel=3,
+            )

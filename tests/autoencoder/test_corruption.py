@@ -1,0 +1,35 @@
+"""The corruptions' moments and extremes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen.autoencoder import gaussian_noise, masking_noise
+
+
+def test_masking_sets_the_stated_fraction_to_zero_and_leaves_the_rest():
+    x = jax.random.uniform(jax.random.key(0), (100_000,), minval=0.1)
+    noisy = masking_noise(jax.random.key(1), x, 0.3)
+    kept = np.asarray(noisy != 0)
+    np.testing.assert_array_equal(noisy[kept], x[kept])
+    assert abs((1 - kept.mean()) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / x.size)
+    np.testing.assert_array_equal(masking_noise(jax.random.key(1), x, 0.0), x)
+    np.testing.assert_array_equal(masking_noise(jax.random.key(1), x, 1.0), 0 * x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_gaussian_noise_has_mean_zero_and_the_stated_deviation(dtype):
+    with jax.enable_x64(True):
+        x = jax.random.uniform(jax.random.key(0), (100_000,), dtype)
+        noisy = gaussian_noise(jax.random.key(1), x, 0.25)
+        assert noisy.dtype == dtype
+        noise = np.asarray(noisy - x, np.float64)
+    assert abs(noise.mean()) < 4 * 0.25 / np.sqrt(x.size)
+    assert abs(noise.std() / 0.25 - 1) < 4 / np.sqrt(2 * x.size)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.5])
+def test_a_fraction_outside_the_unit_interval_is_refused(fraction):
+    with pytest.raises(ValueError, match="fraction is"):
+        masking_noise(jax.random.key(0), jnp.ones(3), fraction)

@@ -1,0 +1,122 @@
+"""Errors against NumPy and at extreme logits; losses against their parts."""
+
+from functools import partial
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from scipy.special import log_softmax, xlog1py, xlogy
+
+from jaxgen.autoencoder import (
+    Autoencoder,
+    Classifier,
+    classification_loss,
+    cross_entropy,
+    masking_noise,
+    reconstruction_loss,
+    squared_error,
+)
+
+CONTEXT = SimpleNamespace(step=jnp.int32(0), model_state=None, statistics=None)
+INIT = {"kernel_init": nn.initializers.normal(0.7), "bias_init": nn.initializers.normal(0.7)}
+
+
+def _batch(size=6, width=5):
+    return {
+        "x": jax.random.uniform(jax.random.key(1), (size, width)),
+        "label": jnp.arange(size, dtype=jnp.int32) % 3,
+    }
+
+
+def _keys(size=6):
+    return jax.random.split(jax.random.key(2), size)
+
+
+def test_squared_error_is_summed_over_features():
+    x = np.array([[1.0, 2, 3], [0, 0, 0]])
+    y = np.array([[1.0, 0, 0], [0.5, 0, 0]])
+    np.testing.assert_allclose(squared_error(jnp.array(x), jnp.array(y)), [13, 0.25])
+
+
+def test_cross_entropy_equals_its_definition():
+    with jax.enable_x64(True):
+        x = jax.random.uniform(jax.random.key(0), (3, 4, 7), jnp.float64).at[0, 0].set(0).at[0, 1].set(1)
+        logits = 3 * jax.random.normal(jax.random.key(1), x.shape, jnp.float64)
+        found = cross_entropy(x, logits)
+    p = 1 / (1 + np.exp(-np.asarray(logits)))
+    expected = -(xlogy(x, p) + xlog1py(1 - np.asarray(x), -p)).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("logit", [-1e4, -100.0, 0.0, 100.0, 1e4])
+@pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
+def test_cross_entropy_and_its_gradient_at_any_logit(x, logit):
+    f = lambda a: cross_entropy(jnp.array([x]), a[None])
+    value, gradient = jax.value_and_grad(f)(jnp.float32(logit))
+    np.testing.assert_allclose(value, np.logaddexp(0, logit) - x * logit, rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(gradient, 1 / (1 + np.exp(-min(max(logit, -700), 700))) - x, atol=1e-7)
+
+
+@pytest.mark.parametrize("error", ["cross_entropy", "squared_error"])
+def test_reconstruction_loss(error):
+    network = Autoencoder(5, (4,), 2, **INIT)
+    batch = _batch()
+    params = network.init(jax.random.key(0), batch["x"])["params"]
+    losses, metrics = jax.jit(reconstruction_loss(network, error))(params, batch, _keys(), None)
+    reconstruction = np.asarray(network.apply({"params": params}, batch["x"]))
+    squared = np.sum((np.asarray(batch["x"]) - reconstruction) ** 2, -1)
+    np.testing.assert_allclose(metrics["squared_error"], squared, rtol=1e-5)
+    if error == "cross_entropy":
+        squared = -(xlogy(batch["x"], reconstruction) + xlog1py(1 - batch["x"], -reconstruction)).sum(-1)
+    np.testing.assert_allclose(losses, squared, rtol=1e-5)
+    np.testing.assert_array_equal(metrics[error], losses)
+
+
+def test_denoising_loss_compares_the_clean_input_with_the_corrupted_ones_reconstruction():
+    network = Autoencoder(5, (4,), 2, **INIT)
+    batch = _batch()
+    params = network.init(jax.random.key(0), batch["x"])["params"]
+    everything_masked = reconstruction_loss(
+        network, "squared_error", corrupt=partial(masking_noise, fraction=1.0)
+    )
+    losses, _ = everything_masked(params, batch, _keys(), CONTEXT)
+    reconstruction = network.apply({"params": params}, jnp.zeros((6, 5)))
+    np.testing.assert_allclose(losses, squared_error(batch["x"], reconstruction), rtol=1e-6)
+
+
+def test_each_example_is_corrupted_by_its_own_key():
+    network = Autoencoder(5, (4,), 2, **INIT)
+    batch = _batch()
+    params = network.init(jax.random.key(0), batch["x"])["params"]
+    loss = reconstruction_loss(network, corrupt=partial(masking_noise, fraction=0.5))
+    losses, _ = loss(params, batch, _keys(), CONTEXT)
+    part = slice(2, 4)
+    some, _ = loss(params, jax.tree.map(lambda a: a[part], batch), _keys()[part], CONTEXT)
+    np.testing.assert_allclose(some, losses[part], rtol=1e-6)
+    others, _ = loss(params, batch, _keys()[::-1], CONTEXT)
+    assert np.all(others != losses)
+
+
+def test_classification_loss():
+    network = Classifier(5, (4,), 2, 3, **INIT, head_init=nn.initializers.normal(1.0))
+    batch = _batch()
+    params = network.init(jax.random.key(0), batch["x"])["params"]
+    losses, metrics = classification_loss(network)(params, batch, _keys(), CONTEXT)
+    logits = np.asarray(network.apply({"params": params}, batch["x"]), np.float64)
+    label = np.asarray(batch["label"])
+    np.testing.assert_allclose(losses, -log_softmax(logits, -1)[np.arange(6), label], rtol=1e-5)
+    np.testing.assert_array_equal(metrics["error_rate"], logits.argmax(-1) != label)
+
+
+def test_wrong_inputs():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 1\)"):
+        squared_error(jnp.zeros((2, 3)), jnp.zeros((2, 1)))
+    with pytest.raises(ValueError, match="same"):
+        cross_entropy(jnp.zeros((2, 3)), jnp.zeros((1, 3)))
+    with pytest.raises(ValueError, match="'mse'.*squared_error"):
+        reconstruction_loss(Autoencoder(4, (), 2), "mse")
+    with pytest.raises(ValueError, match="output='linear'"):
+        reconstruction_loss(Autoencoder(4, (), 2, output="linear"), "cross_entropy")

@@ -1,0 +1,274 @@
+"""The rules of the house: what may import what, what is light, what is documented, where metadata is."""
+
+import ast
+import configparser
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import jaxgen
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = {"autoencoder", "vae", "gan", "diffusion", "nerf"}
+ROOMS = {"training", "data", "nn", "metrics", "pictures"}
+SOURCES = sorted(p for top in ("jaxgen", "experiments", "tests") for p in (ROOT / top).rglob("*.py"))
+PACKAGES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.__path__, "jaxgen."))
+
+
+# Imports
+
+
+def house_imports(tree, file):
+    """(line, dotted name) of each import in `file` (relative to the root), absolute however it is written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            here = Path(file).parent.parts
+            package = here[: len(here) - node.level + 1] if node.level else ()
+            module = [*package, *(node.module or "").split(".")] if node.module else list(package)
+            yield from ((node.lineno, ".".join([*module, alias.name])) for alias in node.names)
+
+
+def room_of(file):
+    parts = Path(file).with_suffix("").parts
+    return parts[1] if parts[0] == "jaxgen" else parts[0]
+
+
+def allowed(room, name):
+    """Whether a file of `room` may import the dotted name."""
+    top, _, rest = name.partition(".")
+    if top not in ("jaxgen", "experiments", "tests"):
+        return True
+    if room == "tests":
+        return top != "tests"
+    if top == "tests" or (top == "experiments" and room != "experiments"):
+        return False
+    # The version is a fact, not a room.
+    if room == "experiments" or rest == "__version__":
+        return True
+    other = rest.split(".")[0]
+    return other == room or (room in CHAPTERS and other in ("nn", "metrics"))
+
+
+def hidden_state(tree, file):
+    """(line, name) of what hides state or reaches behind a public interface."""
+    in_tests = room_of(file) == "tests"
+    for line, name in house_imports(tree, file):
+        if re.match(r"jax\._src\b|random\b|numpy\.random\b", name):
+            yield line, name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name == "jax._src" or node.attr == "make_rng":
+                yield node.lineno, name
+            if re.fullmatch(r"(np|numpy)\.random\.\w+", name):
+                if not (in_tests and node.attr in ("default_rng", "Generator")):
+                    yield node.lineno, name
+
+
+def violations(source, file):
+    tree = ast.parse(source)
+    imports = [(n, name) for n, name in house_imports(tree, file) if not allowed(room_of(file), name)]
+    return [f"{file}:{line}: {name}" for line, name in [*imports, *hidden_state(tree, file)]]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_only_its_neighbours_and_hides_no_state(path):
+    assert not violations(path.read_text(), path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize(
+    "file, source",
+    [
+        ("jaxgen/vae/objectives.py", "from jaxgen import gan"),
+        ("jaxgen/vae/objectives.py", "from ..gan import losses"),
+        ("jaxgen/vae/objectives.py", "from .. import data"),
+        ("jaxgen/vae/__init__.py", "from ..training import keys"),
+        ("jaxgen/vae/objectives.py", "def f():\n    import jaxgen.training.keys as k"),
+        ("jaxgen/vae/objectives.py", "from jaxgen.pictures import grid"),
+        ("jaxgen/vae/objectives.py", "import jaxgen"),
+        ("jaxgen/nn/dense.py", "from jaxgen.metrics import psnr"),
+        ("jaxgen/training/loop.py", "from jaxgen.data.order import shuffled_index"),
+        ("jaxgen/pictures.py", "from .metrics import psnr"),
+        ("jaxgen/pictures.py", "from jaxgen import *"),
+        ("jaxgen/__init__.py", "from . import nn"),
+        ("jaxgen/gan/losses.py", "from experiments import features"),
+        ("experiments/features.py", "from tests.conftest import x"),
+        ("jaxgen/gan/losses.py", "from jax._src import core"),
+        ("jaxgen/gan/losses.py", "from jax import _src"),
+        ("experiments/features.py", "import jax\njax._src.core.x"),
+        ("jaxgen/gan/networks.py", "def f(self):\n    return self.make_rng('noise')"),
+        ("jaxgen/gan/losses.py", "import numpy as np\nnp.random.default_rng(0)"),
+        ("tests/test_x.py", "import numpy as np\nnp.random.normal()"),
+        ("tests/test_x.py", "from numpy.random import normal"),
+        ("experiments/features.py", "import random"),
+    ],
+)
+def test_a_planted_violation_is_found(file, source):
+    assert len(violations(source, file)) == 1
+
+
+@pytest.mark.parametrize(
+    "file, source",
+    [
+        ("jaxgen/vae/objectives.py", "from jaxgen import metrics, nn"),
+        ("jaxgen/vae/objectives.py", "from ..nn.dense import DenseStack\nfrom . import networks"),
+        ("jaxgen/vae/objectives.py", "from jaxgen.vae.networks import Encoder"),
+        ("jaxgen/training/run.py", "from jaxgen import __version__"),
+        ("experiments/features.py", "import jaxgen\nfrom jaxgen import gan, data\nfrom . import shared"),
+        ("tests/test_x.py", "import numpy as np\nfrom experiments import x\nnp.random.default_rng(0)"),
+        ("jaxgen/nn/dense.py", "import jax\njax.random.normal"),
+    ],
+)
+def test_what_is_allowed_is_not_reported(file, source):
+    assert not violations(source, file)
+
+
+def test_every_room_is_one_of_the_design():
+    assert {name.removeprefix("jaxgen.") for name in PACKAGES} <= CHAPTERS | ROOMS
+
+
+def test_no_file_is_called_utils():
+    assert not [path for path in SOURCES if path.stem in ("util", "utils")]
+
+
+# Weight
+
+
+def loaded_by(program):
+    """The top-level modules that a new Python has loaded after `program`."""
+    program += "\nimport json, sys\nprint(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+HEAVY = {
+    "array_record", "imageio", "matplotlib", "orbax", "PIL", "scipy", "sklearn", "tensorboardX",
+    "tensorflow", "tensorflow_datasets", "tqdm", "tyro",
+}  # fmt: skip
+
+
+def test_import_jaxgen_does_not_even_load_jax():
+    assert not loaded_by("import jaxgen") & (HEAVY | {"jax", "flax", "numpy"})
+
+
+def test_no_module_loads_a_heavy_package_at_import():
+    everything = """
+import importlib, pkgutil, jaxgen
+for module in pkgutil.walk_packages(jaxgen.__path__, "jaxgen."):
+    importlib.import_module(module.name)
+"""
+    loaded = loaded_by(everything)
+    assert "jax" in loaded and not loaded & HEAVY
+
+
+# Documentation
+
+
+def undocumented(name, thing):
+    """What is missing from the docstring of a public function or class, or None."""
+    doc = inspect.getdoc(thing) or ""
+    # Dataclasses and named tuples without one get their signature.
+    if not doc or doc.startswith(f"{thing.__name__}("):
+        return f"{name} has no docstring"
+    if inspect.isclass(thing):
+        return None
+    parameters = inspect.signature(thing).parameters.values()
+    takes_arrays = any(re.search(r"\b(Array|ArrayLike|ndarray)\b", str(p.annotation)) for p in parameters)
+    if takes_arrays and not re.search(r"^Args:|\[[^\]]*\]|\b(scalar|shapes?|trees?)\b", doc, re.MULTILINE):
+        return f"{name} takes arrays; its docstring has no 'Args:' and no shape ([B, D], scalar, any shape, tree)"
+    return None
+
+
+def public(package):
+    for name in package.__all__:
+        thing = getattr(package, name)
+        if inspect.isclass(thing) or inspect.isfunction(inspect.unwrap(thing)):
+            yield f"{package.__name__}.{name}", thing
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_public_names_say_what_they_are(name):
+    package = importlib.import_module(name)
+    assert package.__doc__
+    missing = [undocumented(*item) for item in public(package)]
+    assert not [line for line in missing if line]
+
+
+def test_a_missing_docstring_or_shape_is_found():
+    def bare(x):
+        return x
+
+    def shapeless(x: "jax.Array"):  # noqa: F821
+        """The identity."""
+
+    def shaped(x: "jax.Array"):  # noqa: F821
+        """The identity of x [B]."""
+
+    class Undocumented(NamedTuple):
+        x: int
+
+    assert "no docstring" in undocumented("bare", bare)
+    assert "no docstring" in undocumented("Undocumented", Undocumented)
+    assert "no shape" in undocumented("shapeless", shapeless)
+    assert undocumented("shaped", shaped) is None
+
+
+# Metadata
+
+
+def test_metadata_is_in_setup_cfg_alone():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        pyproject = tomllib.load(file)
+    assert "project" not in pyproject and "build-system" in pyproject
+    assert not (ROOT / "setup.py").exists()
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert config["metadata"]["version"] == "attr: jaxgen.__version__"
+    assert config["options.packages.find"]["include"].split() == ["jaxgen", "jaxgen.*"]
+    required = {
+        re.split(r"[^\w-]", line)[0]
+        for line in config["options"]["install_requires"].splitlines()
+        if line and not line.startswith("#")
+    }
+    assert {"jax", "flax", "optax", "orbax-checkpoint", "chex", "tensorflow-datasets"} <= required
+    assert {"gpu", "tpu", "experiments", "test"} == set(config["options.extras_require"])
+
+
+# Places
+
+
+MACHINE_PATH = re.compile(r"(?<![\w.])/(?:tmp|work|root|home)/")
+
+
+def project_files():
+    for top in ROOT.iterdir():
+        if top.is_dir() and top.name in ("jaxgen", "experiments", "tests", ".ci"):
+            yield from (p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+        elif top.is_file() and top.name != ".git":
+            yield top
+
+
+def test_no_file_names_a_path_of_a_machine():
+    found = []
+    for path in project_files():
+        text = path.read_bytes().decode("utf-8", "ignore")
+        found += [f"{path.relative_to(ROOT)}: {m[0]}" for m in MACHINE_PATH.finditer(text)]
+    assert not found
+
+
+def test_a_machine_path_is_found():
+    for folder in ("tmp", "work", "root", "home"):
+        assert MACHINE_PATH.search(f"open('/{folder}/x')")
+        assert not MACHINE_PATH.search(f"https://example.org/{folder}/x and runs/{folder}/x")

@@ -1,0 +1,217 @@
+"""The loop: resume, logs, stops. Each run here is a real one in a directory of its own."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from engine_toy import BATCHES, DATA, Config, run_steps, state, update
+
+from jaxgen import training
+from jaxgen.training import keys
+
+
+def train(path, *, make=None, batches=BATCHES, also=(), stage="", **changes):
+    config = Config()
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, devices=1, **changes))
+    with training.Run(path, config, experiment="toy", quiet=True, may_grow=("train.num_steps",)) as run:
+        return training.fit(
+            run,
+            config.train,
+            update=make or update(),
+            state=state(),
+            batches=batches,
+            key=keys.root(config.seed),
+            stage=stage,
+            also=also,
+        )
+
+
+def lines(path, name="metrics.jsonl"):
+    return [json.loads(line) for line in (path / name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    path = tmp_path_factory.mktemp("straight")
+    return train(path), path
+
+
+def test_it_is_the_bare_steps(straight):
+    assert training.tree_digest(straight[0]) == training.tree_digest(run_steps([12])[0])
+
+
+def test_metrics_are_means_over_the_interval(straight):
+    got = lines(straight[1])
+    assert [line["step"] for line in got] == [4, 8, 12]
+    totals = [run_steps([n])[1].totals for n in (4, 8)]
+    expected = (float(totals[1]["loss"]) - float(totals[0]["loss"])) / 4
+    np.testing.assert_allclose(got[1]["loss"], expected, rtol=1e-5)
+    assert got[0].keys() == {"step", "loss", "hidden", "gradient_norm"}
+
+
+def test_times_are_kept_apart(straight):
+    assert lines(straight[1], "timing.jsonl")[0].keys() == {"step", "session", "seconds", "steps_per_second"}
+
+
+def test_tensorboard_events(straight):
+    assert list((straight[1] / "tensorboard").glob("events*"))
+
+
+def test_a_run_that_grew_equals_one_that_was_long_from_the_start(straight, tmp_path):
+    train(tmp_path, num_steps=8)
+    end = train(tmp_path)
+    assert training.tree_digest(end) == training.tree_digest(straight[0])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("steps_per_call, backend", [(1, "pmap"), (3, "shard_map")])
+def test_calls_and_compilers_leave_the_same_files(steps_per_call, backend, straight, tmp_path):
+    end = train(tmp_path, steps_per_call=steps_per_call, backend=backend)
+    assert training.tree_digest(end) == training.tree_digest(straight[0])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
+
+
+def test_host_batches_with_prefetch(straight, tmp_path):
+    make = lambda key, step, positions: jax.device_get(BATCHES.make(key, DATA, step, jnp.asarray(positions)))
+    end = train(tmp_path, batches=training.HostBatches(make))
+    assert training.tree_digest(end) == training.tree_digest(straight[0])
+
+
+def test_an_error_in_the_host_feed_reaches_the_caller(tmp_path):
+    def broken(key, step, positions):
+        if step == 2:
+            raise OSError("disk on fire")
+        return {"x": DATA[: len(positions)]}
+
+    with pytest.raises(OSError, match="disk on fire"):
+        train(tmp_path, batches=training.HostBatches(broken))
+
+
+def test_finished_runs_return_at_once(straight):
+    before = (straight[1] / "metrics.jsonl").read_bytes()
+    assert training.tree_digest(train(straight[1])) == training.tree_digest(straight[0])
+    assert (straight[1] / "metrics.jsonl").read_bytes() == before
+
+
+def test_half_written_last_line_after_a_kill(straight, tmp_path):
+    """Lines after the restored step go, also one that was cut off."""
+    train(tmp_path, num_steps=8)
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 12, "loss": 99.0}\n{"step": 16, "lo')
+    with pytest.warns(UserWarning, match="line 4 is damaged"):
+        train(tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
+
+
+def test_ctrl_c_saves_and_the_next_run_goes_on(straight, tmp_path, capsys):
+    """At a step that is no multiple of anything; the running mean of the metrics is saved too."""
+    interrupt = training.Every(5, lambda step, state: step == 5 and signal.raise_signal(signal.SIGINT))
+    with pytest.raises(training.Interrupted, match="130") as stopped:
+        train(tmp_path, also=[interrupt], steps_per_call=1)
+    assert "Stopped at step 5 of 12" in stopped.value.message
+    assert "then saving" in capsys.readouterr().err
+    end = train(tmp_path)
+    assert training.tree_digest(end) == training.tree_digest(straight[0])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    def poisoned(state, batch, example_keys, mean):
+        new, metrics = update()(state, batch, example_keys, mean)
+        return new, {**metrics, "hidden": jnp.where(state.step == 6, jnp.inf, metrics["hidden"])}
+
+    with pytest.raises(training.NonFiniteLoss, match="hidden not finite at step 6. The last good checkpoint is step 4"):
+        train(tmp_path, make=poisoned)
+
+
+def test_parameters_that_are_not_finite_are_not_saved(tmp_path):
+    def poisoned(state, batch, example_keys, mean):
+        new, metrics = update()(state, batch, example_keys, mean)
+        bad = jax.tree.map(lambda p: jnp.where(state.step == 7, jnp.nan, p), new.params)
+        return new.replace(params=bad), metrics
+
+    with pytest.raises(training.NonFiniteState, match="step 8 is not finite in state/params/in"):
+        train(tmp_path, make=poisoned)
+
+
+def test_stages_do_not_mix(tmp_path, straight):
+    train(tmp_path, stage="first")
+    train(tmp_path, stage="second")
+    got = lines(tmp_path)
+    assert [line["stage"] for line in got] == ["first"] * 3 + ["second"] * 3
+    assert training.tree_digest(train(tmp_path, stage="first")) == training.tree_digest(straight[0])
+    assert lines(tmp_path) == got
+
+
+def test_previews_see_their_step(tmp_path):
+    seen = []
+    train(tmp_path, also=[training.Every(5, lambda step, state: seen.append((step, int(state.step))))])
+    assert seen == [(5, 5), (10, 10), (12, 12)]
+
+
+def test_too_many_devices(tmp_path):
+    with pytest.raises(ValueError, match="99 devices asked for, 8 found"):
+        training.pick_devices(99)
+
+
+KILLED = """
+import sys, time
+from engine_toy import Config, update, state, BATCHES
+import dataclasses, jax
+from jaxgen import training
+from jaxgen.training import keys, checkpoints
+if sys.argv[2] == "slow":  # so that the kill falls into the middle of a save
+    write = checkpoints.Checkpoints._write
+    def slow(self, step, arrays):
+        import orbax.checkpoint as ocp, os
+        big = {**arrays, "pad": __import__("numpy").random.default_rng(0).normal(size=40_000_000)}
+        print("saving", flush=True)
+        write(self, step, big if step == 8 else arrays)
+    checkpoints.Checkpoints._write = slow
+config = Config()
+config = dataclasses.replace(config, train=dataclasses.replace(config.train, devices=1))
+with training.Run(sys.argv[1], config, experiment="toy", quiet=True, may_grow=("train.num_steps",)) as run:
+    end = training.fit(run, config.train, update=update(), state=state(), batches=BATCHES, key=keys.root(0))
+print(training.tree_digest(end))
+"""
+
+
+def test_kill_9_in_the_middle_of_a_save(tmp_path, straight):
+    here = os.path.dirname(__file__)
+    paths = os.pathsep.join([here, os.path.dirname(os.path.dirname(here))])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    program = [sys.executable, "-c", KILLED, str(tmp_path)]
+    environment["JAX_NUM_CPU_DEVICES"] = str(jax.device_count())
+    process = subprocess.Popen([*program, "slow"], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "saving\n"  # step 4
+    assert process.stdout.readline() == "saving\n"  # step 8, large
+    folder = tmp_path / "checkpoints"
+    deadline = time.monotonic() + 60
+    while not any(".orbax-checkpoint-tmp" in p.name for p in folder.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    half_written = sorted(p.name for p in folder.iterdir())
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    assert "4" in half_written and "8" not in half_written and len(half_written) == 2
+    end = train(tmp_path)
+    assert training.tree_digest(end) == training.tree_digest(straight[0])
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
+
+
+def test_it_works_outside_the_main_thread(tmp_path, straight):
+    ends = []
+    thread = threading.Thread(target=lambda: ends.append(train(tmp_path)))
+    thread.start()
+    thread.join()
+    assert training.tree_digest(ends[0]) == training.tree_digest(straight[0])

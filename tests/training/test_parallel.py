@@ -1,0 +1,116 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from engine_toy import BATCH, BATCHES, DATA, run_steps, state, update
+
+from jaxgen import training
+from jaxgen.training import keys
+
+
+@pytest.mark.parametrize("exact_shards, accumulate, devices", [(0, 1, 4), (0, 2, 2), (4, 1, 2)])
+def test_mean_and_gather_against_numpy(exact_shards, accumulate, devices):
+    """An update sees the true mean and, gathered, every example in global order."""
+
+    def spy(state, batch, example_keys, mean):
+        both = lambda batch, example_keys: ({"mean": jnp.mean(batch["x"])}, {"row": batch["x"] * 2.0})
+        averages, rows = mean(both, batch, example_keys, has_aux=True)
+        return state.replace(step=state.step + 1, params=mean.gather(rows)["row"]), averages
+
+    order = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA)
+    parallel = training.ParallelUpdate(
+        spy, order, batch_size=BATCH, devices=jax.devices()[:devices], accumulate=accumulate, exact_shards=exact_shards
+    )
+    begin = training.create_state(jnp.zeros_like(DATA[:BATCH]), optax.identity())
+    tally = parallel.empty_tally(begin, keys.root(0))
+    end, tally = parallel(parallel.replicate(begin), tally, keys.root(0), None, 1)
+    np.testing.assert_array_equal(end.params, 2 * DATA[:BATCH])
+    np.testing.assert_allclose(tally.totals["mean"], DATA[:BATCH].mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["pmap", "shard_map"])
+def test_every_output_is_replicated(backend):
+    """check_vma=False does not notice a forgotten average: the copies on the devices must be compared."""
+    parallel = training.ParallelUpdate(
+        update(), BATCHES, batch_size=BATCH, devices=jax.devices()[:4], backend=backend
+    )
+    begin = state()
+    tally = parallel.empty_tally(begin, keys.root(0))
+    end, tally = parallel(parallel.replicate(begin), tally, keys.root(0), None, 3)
+    for leaf in jax.tree.leaves((end, tally)):
+        copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(copies) == 4 and copies[0].shape == leaf.shape
+        assert all(np.array_equal(copies[0], c) for c in copies)
+
+
+def test_the_state_is_given_away_and_the_callers_lives_on():
+    parallel = training.ParallelUpdate(update(), BATCHES, batch_size=BATCH, devices=jax.devices()[:1])
+    begin = state()
+    placed = parallel.replicate(begin)
+    parallel(placed, parallel.empty_tally(begin, keys.root(0)), keys.root(0), None, 1)
+    assert jax.tree.leaves(placed.params)[0].is_deleted()
+    assert np.isfinite(jax.tree.leaves(begin.params)[0]).all()
+
+
+def test_first_bad_step_is_the_first():
+    def poisoned(state, batch, example_keys, mean):
+        loss = jnp.where((state.step == 3) | (state.step == 5), jnp.nan, 1.0)
+        return state.replace(step=state.step + 1), {"loss": loss}
+
+    parallel = training.ParallelUpdate(poisoned, BATCHES, batch_size=BATCH, devices=jax.devices()[:1])
+    begin = state()
+    _, tally = parallel(parallel.replicate(begin), parallel.empty_tally(begin, keys.root(0)), keys.root(0), None, 8)
+    assert int(tally.first_bad_step) == 3
+
+
+def test_host_batches_equal_device_batches():
+    """The same order and the same bits, whether the host or the device gathers."""
+
+    def from_host(key, step, positions):
+        return jax.device_get(BATCHES.make(key, DATA, step, jnp.asarray(positions)))
+
+    parallel = training.ParallelUpdate(
+        update(), training.HostBatches(from_host), batch_size=BATCH, devices=jax.devices()[:2]
+    )
+    root = keys.root(0)
+    current = parallel.replicate(state())
+    tally = parallel.empty_tally(state(), root)
+    for step in range(4):
+        batch = from_host(keys.stream(root, "order"), step, parallel.local_positions)
+        current, tally = parallel(current, tally, root, batch, 1)
+    expected = run_steps([4], devices=2)
+    assert training.tree_digest((current, tally)) == training.tree_digest(expected)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((10, 4), "a batch of 10 does not divide into 4 devices x accumulate 1; 12 would"),
+        ((16, 2, 3), "16 does not divide into 2 devices x accumulate 3; 18 would"),
+        ((16, 4, 1, 6), "exact_shards is 6, not divisible by 4 devices; 8 is"),
+        ((20, 4, 1, 8), "20 does not divide into exact_shards = 8; 24 would"),
+        ((16, 1, 2, 4), "leave accumulate at 1"),
+        ((0, 1), "must be at least 1"),
+    ],
+)
+def test_impossible_splits(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        training.check_split(*arguments)
+
+
+def test_a_metric_that_is_not_one_number():
+    vector = lambda state, batch, example_keys, mean: (state, {"row": batch["x"][0]})
+    parallel = training.ParallelUpdate(vector, BATCHES, batch_size=BATCH, devices=jax.devices()[:1])
+    with pytest.raises(ValueError, match=r"metric 'row' has shape \(6,\)"):
+        parallel.empty_tally(state(), keys.root(0))
+
+
+def test_exact_shards_warn_where_the_pool_is_not_fixed(monkeypatch):
+    from jaxgen.training.parallel import warn_if_pool_unset
+
+    warn_if_pool_unset(4)
+    monkeypatch.delenv("NPROC")
+    warn_if_pool_unset(0)
+    with pytest.warns(UserWarning, match="NPROC is not set"):
+        warn_if_pool_unset(4)

@@ -1,0 +1,158 @@
+"""The run directory refuses what it cannot hold, before anything is written."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from engine_toy import Config
+
+from jaxgen import training
+
+
+def opened(path, config=None, **options):
+    return training.Run(path, config or Config(), experiment="toy", preset="quick", quiet=True, **options)
+
+
+def with_train(**changes):
+    config = Config()
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
+
+
+def test_what_it_records(tmp_path):
+    with opened(tmp_path / "run") as run:
+        results = run.finish(step=12, params={"w": [1.0]}, metrics={"error": 3.5, "other": 1}, paper={"error": 3.0})
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["experiment"], config["preset"], config["seed"]) == ("toy", "quick", 0)
+    assert config["config"]["train"]["batch_size"] == 16
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["NPROC"] == os.environ["NPROC"] and environment["backend"] == "cpu"
+    assert environment["versions"].keys() >= {"jax", "jaxlib", "flax", "optax"}
+    assert json.loads((tmp_path / "run" / "results.json").read_text()) == results
+    assert results.keys() == {"experiment", "preset", "seed", "step", "params_sha256", "seconds", "metrics", "paper"}
+
+
+def test_a_paper_value_needs_a_measured_one(tmp_path):
+    with opened(tmp_path) as run, pytest.raises(ValueError, match="paper's err has no measured value"):
+        run.finish(step=1, params={}, metrics={"error": 1.0}, paper={"err": 1.0})
+
+
+def test_the_same_config_resumes(tmp_path):
+    with opened(tmp_path) as run:
+        assert not run.resumed
+    with opened(tmp_path) as run:
+        assert run.resumed
+
+
+def test_another_config_is_refused_naming_the_fields(tmp_path):
+    with opened(tmp_path):
+        pass
+    before = (tmp_path / "config.json").read_text()
+    changed = dataclasses.replace(with_train(batch_size=32), width=9)
+    with pytest.raises(training.RunRefused, match="(?s)width: 8 -> 9.*train.batch_size: 16 -> 32"):
+        opened(tmp_path, changed)
+    assert (tmp_path / "config.json").read_text() == before
+
+
+def test_free_fields_may_change(tmp_path):
+    with opened(tmp_path):
+        pass
+    with opened(tmp_path, with_train(log_every=7, save_every=9, steps_per_call=3, devices=2, backend="shard_map")):
+        pass
+
+
+def test_num_steps_may_grow_only_where_said(tmp_path):
+    with opened(tmp_path):
+        pass
+    with pytest.raises(training.RunRefused, match="train.num_steps: 12 -> 20"):
+        opened(tmp_path, with_train(num_steps=20))
+    with opened(tmp_path, with_train(num_steps=20), may_grow=("train.num_steps",)):
+        pass
+    with pytest.raises(training.RunRefused, match="train.num_steps: 20 -> 12"):
+        opened(tmp_path, with_train(num_steps=12), may_grow=("train.num_steps",))
+
+
+def test_another_experiment_is_refused(tmp_path):
+    with opened(tmp_path):
+        pass
+    with pytest.raises(training.RunRefused, match="holds a run of 'toy', not of 'vae'"):
+        training.Run(tmp_path, Config(), experiment="vae")
+
+
+def test_a_folder_that_is_not_a_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(training.RunRefused, match="holds thesis.tex but no config.json"):
+        opened(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_file_is_not_a_workdir(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(training.RunRefused, match="is a file"):
+        opened(tmp_path / "run")
+
+
+def test_a_damaged_config_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"experiment": "to')
+    with pytest.raises(ValueError, match="config.json is not valid JSON"):
+        opened(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root; the next test stands in")
+def test_a_read_only_workdir(tmp_path):
+    tmp_path.chmod(0o555)
+    with pytest.raises(training.RunRefused, match="cannot write to"):
+        opened(tmp_path / "run")
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(training.RunRefused, match="cannot write to .*/file/run: Not a directory"):
+        opened(tmp_path / "file" / "run")
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not_waited_for(tmp_path):
+    with opened(tmp_path), pytest.raises(training.RunRefused, match="another process is running"):
+        opened(tmp_path)
+    program = (
+        "import os, sys; from engine_toy import Config; from jaxgen import training\n"
+        "training.Run(sys.argv[1], Config(), experiment='toy', quiet=True); os._exit(9)"
+    )
+    here = os.path.dirname(__file__)
+    paths = os.pathsep.join([here, os.path.dirname(os.path.dirname(here))])
+    died = subprocess.run([sys.executable, "-c", program, str(tmp_path)], env={**os.environ, "PYTHONPATH": paths})
+    assert died.returncode == 9
+    with opened(tmp_path):
+        pass
+
+
+def test_another_environment_is_a_warning(tmp_path, monkeypatch):
+    with opened(tmp_path):
+        pass
+    monkeypatch.setenv("NPROC", "3")
+    with pytest.warns(UserWarning, match="NPROC: '16' -> '3'"), opened(tmp_path):
+        pass
+
+
+def test_other_data_is_a_warning(tmp_path):
+    with opened(tmp_path) as run:
+        run.note_data("train", "aaaa")
+        run.note_data("train", "aaaa")
+        with pytest.warns(UserWarning, match="not what this run began with"):
+            run.note_data("train", "bbbb")
+
+
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("num_steps", 0, "num_steps is 0; it must be at least 1"),
+        ("batch_size", -3, "batch_size is -3"),
+        ("exact_shards", -1, "exact_shards is -1; it must be 0 or more"),
+        ("backend", "xmap", "backend is 'xmap'; it must be 'pmap' or 'shard_map'"),
+    ],
+)
+def test_impossible_settings(field, value, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(Config().train, **{field: value})
