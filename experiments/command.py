@@ -13,12 +13,14 @@ import tyro
 from jaxgen import training
 
 Config = TypeVar("Config")
+Prepared = TypeVar("Prepared")
 
 
 def main(
     name: str,
     presets: dict[str, Config],
-    train: Callable[[Config, training.Run], dict],
+    prepare: Callable[[Config], Prepared],
+    train: Callable[[Config, Prepared, training.Run], dict],
     description: str,
     *,
     may_grow: tuple[str, ...] = (),
@@ -28,7 +30,8 @@ def main(
     Args:
         name: of the experiment.
         presets: configs by name; the command line overrides single fields.
-        train: `train(config, run) -> results`, what `run.finish` returned.
+        prepare: `prepare(config)` checks what can be checked and reads the data, before anything is written.
+        train: `train(config, prepared, run) -> results`, what `run.finish` returned.
         description: shown by --help.
         may_grow: dotted names of fields that may be larger when a run is resumed.
     """
@@ -50,9 +53,13 @@ def main(
         if config.train.deterministic:
             flags = os.environ.get("XLA_FLAGS", "")
             os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+        settings: training.Settings = config.train
+        devices = len(training.pick_devices(settings.devices))
+        training.check_split(settings.batch_size, devices, settings.accumulate, settings.exact_shards)
+        prepared = prepare(config)
         workdir = command.workdir or f"runs/{name}-{preset}-seed{config.seed}"
         with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow) as run:
-            results = train(config, run)
+            results = train(config, prepared, run)
     except training.Interrupted as stopped:
         print(stopped.message, file=sys.stderr)
         sys.exit(stopped.code)

@@ -128,9 +128,9 @@ PAPER = {
 }
 
 
-def main(config: Config, run: training.Run) -> dict:
-    network_check(config)
-    train_set, test_set = flat_images.load(config.data, run)
+def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: training.Run) -> dict:
+    train_set, test_set = images
+    run.note_data(config.data.name, train_set.fingerprint + test_set.fingerprint)
     network = build(config.model, train_set.x.shape[1])
     root = training.keys.root(config.seed)
     if config.pretraining.epochs:
@@ -154,9 +154,10 @@ def main(config: Config, run: training.Run) -> dict:
     return run.finish(step=int(state.step), params=params, metrics=metrics, paper=paper)
 
 
-def network_check(config: Config) -> None:
-    """Refuses what could only fail after the data is read or a layer is trained."""
-    training.check_split(config.pretraining.batch_size, 1)
+def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
+    """Refuses impossible settings and reads the images."""
+    if config.pretraining.batch_size < 1:
+        raise ValueError(f"pretraining.batch_size is {config.pretraining.batch_size}; it must be at least 1")
     if config.model.code_size < 1 or min(config.model.widths, default=1) < 1:
         raise ValueError(f"widths {config.model.widths} and code_size {config.model.code_size} must be at least 1")
     if config.pretraining.epochs and (config.model.activation != "sigmoid" or config.model.tied):
@@ -166,6 +167,8 @@ def network_check(config: Config) -> None:
         )
     if config.pretraining.epochs < 0:
         raise ValueError(f"pretraining.epochs is {config.pretraining.epochs}; it must be 0 or more")
+    optimizers.build(config.optimizer, config.train.num_steps)
+    return flat_images.load(config.data)
 
 
 def build(model: Model, data_size: int) -> autoencoder.Autoencoder:
@@ -279,4 +282,4 @@ def _is_papers(config: Config) -> bool:
 
 
 if __name__ == "__main__":
-    command.main("deep_autoencoder", PRESETS, main, __doc__ or "")
+    command.main("deep_autoencoder", PRESETS, prepare, train, __doc__ or "")

@@ -23,11 +23,12 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class FlatImages:
-    """A split in memory: `x` uint8 [N, D], `label` int32 [N] or None, and the images' shape (H, W, C)."""
+    """A split in memory: `x` uint8 [N, D], `label` int32 [N] or None, the images' shape (H, W, C), sha256."""
 
     x: np.ndarray
     label: np.ndarray | None
     shape: tuple[int, int, int]
+    fingerprint: str
 
     def unit(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 [n, D] in [0, 1]."""
@@ -38,16 +39,27 @@ class FlatImages:
         return np.asarray(x).reshape(-1, *self.shape)
 
 
-def load(config: Data, run: training.Run | None = None) -> tuple[FlatImages, FlatImages]:
-    """The training and the test split; the run notes their fingerprints."""
+def load(config: Data) -> tuple[FlatImages, FlatImages]:
+    """The training and the test split."""
     splits = []
     for split in ("train", "test"):
         dataset = data.load(config.name, split, config.dir or None)
-        if run is not None:
-            run.note_data(f"{config.name}/{split}", data.fingerprint(dataset))
         image = dataset["image"]
-        splits.append(FlatImages(image.reshape(len(image), -1), dataset.get("label"), image.shape[1:]))
+        flat = image.reshape(len(image), -1)
+        splits.append(FlatImages(flat, dataset.get("label"), image.shape[1:], data.fingerprint(dataset)))
     return splits[0], splits[1]
+
+
+def labelled(config: Data) -> tuple[FlatImages, FlatImages]:
+    """As `load`, for experiments that classify.
+
+    Raises:
+        ValueError: the data has no labels.
+    """
+    splits = load(config)
+    if splits[0].label is None or splits[1].label is None:
+        raise ValueError(f"the data {config.name!r} has no labels to classify; choose digits, mnist, ...")
+    return splits
 
 
 def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> training.DeviceBatches:

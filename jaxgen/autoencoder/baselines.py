@@ -12,7 +12,9 @@ _CHUNK = 400_000  # numbers of one temporary array: fits a cache
 
 def _check_components(x: Any, num_components: int) -> None:
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"x is {x.dtype} {x.shape}; expected floating [N, D]: scale and flatten it")
+        raise ValueError(
+            f"x is {x.dtype} {x.shape}; expected floating [N, D]: scale and flatten it"
+        )
     if not 1 <= num_components <= min(x.shape):
         raise ValueError(
             f"num_components is {num_components}; expected 1 to {min(x.shape)} for x of {x.shape}"

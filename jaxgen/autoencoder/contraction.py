@@ -165,7 +165,7 @@ def contractive_loss(
         raise ValueError(
             'penalty "closed_form" needs one sigmoid layer (widths=(), code_activation=nn.sigmoid),'
             f" but the network has widths={tuple(network.widths)} and"
-            f" code_activation={network.code_activation}; use penalty=\"exact\" or \"hutchinson\""
+            f' code_activation={network.code_activation}; use penalty="exact" or "hutchinson"'
         )
     base = reconstruction_loss(network, error, corrupt)
 

@@ -107,9 +107,7 @@ class Autoencoder(nn.Module):
             activate_last=False,
         )
         if self.tied:
-            self.decoder = _TransposedStack(
-                len(self.widths) + 1, self.activation, self.bias_init
-            )
+            self.decoder = _TransposedStack(len(self.widths) + 1, self.activation, self.bias_init)
         else:
             self.decoder = DenseStack(
                 (*reversed(self.widths), self.data_size),

@@ -13,7 +13,8 @@ from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_fi
 
 FILES = (
     "the folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
-    "t10k-labels-idx1-ubyte, gzipped or not (MNIST: https://ossci-datasets.s3.amazonaws.com/mnist/, "
+    "t10k-labels-idx1-ubyte, gzipped or not "
+    "(MNIST: https://ossci-datasets.s3.amazonaws.com/mnist/, "
     "Fashion-MNIST: https://github.com/zalandoresearch/fashion-mnist)"
 )
 

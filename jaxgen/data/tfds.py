@@ -74,7 +74,8 @@ def from_tfds(
         except RuntimeError as error:
             raise ValueError(_damage(name, root, str(error), prepare)) from error
         # A file cut at a block boundary is read as examples without values.
-        if any(example[key] is None for example in examples for key in (image_key, label_key) if key):
+        keys = [key for key in (image_key, label_key) if key]
+        if any(example[key] is None for example in examples for key in keys):
             raise ValueError(_damage(name, root, "an example is blank", prepare))
         pixels = [np.asarray(example[image_key]) for example in examples]
         shapes = {p.shape for p in [*pixels, *(block[0] for block in image[:1])]}
@@ -95,7 +96,9 @@ def from_tfds(
 
 
 def _damage(name: str, root: Path, said: str, prepare: str) -> str:
-    return f"tfds:{name} in {root} is damaged or incomplete ({said}); remove its folder and {prepare}"
+    return (
+        f"tfds:{name} in {root} is damaged or incomplete ({said}); remove its folder and {prepare}"
+    )
 
 
 def _refusal(name: str, split: str, root: Path, error: Exception, prepare: str) -> str:

@@ -21,7 +21,8 @@ def test_reconstruction_error_is_the_mean_of_the_sums_whatever_the_batch():
     x = GENERATOR.uniform(size=(23, 7)).astype(np.float32)
     expected = np.mean(np.sum((x - x**2) ** 2, axis=1))
     for batch_size in (5, 23, 100):
-        np.testing.assert_allclose(reconstruction_error(jnp.square, x, batch_size), expected, rtol=1e-6)
+        found = reconstruction_error(jnp.square, x, batch_size)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_linear_probe_equals_scikit_learn():

@@ -49,9 +49,9 @@ def test_linear_autoencoder_at_the_pca_solution_has_that_error_and_no_gradient()
         }
         loss = reconstruction_loss(network, "squared_error")
         mean_loss = lambda p: jnp.mean(loss(p, {"x": jnp.asarray(X)}, None, None)[0])
-        value, gradient = jax.value_and_grad(mean_loss)(params)
+        value, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
     np.testing.assert_allclose(value, eigenvalues[:5].sum(), rtol=1e-12)
-    jax.tree.map(lambda g: np.testing.assert_allclose(g, 0 * g, atol=1e-11), gradient)
+    jax.tree.map(lambda g: np.testing.assert_allclose(g, np.zeros(g.shape), atol=1e-11), gradient)
 
 
 def _binary(n):
@@ -65,7 +65,8 @@ BINARY, HELD_OUT = _binary(70), _binary(5)
 
 def _objective(z, w, b, x, ridge):
     logits = z @ w + b
-    return np.sum(np.logaddexp(0, logits) - x * logits) + ridge / 2 * sum(np.sum(a**2) for a in (z, w, b))
+    penalty = ridge / 2 * sum(np.sum(a**2) for a in (z, w, b))
+    return np.sum(np.logaddexp(0, logits) - x * logits) + penalty
 
 
 def test_no_half_step_of_logistic_pca_raises_its_objective_which_is_the_stated_one():
@@ -75,11 +76,12 @@ def test_no_half_step_of_logistic_pca_raises_its_objective_which_is_the_stated_o
     assert len(history) == 120
     assert np.all(np.diff(history) <= 1e-9)
     assert history[0] - history[-1] > 0.1 * history[0]
-    value = _objective(*(np.asarray(a) for a in (codes, params["kernel"], params["bias"])), BINARY, 0.1)
+    fitted = (np.asarray(a) for a in (codes, params["kernel"], params["bias"]))
+    value = _objective(*fitted, BINARY, 0.1)
     np.testing.assert_allclose(value, history[-1], rtol=1e-4)
 
 
-def test_logistic_pca_reaches_a_minimum_no_worse_than_lbfgs_from_the_same_start():
+def test_logistic_pca_converges_to_a_minimum_of_its_objective():
     with jax.enable_x64(True):
         params, history = logistic_pca(BINARY, 2, ridge=0.5, num_iterations=300, tolerance=1e-12)
         codes = logistic_pca_codes(BINARY, params, ridge=0.5)
@@ -105,7 +107,8 @@ def test_codes_of_new_data_are_the_minimum_that_scipy_finds():
     w, b = np.asarray(params["kernel"]), np.asarray(params["bias"])
     for x, code in zip(HELD_OUT, codes, strict=True):
         f = lambda z, x=x: np.sum(np.logaddexp(0, z @ w + b) - x * (z @ w + b)) + 0.05 * z @ z
-        np.testing.assert_allclose(code, minimize(f, np.zeros(2), options={"gtol": 1e-8}).x, atol=1e-5)
+        expected = minimize(f, np.zeros(2), options={"gtol": 1e-8}).x
+        np.testing.assert_allclose(code, expected, atol=1e-5)
     np.testing.assert_allclose(reconstruction, 1 / (1 + np.exp(-(codes @ w + b))), rtol=1e-12)
 
 
@@ -134,8 +137,13 @@ def test_pca_30_on_mnist_is_the_papers_13_87():
         pytest.skip("JAXGEN_DATA names no folder with mnist/ (IDX files)")
 
     def images(name):
-        data = gzip.decompress((Path(folder) / "mnist" / f"{name}-images-idx3-ubyte.gz").read_bytes())
-        return np.frombuffer(data, np.uint8, offset=16).reshape(-1, 784).astype(np.float32) / 255
+        path = Path(folder) / "mnist" / f"{name}-images-idx3-ubyte.gz"
+        return (
+            np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+            .reshape(-1, 784)
+            .astype(np.float32)
+            / 255
+        )
 
     mean, components = pca(images("train"), 30)
     test = images("t10k")

@@ -60,7 +60,7 @@ def test_gaussian_hidden_units():
     energy = lambda h: -B @ v + np.sum((h - C) ** 2) / 2 - v @ W @ h
     with jax.enable_x64(True):
         free = free_energy(_params(), jnp.asarray(v), "gaussian")
-        mean = hidden_given_visible(_params(), jnp.asarray(v), "gaussian")
+        mean = np.asarray(hidden_given_visible(_params(), jnp.asarray(v), "gaussian"))
     total, _ = dblquad(lambda a, b: np.exp(-energy(np.array([a, b]))), -12, 12, -12, 12)
     np.testing.assert_allclose(free, -np.log(total), rtol=1e-8)
     np.testing.assert_allclose(mean, v @ W + C, rtol=1e-12)
@@ -95,11 +95,11 @@ def test_contrastive_divergence_has_the_enumerated_expectation():
 
 
 def test_contrastive_divergence_with_gaussian_units_uses_means_and_one_draw():
-    keys = jax.random.split(jax.random.key(0), 8)
+    keys = lambda: jax.random.split(jax.random.key(0), 8)
     with jax.enable_x64(True):
         params, v = _params(), jnp.asarray(V)
-        found, reconstruction = contrastive_divergence(keys, params, v, "gaussian")
-        noise = jax.vmap(lambda k: jax.random.normal(k, (2,), jnp.float64))(keys)
+        found, reconstruction = contrastive_divergence(keys(), params, v, "gaussian")
+        noise = jax.vmap(lambda k: jax.random.normal(k, (2,), jnp.float64))(keys())
     mean = V @ W + C
     v1 = 1 / (1 + np.exp(-((mean + np.asarray(noise)) @ W.T + B)))
     np.testing.assert_allclose(reconstruction, v1, rtol=1e-12)
@@ -116,7 +116,7 @@ class State:
     replace = replace
 
 
-def test_update_learns_two_patterns_and_keeps_probabilities_of_examples_apart():
+def test_update_learns_two_patterns():
     x = jnp.asarray(np.tile([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], (10, 1)), jnp.float32)
     params = rbm_params(jax.random.key(0), 6, 4)
     assert abs(float(jnp.std(rbm_params(jax.random.key(1), 200, 200)["kernel"])) - 0.1) < 0.002
@@ -172,7 +172,8 @@ def test_unrolled_autoencoder_passes_probabilities_through_the_rbms():
     code = x
     for rbm, hidden in zip(rbms, ("bernoulli", "bernoulli", "gaussian"), strict=True):
         code = hidden_given_visible(rbm, code, hidden)
-    np.testing.assert_allclose(network.apply({"params": params}, x, method="encode"), code, rtol=1e-5)
+    encoded = network.apply({"params": params}, x, method="encode")
+    np.testing.assert_allclose(encoded, code, rtol=1e-5)
     down = code
     for rbm in reversed(rbms):
         down = visible_given_hidden(rbm, down)

@@ -107,7 +107,7 @@ def test_frey_faces_from_either_file(tmp_path, kind):
 
 def test_frey_faces_of_another_shape(tmp_path):
     np.save(tmp_path / "freyfaces.npy", random_bytes(560, 1965))
-    with pytest.raises(ValueError, match=r"shape \(560, 1965\); expected \(1965, 560\).*transposed"):
+    with pytest.raises(ValueError, match=r"shape \(560, 1965\); expected \(1965, 560\).*transp"):
         load("frey_faces", "train", tmp_path)
 
 

@@ -90,12 +90,21 @@ def test_corrupted_gzip(tmp_path, at):
         read_idx(path, 3)
 
 
+def test_gzip_of_an_unknown_kind_of_block(tmp_path):
+    raw = bytearray(gzip.compress(idx(example()[0])))
+    raw[10] |= 0b110  # the first byte after the header: block type 3 does not exist
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    path.write_bytes(raw)
+    with pytest.raises(ValueError, match=r"damaged.*gzip.*invalid block type.*download it again"):
+        read_idx(path, 3)
+
+
 @pytest.mark.parametrize("change", [-1, 1])
 def test_wrong_length(tmp_path, change):
     raw = idx(example()[0])
     path = tmp_path / "images"
     path.write_bytes(raw[:-1] if change < 0 else raw + b"\0")
-    with pytest.raises(ValueError, match=rf"found {3920 + change:,} bytes.*expected 3,920.*\(5, 28"):
+    with pytest.raises(ValueError, match=rf"found {3920 + change:,} bytes.*expected 3,920.*\(5, "):
         read_idx(path, 3)
 
 
