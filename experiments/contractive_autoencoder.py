@@ -3,10 +3,10 @@
     python -m experiments.contractive_autoencoder quick
     python -m experiments.contractive_autoencoder mnist --data.dir FOLDER
 
-One tied logistic layer trained as a plain autoencoder, with weight decay, denoising (Gaussian and masking noise), with a
-KL-rho sparse code, and contractive; then the same layer fine-tuned as a classifier. For each: the classifier's test error,
-the Jacobian's mean Frobenius norm and the share of saturated units before fine-tuning (the paper's table 1), and the
-Jacobian's singular values (figure 3 there).
+One tied logistic layer trained as a plain autoencoder, with weight decay, denoising (Gaussian and masking noise), with
+a KL-rho sparse code, and contractive; then the same layer fine-tuned as a classifier. For each: the classifier's test
+error, the Jacobian's mean Frobenius norm and the share of saturated units before fine-tuning (the paper's table 1), and
+the Jacobian's singular values.
 """
 
 import dataclasses
@@ -81,8 +81,8 @@ PRESETS = {
         classifier_steps=60_000,
     ),
 }
-# Table 1, MNIST: test error in percent and share of saturated units in percent. Its Jacobian norms are in a unit that the
-# paper does not define, so only their order can be compared.
+# Table 1, MNIST: test error in percent and share of saturated units in percent. Its Jacobian norms are in a unit that
+# the paper does not define, so only their order can be compared.
 PAPER = {
     "cae_error_percent": 1.14, "dae_g_error_percent": 1.18, "dae_b_error_percent": 1.57,
     "ae_wd_error_percent": 1.68, "ae_error_percent": 1.78,
@@ -94,34 +94,23 @@ PAPER = {
 def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: training.Run) -> dict:
     train_set, test_set = images
     run.note_data(config.data.name, train_set.fingerprint + test_set.fingerprint)
-    classes = int(train_set.label.max()) + 1
-    metrics, trained, spectra, steps = {}, {}, {}, 0
-    for number, method in enumerate(config.methods):
-        network = autoencoder.Autoencoder(
-            train_set.x.shape[1], (), config.model.code_size, code_activation=nn.sigmoid, tied=True
-        )
-        params = pretrain(config, run, method, network, train_set, training.keys.root(config.seed))
-        encode = lambda x, params=params: network.apply({"params": params}, x, method="encode")
-        hidden = np.concatenate([jax.jit(encode)(test_set.unit(i, i + 1000)) for i in range(0, len(test_set.x), 1000)])
-        kernel = params["encoder"]["layers_0"]["kernel"]
-        squared_norm = autoencoder.sigmoid_contractive_penalty(jnp.asarray(hidden), kernel)
-        metrics |= {
-            f"{method}_jacobian_norm": float(jnp.mean(jnp.sqrt(squared_norm))),
-            f"{method}_saturated_percent": 100 * float(jnp.mean(autoencoder.saturation(jnp.asarray(hidden)))),
-            f"{method}_test_error": autoencoder.reconstruction_error(
-                lambda x, params=params: network.apply({"params": params}, x), test_set.unit()
-            ),
-        }
-        some = jnp.asarray(test_set.unit(0, config.spectrum_examples))
-        spectra[method] = np.asarray(jnp.mean(jax.jit(partial(autoencoder.jacobian_spectrum, encode))(some), axis=0))
+    classes = int(train_set.labels.max()) + 1
+    network = autoencoder.Autoencoder(
+        train_set.x.shape[1], (), config.model.code_size, code_activation=nn.sigmoid, tied=True
+    )
+    metrics, trained, spectra = {}, {}, {}
+    for method in config.methods:
+        params = pretrain(config, run, method, network, train_set)
+        measured, spectra[method] = measure(config, network, params, test_set)
         classifier, fine_tuned = fine_tune(config, run, method, params, classes, train_set)
-        metrics[f"{method}_error_percent"] = error_percent(classifier, fine_tuned, test_set)
+        measured["error_percent"] = error_percent(classifier, fine_tuned, test_set)
+        metrics |= {f"{method}_{name}": value for name, value in measured.items()}
         trained[method] = {"autoencoder": params, "classifier": fine_tuned}
-        steps += config.train.num_steps + config.classifier_steps
-        draw_filters(run, method, np.asarray(kernel), test_set)
+        draw_filters(run, method, params, test_set)
     draw_spectra(run, spectra)
     paper = {name: value for name, value in PAPER.items() if name in metrics}
     is_papers = config.data.name == "mnist" and config.model.code_size == 1000
+    steps = len(config.methods) * (config.train.num_steps + config.classifier_steps)
     return run.finish(step=steps, params=trained, metrics=metrics, paper=paper if is_papers else None)
 
 
@@ -141,8 +130,9 @@ def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
     return flat_images.labelled(config.data)
 
 
-def pretrain(config, run, method: Method, network, train_set, root) -> dict:
+def pretrain(config, run, method: Method, network, train_set) -> dict:
     """The layer as an autoencoder. All methods start from the same parameters and see the same batches."""
+    root = training.keys.root(config.seed)
     model, statistics, optimizer = config.model, None, config.optimizer
     plain = partial(autoencoder.reconstruction_loss, network, "cross_entropy")
     match method:
@@ -174,6 +164,22 @@ def pretrain(config, run, method: Method, network, train_set, root) -> dict:
     return jax.device_get(state.params)
 
 
+def measure(config, network, params, test_set) -> tuple[dict[str, float], np.ndarray]:
+    """Table 1's measures of the Jacobian over the test set, and its mean singular values over a few images."""
+    encode = lambda x: network.apply({"params": params}, x, method="encode")
+    chunks = range(0, len(test_set.x), 1000)
+    hidden = jnp.concatenate([jax.jit(encode)(test_set.unit(i, i + 1000)) for i in chunks])
+    kernel = jnp.asarray(params["encoder"]["layers_0"]["kernel"])
+    reconstruct = lambda x: network.apply({"params": params}, x)
+    some = jnp.asarray(test_set.unit(0, config.spectrum_examples))
+    spectra = jax.jit(partial(autoencoder.jacobian_spectrum, encode))(some)
+    return {
+        "jacobian_norm": float(jnp.mean(jnp.sqrt(autoencoder.sigmoid_contractive_penalty(hidden, kernel)))),
+        "saturated_percent": 100 * float(jnp.mean(autoencoder.saturation(hidden))),
+        "test_error": autoencoder.reconstruction_error(reconstruct, test_set.unit()),
+    }, np.asarray(jnp.mean(spectra, axis=0))
+
+
 def fine_tune(config, run, method, params, classes, train_set):
     """(network, params) of the classifier that starts from the trained layer."""
     classifier = autoencoder.Classifier(
@@ -197,17 +203,18 @@ def error_percent(classifier, params, images: flat_images.FlatImages) -> float:
     """Share of wrong labels."""
     predict = jax.jit(lambda x: jnp.argmax(classifier.apply({"params": params}, x), axis=-1))
     found = np.concatenate([predict(images.unit(i, i + 1000)) for i in range(0, len(images.x), 1000)])
-    return 100 * float(np.mean(found != images.label))
+    return 100 * float(np.mean(found != images.labels))
 
 
-def draw_filters(run, method, kernel, images) -> None:
+def draw_filters(run, method, params, images) -> None:
     """What the units look for."""
+    kernel = np.asarray(params["encoder"]["layers_0"]["kernel"])
     picture = pictures.grid(images.pictures(kernel.T[:100]), 20, rescale=True)
     pictures.save_png(run.figures / f"filters-{method}.png", pictures.upscale(picture, max(1, 48 // images.shape[0])))
 
 
 def draw_spectra(run, spectra) -> None:
-    """Mean singular values of the Jacobian at test images, largest first (the paper's figure 3)."""
+    """Mean singular values of the Jacobian at test images, largest first."""
     lines = {method: (np.arange(1, len(s) + 1), np.maximum(s, 1e-8)) for method, s in spectra.items()}
     picture = pictures.curves(lines, "singular value, largest first", "mean over test images", log="y")
     pictures.save_png(run.figures / "jacobian-spectra.png", picture)

@@ -3,8 +3,9 @@
     python -m experiments.deep_autoencoder quick
     python -m experiments.deep_autoencoder mnist --data.dir FOLDER
 
-A deep autoencoder beside PCA (and logistic PCA) of the same code size. The measure is the paper's: squared error summed
-over pixels, averaged over test images. Trained directly, or after layer-wise pretraining by restricted Boltzmann machines.
+A deep autoencoder beside PCA (and logistic PCA) of the same code size. The measure is the paper's: squared error
+summed over pixels, averaged over test images. Trained directly, or after layer-wise pretraining by restricted
+Boltzmann machines.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import linen as nn
 
 from experiments import command, flat_images, optimizers
@@ -74,6 +76,8 @@ class Config:
     data: flat_images.Data = flat_images.Data()
     model: Model = Model()
     pretraining: Pretraining = Pretraining()
+    fine_tuning: Literal["optimizer", "conjugate_gradient"] = "optimizer"
+    """"conjugate_gradient": three line searches a batch, as in the paper; `optimizer` is then not used"""
     optimizer: optimizers.Optimizer = optimizers.Optimizer()
     baselines: Baselines = Baselines()
     train: training.Settings = training.Settings(num_steps=1000, batch_size=100)
@@ -117,6 +121,16 @@ PRESETS = {
     "mnist_rbm": dataclasses.replace(
         _MNIST, pretraining=Pretraining(epochs=10), optimizer=dataclasses.replace(_COSINE, learning_rate=1e-3)
     ),
+    # Every setting of the paper: 50 epochs a layer, then 200 epochs of conjugate gradients on batches of 1,000.
+    "paper": dataclasses.replace(
+        _MNIST,
+        pretraining=Pretraining(epochs=50),
+        fine_tuning="conjugate_gradient",
+        baselines=Baselines(logistic_pca=True),
+        train=training.Settings(
+            num_steps=200 * MNIST_EPOCH // 1000, batch_size=1000, log_every=60, save_every=60, deterministic=True
+        ),
+    ),
     # Two-dimensional codes, to look at (figure 3 of the paper).
     "mnist_2d": dataclasses.replace(
         _MNIST, model=Model(code_size=2, activation="gelu", error="squared_error"), optimizer=_COSINE
@@ -138,12 +152,16 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
     else:
         sample = jnp.zeros((1, network.data_size))
         params = network.init(training.keys.stream(root, "params"), sample)["params"]
-    optimizer = optimizers.build(config.optimizer, config.train.num_steps)
     loss = autoencoder.reconstruction_loss(network, config.model.error)
+    if config.fine_tuning == "conjugate_gradient":
+        optimizer, update = optax.identity(), autoencoder.conjugate_gradient_update(loss)
+    else:
+        optimizer = optimizers.build(config.optimizer, config.train.num_steps)
+        update = training.update_from_objective(loss, optimizer)
     state = training.fit(
         run,
         config.train,
-        update=training.update_from_objective(loss, optimizer),
+        update=update,
         state=training.create_state(params, optimizer),
         batches=flat_images.batches(train_set, config.train.batch_size, config.data.distort),
         key=root,
@@ -242,10 +260,10 @@ def evaluate(config, network, params, train_set, test_set, run) -> dict[str, flo
         encode = jax.jit(lambda x: network.apply({"params": params}, x, method="encode"))
         codes = [np.concatenate([encode(x[i : i + 1000]) for i in range(0, len(x), 1000)]) for x in (train_x, test_x)]
         metrics["code_neighbour_error_percent"] = autoencoder.neighbour_error(
-            codes[0], train_set.label, codes[1], test_set.label
+            codes[0], train_set.labels, codes[1], test_set.labels
         )
         if config.model.code_size == 2:
-            draw_codes(run, codes[1], test_set.label)
+            draw_codes(run, codes[1], test_set.labels)
     chosen = spread_over_classes(test_set, 12)
     shown = [(r if isinstance(r, np.ndarray) else np.asarray(r(test_x[chosen]))) for r in rows.values()]
     shown = [s[chosen] if len(s) == len(test_x) else s for s in shown]

@@ -30,6 +30,17 @@ class FlatImages:
     shape: tuple[int, int, int]
     fingerprint: str
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N].
+
+        Raises:
+            ValueError: the data has no labels.
+        """
+        if self.label is None:
+            raise ValueError("the data has no labels to classify; choose digits, mnist, cifar10, ...")
+        return self.label
+
     def unit(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 [n, D] in [0, 1]."""
         return self.x[start:stop].astype(np.float32) / 255
@@ -57,8 +68,8 @@ def labelled(config: Data) -> tuple[FlatImages, FlatImages]:
         ValueError: the data has no labels.
     """
     splits = load(config)
-    if splits[0].label is None or splits[1].label is None:
-        raise ValueError(f"the data {config.name!r} has no labels to classify; choose digits, mnist, ...")
+    for split in splits:
+        _ = split.labels
     return splits
 
 
@@ -90,7 +101,7 @@ def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> traini
     return training.DeviceBatches(make, arrays)
 
 
-def feature_batches(x: jax.Array, batch_size: int) -> training.DeviceBatches:
+def feature_batches(x: np.ndarray, batch_size: int) -> training.DeviceBatches:
     """{"x": [b, H]} from features that are real numbers already, such as the layer below in a stack."""
     num_examples = len(x)
     pick = lambda key, arrays, step, positions: {

@@ -99,7 +99,8 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
         steps += int(state.step)
         trained[method] = params = jax.device_get(state.params)
         encode = encoder(config, method, network, params)
-        metrics |= {f"{method}_{k}": v for k, v in measure(config, network, params, encode, train_set, test_set).items()}
+        measured = measure(config, network, params, encode, train_set, test_set)
+        metrics |= {f"{method}_{name}": value for name, value in measured.items()}
         draw(run, method, network, params, encode, test_set)
     return run.finish(step=steps, params=trained, metrics=metrics)
 
@@ -153,7 +154,7 @@ def codes(encode, images: flat_images.FlatImages) -> np.ndarray:
 def probe(config: Config, encode, train_set, test_set) -> float:
     """Test error in percent of logistic regression on the code."""
     return autoencoder.linear_probe_error(
-        codes(encode, train_set), train_set.label, codes(encode, test_set), test_set.label, l2=config.probe_l2
+        codes(encode, train_set), train_set.labels, codes(encode, test_set), test_set.labels, l2=config.probe_l2
     )
 
 
@@ -178,7 +179,8 @@ def draw(run, method, network, params, encode, test_set) -> None:
     x = test_set.unit(0, 12)
     rebuilt = np.asarray(network.apply({"params": params}, encode(x), method="decode"))
     rows = [test_set.pictures(x), test_set.pictures(np.clip(rebuilt, 0, 1))]
-    pictures.save_png(run.figures / f"reconstructions-{method}.png", pictures.strip(rows, ["data", method], factor=factor))
+    picture = pictures.strip(rows, ["data", method], factor=factor)
+    pictures.save_png(run.figures / f"reconstructions-{method}.png", picture)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,14 @@ import importlib
 
 __version__ = "0.1.0"
 
-_PACKAGES = ("autoencoder", "data", "metrics", "nn", "pictures", "training")
-
-__all__ = [*_PACKAGES, "__version__"]
+__all__ = ["__version__", "autoencoder", "data", "metrics", "nn", "pictures", "training"]  # pyright: ignore
 
 
 def __getattr__(name: str):
     """Loads a chapter or a room the first time it is named (PEP 562), so that `import jaxgen` stays light."""
-    if name in _PACKAGES:
+    if name in __all__:
         return importlib.import_module(f"jaxgen.{name}")
-    raise AttributeError(f"module 'jaxgen' has no attribute {name!r}; it has {', '.join(_PACKAGES)}")
+    raise AttributeError(f"module 'jaxgen' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -7,6 +7,7 @@ from jaxgen.autoencoder.baselines import (
     pca,
     pca_reconstruct,
 )
+from jaxgen.autoencoder.conjugate_gradient import conjugate_gradient_update
 from jaxgen.autoencoder.contraction import (
     contraction_ratio,
     contractive_loss,
@@ -57,6 +58,7 @@ __all__ = [
     "annealed_k",
     "classification_loss",
     "classifier_params",
+    "conjugate_gradient_update",
     "contraction_ratio",
     "contractive_loss",
     "contractive_penalty",

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxgen.autoencoder.networks import Autoencoder
+from jaxgen.autoencoder.networks import Autoencoder, apply
 from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss
 
 Encode = Callable[[jax.Array], jax.Array]
@@ -172,7 +172,7 @@ def contractive_loss(
     def loss(params, batch, keys, context):
         losses, metrics = base(params, batch, keys, context)
         x = batch["x"]
-        encode = lambda x: network.apply({"params": params}, x, method="encode")
+        encode = lambda x: apply(network, params, x, "encode")
         if penalty == "closed_form":
             kernel = params["encoder"]["layers_0"]["kernel"]
             value = sigmoid_contractive_penalty(encode(x), kernel)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 
 def gaussian_noise(key: jax.Array, x: jax.Array, sigma: float) -> jax.Array:
@@ -15,6 +16,6 @@ def masking_noise(key: jax.Array, x: jax.Array, fraction: float) -> jax.Array:
     Raises:
         ValueError: `fraction` is not in [0, 1].
     """
-    if not isinstance(fraction, jax.core.Tracer) and not 0 <= fraction <= 1:
+    if not isinstance(fraction, Tracer) and not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected a probability in [0, 1]")
     return jnp.where(jax.random.bernoulli(key, fraction, x.shape), jnp.zeros_like(x), x)

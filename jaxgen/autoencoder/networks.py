@@ -1,6 +1,7 @@
 """The autoencoder x -> code -> reconstruction, and a classifier on its encoder."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -13,6 +14,12 @@ _OUTPUTS = ("sigmoid", "linear")
 def identity(x: jax.Array) -> jax.Array:
     """f(x) = x: the linear code."""
     return x
+
+
+def apply(network: nn.Module, params: Any, x: jax.Array, method: str = "__call__") -> jax.Array:
+    """The value of a network's method at parameters, network.apply({"params": params}, x)."""
+    value: Any = network.apply({"params": params}, x, method=method)
+    return value
 
 
 def output_of(output: str, logits: jax.Array) -> jax.Array:
@@ -129,11 +136,12 @@ class Autoencoder(nn.Module):
     def logits(self, code: jax.Array) -> jax.Array:
         """The reconstruction before its nonlinearity: [..., H] -> [..., D]."""
         _check_width(code.shape[-1], self.code_size, "code", "code_size", "Autoencoder")
+        decoder: Any = self.decoder
         if not self.tied:
-            return self.decoder(code)
+            return decoder(code)
         layers = self.encoder.variables["params"]
         depth = len(self.widths) + 1
-        return self.decoder(code, [layers[f"layers_{i}"]["kernel"] for i in reversed(range(depth))])
+        return decoder(code, [layers[f"layers_{i}"]["kernel"] for i in reversed(range(depth))])
 
     def decode(self, code: jax.Array) -> jax.Array:
         """x' = f(z): [..., H] -> [..., D]."""

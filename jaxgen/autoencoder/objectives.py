@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxgen.autoencoder.networks import Autoencoder, Classifier, output_of
+from jaxgen.autoencoder.networks import Autoencoder, Classifier, apply, output_of
 
 Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
@@ -69,7 +69,7 @@ def reconstruction_terms(
     network: Autoencoder, params: Any, x: jax.Array, code: jax.Array, error: str
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Error of decoding `code` [B, H] against `x` [B, D]: ([B], metrics with "squared_error")."""
-    logits = network.apply({"params": params}, code, method="logits")
+    logits = apply(network, params, code, "logits")
     metrics = {"squared_error": squared_error(x, output_of(network.output, logits))}
     if error == "cross_entropy":
         metrics["cross_entropy"] = cross_entropy(x, logits)
@@ -105,7 +105,7 @@ def reconstruction_loss(
             # Folded, because a penalty may draw from the same example's key too.
             corruption_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
             seen = jax.vmap(corrupt)(corruption_keys, x)
-        code = network.apply({"params": params}, seen, method="encode")
+        code = apply(network, params, seen, "encode")
         return reconstruction_terms(network, params, x, code, error)
 
     return loss
@@ -121,7 +121,7 @@ def classification_loss(network: Classifier) -> Loss:
 
     def loss(params, batch, keys, context):
         del keys, context
-        logits = network.apply({"params": params}, batch["x"])
+        logits = apply(network, params, batch["x"])
         label = batch["label"]
         log_probability = jax.nn.log_softmax(logits)
         losses = -jnp.take_along_axis(log_probability, label[:, None], axis=-1)[:, 0]

@@ -5,13 +5,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from jaxgen.autoencoder.networks import Autoencoder
+from jaxgen.autoencoder.networks import Autoencoder, apply
 from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_terms
 
 
 def _check_rho(rho: float) -> None:
-    if not isinstance(rho, jax.core.Tracer) and not 0 < rho < 1:
+    if not isinstance(rho, Tracer) and not 0 < rho < 1:
         raise ValueError(f"rho is {rho}; expected a target activation inside (0, 1)")
 
 
@@ -32,8 +33,8 @@ def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
     """
     _check_rho(rho)
     m = mean_activation
-    rho = jnp.asarray(rho, m.dtype)
-    kl = rho * (jnp.log(rho) - jnp.log(m)) + (1 - rho) * (jnp.log1p(-rho) - jnp.log1p(-m))
+    r = jnp.asarray(rho, m.dtype)
+    kl = r * (jnp.log(r) - jnp.log(m)) + (1 - r) * (jnp.log1p(-r) - jnp.log1p(-m))
     return jnp.sum(kl, axis=-1)
 
 
@@ -81,7 +82,7 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     this takes a tenth of the time of a sort.
     """
     size = x.shape[-1]
-    if not isinstance(k, jax.core.Tracer) and not 0 <= k <= size:
+    if not isinstance(k, Tracer) and not 0 <= k <= size:
         raise ValueError(f"k is {k}; expected 0 <= k <= {size}, the size of the code")
     bits = _ordered_bits(jax.lax.stop_gradient(x))
     width = jnp.iinfo(bits.dtype).bits
@@ -169,10 +170,6 @@ def dead_units(codes: jax.Array, threshold: float = 0.0) -> dict[str, jax.Array]
     }
 
 
-def _encode(network: Autoencoder, params: Any, x: jax.Array) -> jax.Array:
-    return network.apply({"params": params}, x, method="encode")
-
-
 def kl_sparsity_statistics(network: Autoencoder) -> Callable[..., dict[str, jax.Array]]:
     """The companion of `kl_sparsity_loss`: statistics(params, batch, keys, context).
 
@@ -183,7 +180,7 @@ def kl_sparsity_statistics(network: Autoencoder) -> Callable[..., dict[str, jax.
 
     def statistics(params, batch, keys, context):
         del keys, context
-        return {"mean_activation": _encode(network, params, batch["x"])}
+        return {"mean_activation": apply(network, params, batch["x"], "encode")}
 
     return statistics
 
@@ -215,7 +212,7 @@ def kl_sparsity_loss(
                 " statistics=kl_sparsity_statistics(network) to the engine beside this loss"
             )
         x = batch["x"]
-        code = _encode(network, params, x)
+        code = apply(network, params, x, "encode")
         losses, metrics = reconstruction_terms(network, params, x, code, error)
         penalty = linearized_kl_sparsity(code, context.statistics["mean_activation"], rho)
         metrics |= {"penalty": penalty, "mean_activation": jnp.mean(code, axis=-1)}
@@ -239,7 +236,7 @@ def l1_sparsity_loss(network: Autoencoder, weight: float, error: str = "squared_
     def loss(params, batch, keys, context):
         del keys, context
         x = batch["x"]
-        code = _encode(network, params, x)
+        code = apply(network, params, x, "encode")
         losses, metrics = reconstruction_terms(network, params, x, code, error)
         penalty = l1_sparsity(code)
         return losses + weight * penalty, metrics | {"penalty": penalty}
@@ -258,12 +255,12 @@ def k_sparse_encode(
     Raises:
         ValueError: alpha k (rounded) is larger than the code, or alpha is not 1 for a traced k.
     """
-    if isinstance(k, jax.core.Tracer):
+    if isinstance(k, Tracer):
         if alpha != 1:
             raise ValueError(f"alpha is {alpha} with a traced k; multiply k yourself, in int32")
     else:
         k = round(alpha * int(k))
-    pre_code = network.apply({"params": params}, x, method="pre_code")
+    pre_code = apply(network, params, x, "pre_code")
     code = network.code_activation(pre_code)
     return jnp.where(_top_k_mask(pre_code, k), code, jnp.zeros_like(code))
 
@@ -298,13 +295,17 @@ def k_sparse_loss(
             raise ValueError(
                 f"{name} is {value}; expected 1 <= {name} <= {network.code_size}, the code size"
             )
-    if start is not None and num_steps is None:
+    if start is None:
+        kept_at = lambda step: k
+    elif num_steps is None:
         raise ValueError("start is given without num_steps, the length of training")
+    else:
+        kept_at = lambda step: annealed_k(step, k, start, num_steps)
 
     def loss(params, batch, keys, context):
         del keys
         x = batch["x"]
-        now = k if start is None else annealed_k(context.step, k, start, num_steps)
+        now = kept_at(context.step)
         code = k_sparse_encode(network, params, x, now)
         losses, metrics = reconstruction_terms(network, params, x, code, error)
         kept = jnp.broadcast_to(jnp.asarray(now).astype(losses.dtype), losses.shape)

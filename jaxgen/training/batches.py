@@ -5,7 +5,7 @@ Both are functions of (key, step, positions), so the order of the data needs no 
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class HostBatches:
     prefetch: int = 2
 
 
-def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.ndarray) -> Iterator[Tree]:
+def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.ndarray) -> Generator[Tree, None, None]:
     """Yields the batches of steps first, first + 1, ... A failure in `make` is raised where the batch is asked for."""
     ready: queue.Queue = queue.Queue(maxsize=max(batches.prefetch, 1))
     stop = threading.Event()

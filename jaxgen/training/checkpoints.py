@@ -157,7 +157,7 @@ class Checkpoints:
         manager = self._manager()
         manager.reload()
         try:
-            read = manager.restore(step, args=wanted)
+            read: Any = manager.restore(step, args=wanted)
             digests = read.meta["sha256"]
             arrays = {name: np.asarray(x) for name, x in read.state.items()}
         except Exception as error:  # orbax and tensorstore raise many kinds for a broken file

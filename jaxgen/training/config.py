@@ -1,7 +1,7 @@
 """Configs are frozen dataclasses. This file turns them into plain data and tells two of them apart."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 
 def free(default: Any) -> Any:
@@ -31,7 +31,7 @@ class Settings:
     """updates a call of the compiled program; 0: as many as take about half a second"""
     devices: int = free(0)
     """devices to use; 0: all there are"""
-    backend: str = free("pmap")
+    backend: Literal["pmap", "shard_map"] = free("pmap")
     """'pmap', or 'shard_map' for jit(shard_map)"""
     deterministic: bool = False
     """on GPU: only kernels that give the same bits each time (CPU always does)"""

@@ -23,10 +23,10 @@ def describe() -> dict:
         "cpu_count": os.cpu_count(),
         "NPROC": os.environ.get("NPROC"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-        "matmul_precision": jax.config.jax_default_matmul_precision,
-        "x64": jax.config.jax_enable_x64,
+        "matmul_precision": jax.config.read("jax_default_matmul_precision"),
+        "x64": jax.config.read("jax_enable_x64"),
         "prng": "threefry2x32",
-        "threefry_partitionable": jax.config.jax_threefry_partitionable,
+        "threefry_partitionable": jax.config.read("jax_threefry_partitionable"),
     }
 
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -112,8 +112,8 @@ def fit(
             run.logs.finish()
 
 
-def pick_devices(number: int) -> list[jax.Device]:
-    """The first `number` devices, or all for 0."""
+def pick_devices(number: int) -> list[Any]:
+    """The first `number` of jax.devices(), or all for 0."""
     devices = jax.devices()
     if number > len(devices):
         raise ValueError(f"{number} devices asked for, {len(devices)} found ({devices[0].platform})")

@@ -13,7 +13,7 @@ arithmetic for every number of devices.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,33 +22,30 @@ from jax import lax
 Tree = Any
 
 
-class Mean(Protocol):
+class Mean(NamedTuple):
     """The average that the engine hands to an update.
 
     `mean(f, batch, keys)` returns the average over the global batch of `f(batch, keys)`, where `f` maps a micro-shard
     (leading axis: its examples) to a tree of averages over that micro-shard. With `has_aux`, `f` returns a pair, and
     the second tree, of per-example arrays, comes back with one entry for each example of this device.
-    `mean.gather(tree)` turns per-example arrays of this device into those of the global batch, in global order.
+
+    Attributes:
+        average: `average(f, batch, keys)` for an `f` that returns a pair.
+        gather: turns a tree of per-example arrays of this device into those of the global batch, in global order.
     """
+
+    average: Callable[[Callable, Tree, jax.Array], tuple[Tree, Tree]]
+    gather: Callable[[Tree], Tree]
 
     def __call__(
         self, f: Callable[[Tree, jax.Array], Tree], batch: Tree, keys: jax.Array, has_aux: bool = False
-    ) -> Tree: ...
-
-    def gather(self, tree: Tree) -> Tree: ...
-
-
-class _Mean(NamedTuple):
-    average: Callable
-    gather: Callable[[Tree], Tree]
-
-    def __call__(self, f, batch, keys, has_aux=False):
+    ) -> Tree:
         with_aux = f if has_aux else lambda batch, keys: (f(batch, keys), None)
         averages, per_example = self.average(with_aux, batch, keys)
         return (averages, per_example) if has_aux else averages
 
 
-plain_mean: Mean = _Mean(average=lambda f, batch, keys: f(batch, keys), gather=lambda tree: tree)
+plain_mean = Mean(average=lambda f, batch, keys: f(batch, keys), gather=lambda tree: tree)
 
 
 def device_mean(axis: str, accumulate: int = 1) -> Mean:
@@ -71,7 +68,7 @@ def device_mean(axis: str, accumulate: int = 1) -> Mean:
             per_example = _join(per_example)
         return lax.pmean(local, axis), per_example
 
-    return _Mean(average, _gather_over(axis))
+    return Mean(average, _gather_over(axis))
 
 
 def exact_mean(axis: str, num_shards: int, num_devices: int) -> Mean:
@@ -89,7 +86,7 @@ def exact_mean(axis: str, num_shards: int, num_devices: int) -> Mean:
         averages = jax.tree.map(lambda x: x / num_shards, total)
         return lax.optimization_barrier(averages), _join(per_example)
 
-    return _Mean(average, _gather_over(axis))
+    return Mean(average, _gather_over(axis))
 
 
 def _gather_over(axis):

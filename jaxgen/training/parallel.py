@@ -70,7 +70,7 @@ class ParallelUpdate:
         update: `update(state, batch, keys, mean) -> (state, metrics)`.
         batches: where a step's batch comes from.
         batch_size: the global batch.
-        devices: devices of all processes, default all there are.
+        devices: from jax.devices(), of all processes; default all there are.
         backend: "pmap", or "shard_map" for jit(shard_map).
         accumulate: micro-shards of each device, computed one after another (gradient accumulation).
         exact_shards: K > 0 fixes K micro-shards and the order of their sum, so that the bits do not depend on the
@@ -86,7 +86,7 @@ class ParallelUpdate:
         batches: DeviceBatches | HostBatches,
         *,
         batch_size: int,
-        devices: Sequence[jax.Device] | None = None,
+        devices: Sequence[Any] | None = None,
         backend: Backend = "pmap",
         accumulate: int = 1,
         exact_shards: int = 0,
@@ -104,8 +104,8 @@ class ParallelUpdate:
         self.local_positions = by_device.reshape(-1)
         self._num_local = len(local)
         self._positions = self._split(self.local_positions)
-        on_device = isinstance(batches, DeviceBatches)
-        self._arrays = self.replicate(batches.arrays) if on_device else None
+        self._make = batches.make if isinstance(batches, DeviceBatches) else None
+        self._arrays = self.replicate(batches.arrays) if isinstance(batches, DeviceBatches) else None
 
         def steps(state, tally, key, arrays, positions, batch, num_steps):
             order = key_streams.stream(key, "order")
@@ -114,8 +114,8 @@ class ParallelUpdate:
             def one(_, carry):
                 state, tally = carry
                 keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
-                made = batches.make(order, arrays, state.step, positions) if on_device else batch
-                # One program for the update, wherever its batch comes from.
+                made = self._make(order, arrays, state.step, positions) if self._make else batch
+                # The update compiles alike, wherever its batch comes from.
                 made = lax.optimization_barrier(made)
                 new_state, metrics = update(state, made, keys, mean)
                 return new_state, _add(tally, metrics, state.step)
@@ -167,13 +167,13 @@ class ParallelUpdate:
         """A tally of zeros with the names that the update reports. Nothing is computed."""
 
         def metrics(state, key, arrays, batch, positions):
-            if arrays is not None:
-                batch = self._batches.make(key, arrays, state.step, positions)
+            if self._make:
+                batch = self._make(key, arrays, state.step, positions)
             keys = key_streams.per_example(key, positions)
             return self._update(state, batch, keys, plain_mean)[1]
 
-        fed = isinstance(self._batches, HostBatches)
-        batch = self._batches.make(key, 0, self.local_positions) if fed else None
+        fed = self._batches if isinstance(self._batches, HostBatches) else None
+        batch = fed.make(key, 0, self.local_positions) if fed else None
         names = jax.eval_shape(metrics, state, key, self._arrays, batch, self.local_positions)
         for name, value in names.items():
             if value.shape != ():

@@ -8,8 +8,7 @@ import optax
 from flax import struct
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The state of a run between two steps. It has no device axis, no key and no position in the data.
 
     Attributes:

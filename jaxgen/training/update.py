@@ -57,11 +57,12 @@ def update_from_objective(
     def update(state: TrainState, batch: Tree, keys: jax.Array, mean: Mean):
         context = Context(state.step, state.model_state)
         if statistics is not None:
-            values = lambda batch, keys: jax.tree.map(
-                lambda x: jnp.mean(x, axis=0), statistics(state.params, batch, keys, context)
-            )
+
+            def average(batch, keys, statistics=statistics, context=context):
+                return jax.tree.map(lambda x: jnp.mean(x, axis=0), statistics(state.params, batch, keys, context))
+
             # The two passes draw the same noise on purpose.
-            context = context._replace(statistics=mean(values, batch, jax.random.clone(keys)))
+            context = context._replace(statistics=mean(average, batch, jax.random.clone(keys)))
 
         def loss_and_gradient(batch, keys):
             def mean_loss(params):
@@ -89,7 +90,7 @@ def update_from_objective(
 def average_parameters(
     ema: Tree, params: Tree, decay: float | Callable[[jax.Array], jax.Array], step: jax.Array
 ) -> Tree:
-    """ema <- decay ema + (1 - decay) params."""
+    """ema <- decay ema + (1 - decay) params, for trees of arrays; decay a number or a function of the step."""
     d = decay(step) if callable(decay) else decay
     return jax.tree.map(lambda e, p: e + (1.0 - jnp.asarray(d, e.dtype)) * (p - e), ema, params)
 

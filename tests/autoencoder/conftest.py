@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def random_params():
-    """Normal float32 parameters of a network on [..., width]: random_params(network, width)."""
+    """A function (network, width) -> normal float32 parameters of a network on [..., width]."""
 
     def make(network, width, scale=0.7):
         x = jax.ShapeDtypeStruct((1, width), np.float32)

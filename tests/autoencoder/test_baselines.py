@@ -102,23 +102,45 @@ def test_logistic_pca_converges_to_a_minimum_of_its_objective():
 def test_codes_of_new_data_are_the_minimum_that_scipy_finds():
     with jax.enable_x64(True):
         params, _ = logistic_pca(BINARY, 2, ridge=0.1, num_iterations=20)
-        codes = np.asarray(logistic_pca_codes(HELD_OUT, params, ridge=0.1))
+        # Newton's method doubles the digits at each step.
+        codes = np.asarray(logistic_pca_codes(HELD_OUT, params, ridge=0.1, num_iterations=9))
         reconstruction = logistic_pca_reconstruct(jnp.asarray(codes), params)
     w, b = np.asarray(params["kernel"]), np.asarray(params["bias"])
     for x, code in zip(HELD_OUT, codes, strict=True):
-        f = lambda z, x=x: np.sum(np.logaddexp(0, z @ w + b) - x * (z @ w + b)) + 0.05 * z @ z
-        expected = minimize(f, np.zeros(2), options={"gtol": 1e-8}).x
-        np.testing.assert_allclose(code, expected, atol=1e-5)
+        np.testing.assert_allclose(code, _best_code(x, w, b, 0.1), atol=1e-6)
     np.testing.assert_allclose(reconstruction, 1 / (1 + np.exp(-(codes @ w + b))), rtol=1e-12)
+
+
+def _best_code(x, w, b, ridge):
+    f = lambda z: np.sum(np.logaddexp(0, z @ w + b) - x * (z @ w + b)) + ridge / 2 * z @ z
+    gradient = lambda z: w @ (1 / (1 + np.exp(-(z @ w + b))) - x) + ridge * z
+    return minimize(f, np.zeros(len(w)), jac=gradient, options={"gtol": 1e-10}).x
+
+
+def test_newton_steps_that_overshoot_are_halved():
+    x, b = (np.arange(12.0) < 5) * np.ones((1, 12)), np.full(12, -8.0)
+    params = {"kernel": LOADINGS, "bias": b}
+    with jax.enable_x64(True):
+        params = jax.tree.map(jnp.asarray, params)
+        codes = np.asarray(logistic_pca_codes(x, params, ridge=0.1, num_iterations=40))
+    # A full first step from zero would raise the objective.
+    p = 1 / (1 + np.exp(8.0))
+    full = np.linalg.solve(
+        p * (1 - p) * LOADINGS @ LOADINGS.T + 0.1 * np.eye(2), LOADINGS @ (x[0] - p)
+    )
+    best = _best_code(x[0], LOADINGS, b, 0.1)
+    objective = lambda z: _objective(z, LOADINGS, b, x[0], 0.1)
+    assert objective(full) > objective(np.zeros(2)) > objective(best)
+    np.testing.assert_allclose(codes[0], best, atol=1e-6)
 
 
 def test_chunks_do_not_change_the_fit(monkeypatch):
     from jaxgen.autoencoder import baselines
 
     with jax.enable_x64(True):
-        whole, _ = logistic_pca(BINARY, 2, num_iterations=3)
+        whole = logistic_pca(BINARY, 2, num_iterations=3)
         monkeypatch.setattr(baselines, "_rows", lambda x: 11)  # 70 = 6 * 11 + 4, padded.
-        parts, _ = logistic_pca(BINARY, 2, num_iterations=3)
+        parts = logistic_pca(BINARY, 2, num_iterations=3)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9), whole, parts)
 
 

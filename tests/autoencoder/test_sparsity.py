@@ -122,6 +122,8 @@ def test_gradient_of_top_k_passes_through_the_kept_alone():
     weight = jnp.arange(8.0).reshape(2, 4) + 1
     gradient = jax.grad(lambda a: jnp.sum(weight * top_k(a, 2)))(x)
     np.testing.assert_array_equal(gradient, [[1, 0, 3, 0], [5, 0, 0, 8]])
+    zeros = jnp.array([-0.0, 0.0, -1.0])  # Equal, whatever their signs: the first counts.
+    np.testing.assert_array_equal(jax.grad(lambda a: top_k(a, 1).sum())(zeros), [1, 0, 0])
     found = jax.vmap(top_k)(x, jnp.array([1, 3]))
     np.testing.assert_array_equal(found, [[3, 0, 0, 0], [-1, 0, -2, -1]])
 
