@@ -81,7 +81,8 @@ def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> traini
     num_examples = len(images.x)
 
     def make(key, arrays, step, positions):
-        order, distortion = jax.random.split(key)
+        # Every step splits the same key, on purpose: the step comes in below.
+        order, distortion = jax.random.split(jax.random.clone(key))
         chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
         batch = {name: array[chosen] for name, array in arrays.items()}
         x = batch["x"].astype(jnp.float32) / 255

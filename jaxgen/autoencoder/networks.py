@@ -12,7 +12,7 @@ _OUTPUTS = ("sigmoid", "linear")
 
 
 def identity(x: jax.Array) -> jax.Array:
-    """f(x) = x: the linear code."""
+    """f(x) = x, of any shape: the linear code."""
     return x
 
 

@@ -40,7 +40,7 @@ def rbm_params(
     scale: float = 0.1,
     dtype: Any = jnp.float32,
 ) -> Params:
-    """W ~ scale N(0, 1), biases zero."""
+    """W [D, H] ~ scale N(0, 1), b [D] and c [H] zero."""
     return {
         "kernel": scale * jax.random.normal(key, (visible_size, hidden_size), dtype),
         "visible_bias": jnp.zeros(visible_size, dtype),
@@ -190,7 +190,7 @@ def two_stage_momentum(
 
 
 def unroll(rbms: Sequence[Params]) -> dict:
-    """Parameters of an untied `Autoencoder` from a stack of RBMs, first layer first.
+    """Parameters (a tree) of an untied `Autoencoder` from a stack of RBMs, first layer first.
 
     The encoder takes kernels and hidden biases, the decoder their transposes and the visible
     biases. If the last RBM is gaussian, its code is linear (code_activation=identity).

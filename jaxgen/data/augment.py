@@ -21,7 +21,7 @@ def random_affine(
     Args:
         key: scalar key.
         image: float [H, W, C].
-        rotation: degrees.
+        rotation: degrees, counter-clockwise.
         scale: share of the size, for each axis.
         shear: horizontal pixels a vertical pixel.
         shift: pixels, for each axis.

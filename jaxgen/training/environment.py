@@ -3,6 +3,7 @@
 import os
 import platform
 from importlib import metadata
+from typing import Any
 
 import jax
 
@@ -10,6 +11,7 @@ import jax
 def describe() -> dict:
     """Versions, devices and settings that can change a bit of the result, as plain data."""
     devices = jax.devices()
+    config: Any = jax.config
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -23,10 +25,10 @@ def describe() -> dict:
         "cpu_count": os.cpu_count(),
         "NPROC": os.environ.get("NPROC"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-        "matmul_precision": jax.config.read("jax_default_matmul_precision"),
-        "x64": jax.config.read("jax_enable_x64"),
+        "matmul_precision": config.jax_default_matmul_precision,
+        "x64": config.jax_enable_x64,
         "prng": "threefry2x32",
-        "threefry_partitionable": jax.config.read("jax_threefry_partitionable"),
+        "threefry_partitionable": config.jax_threefry_partitionable,
     }
 
 
