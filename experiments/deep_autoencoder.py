@@ -141,8 +141,8 @@ PRESETS = {
         _MNIST, model=Model(code_size=2, activation="gelu", error="squared_error"), optimizer=_COSINE
     ),
 }
-# By data and code size. The paper does not say how it fits logistic PCA; its 8.01 is what codes linear in x give (preset
-# mnist_logistic_pca), while the best code of each image does far better (baselines.logistic_pca).
+# By data and code size. How the paper fits logistic PCA is not known here; its 8.01 is near what codes linear in x give
+# (preset mnist_logistic_pca), while the best code of each image does far better (baselines.logistic_pca).
 PAPER = {
     ("mnist", 30): {"test_error": 3.00, "pca_error": 13.87},
     ("curves", 6): {"test_error": 1.44, "pca_18_error": 5.90, "error_over_pca_18": 0.244},
@@ -265,7 +265,8 @@ def evaluate(config, network, params, train_set, test_set, run) -> dict[str, flo
         fitted, _ = autoencoder.logistic_pca(train_x, config.model.code_size)
         codes = autoencoder.logistic_pca_codes(test_x, fitted)
         rebuilt = np.asarray(autoencoder.logistic_pca_reconstruct(codes, fitted))
-        metrics["logistic_pca_best_code_error"] = float(np.mean(np.sum((test_x - rebuilt) ** 2, axis=-1, dtype=np.float64)))
+        squares = np.sum((test_x - rebuilt) ** 2, axis=-1, dtype=np.float64)
+        metrics["logistic_pca_best_code_error"] = float(np.mean(squares))
         rows[f"logistic PCA-{config.model.code_size}"] = rebuilt
     if train_set.label is not None:
         encode = jax.jit(lambda x: network.apply({"params": params}, x, method="encode"))

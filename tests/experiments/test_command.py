@@ -30,7 +30,7 @@ SHORT = {
 
 @pytest.fixture
 def call(monkeypatch, tmp_path):
-    """call(name, arguments) -> the run directory; raises SystemExit where the command exits."""
+    """Runs a command by name and arguments and returns its run directory."""
 
     def run(name, *arguments, workdir=tmp_path / "run"):
         script = SCRIPTS[name]
@@ -47,7 +47,7 @@ def call(monkeypatch, tmp_path):
 
 @pytest.fixture
 def refused(call, capsys, tmp_path):
-    """refused(name, arguments) -> what the command said; it must exit with an error and write nothing."""
+    """Runs a command that must exit with an error and write nothing; returns what it said."""
 
     def run(name, *arguments):
         with pytest.raises(SystemExit) as stopped:
