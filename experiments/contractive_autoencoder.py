@@ -71,8 +71,8 @@ PRESETS = {
     ),
     "mnist": Config(
         data=flat_images.Data("mnist"),
-        train=training.Settings(num_steps=9_000, batch_size=100, save_every=1500),
-        classifier_steps=12_000,
+        train=training.Settings(num_steps=6_000, batch_size=100, save_every=1500),
+        classifier_steps=9_000,
     ),
     # The paper gives the network and the measures but no schedule: a long one.
     "paper": Config(

@@ -65,7 +65,7 @@ PRESETS = {
     ),
     "mnist": Config(
         data=flat_images.Data("mnist"),
-        train=training.Settings(num_steps=9_000, batch_size=100, save_every=1500),
+        train=training.Settings(num_steps=6_000, batch_size=100, save_every=1500),
     ),
     # Makhzani & Frey's widths, annealing and support at test time, at length.
     "paper": Config(

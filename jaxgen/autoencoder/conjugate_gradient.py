@@ -50,6 +50,9 @@ def conjugate_gradient_update(
         context = _Context(state.step, state.model_state)
 
         def evaluate(params):
+            # The point is computed alike, whatever it is fused with afterwards.
+            params = jax.lax.optimization_barrier(params)
+
             def f(batch, keys):
                 def mean_loss(params):
                     losses, metrics = loss(params, batch, keys, context)

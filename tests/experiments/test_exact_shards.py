@@ -1,0 +1,76 @@
+"""exact_shards=4 gives the same bits on 1, 2 and 4 devices for the updates that the experiments train with."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import deep_autoencoder, flat_images, optimizers, sparse_autoencoder
+from jaxgen import autoencoder, training
+
+WIDTH, BATCH = 20, 16
+
+
+def images():
+    x = np.random.default_rng(0).integers(0, 256, (40, WIDTH), dtype=np.uint8)
+    return flat_images.FlatImages(x, None, (4, 5, 1), "random")
+
+
+def fresh(network):
+    return network.init(jax.random.key(1), jnp.zeros((1, WIDTH)))["params"]
+
+
+def deep():
+    preset = deep_autoencoder.PRESETS["mnist"]
+    model = dataclasses.replace(preset.model, widths=(12,), code_size=3)
+    network = deep_autoencoder.build(model, WIDTH)
+    optimizer = optimizers.build(preset.optimizer, 1000)
+    loss = autoencoder.reconstruction_loss(network, model.error)
+    return training.update_from_objective(loss, optimizer), training.create_state(fresh(network), optimizer)
+
+
+def conjugate():
+    network = deep_autoencoder.build(deep_autoencoder.Model(widths=(12,), code_size=3), WIDTH)
+    update = autoencoder.conjugate_gradient_update(autoencoder.reconstruction_loss(network))
+    return update, training.create_state(fresh(network), optax.identity())
+
+
+def sparse(method):
+    preset = sparse_autoencoder.PRESETS["mnist"]
+    model = dataclasses.replace(preset.model, code_size=24, k=4, start_k=10)
+    network, loss, statistics = sparse_autoencoder.build(dataclasses.replace(preset, model=model), method, WIDTH)
+    optimizer = optax.adam(1e-2)
+    update = training.update_from_objective(loss, optimizer, statistics=statistics)
+    return update, training.create_state(fresh(network), optimizer)
+
+
+def boltzmann():
+    optimizer = autoencoder.momentum_sgd(0.1, autoencoder.two_stage_momentum(2))
+    params = autoencoder.rbm_params(jax.random.key(1), WIDTH, 8)
+    return autoencoder.contrastive_divergence_update(optimizer), training.create_state(params, optimizer)
+
+
+CASES = {
+    "deep": deep,
+    "kl": lambda: sparse("kl"),
+    "k_sparse": lambda: sparse("k_sparse"),
+    "rbm": boltzmann,
+    "conjugate gradients": conjugate,
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_same_bits_on_1_2_and_4_devices(name):
+    update, state = CASES[name]()
+    batches = flat_images.batches(images(), BATCH)
+    key, ends = training.keys.root(0), []
+    for devices in (1, 2, 4):
+        parallel = training.ParallelUpdate(
+            update, batches, batch_size=BATCH, devices=jax.devices()[:devices], exact_shards=4
+        )
+        end = parallel(parallel.replicate(state), parallel.empty_tally(state, key), key, None, 4)
+        ends.append(training.tree_digest(end))
+    assert ends[0] == ends[1] == ends[2]
