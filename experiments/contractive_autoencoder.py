@@ -59,8 +59,8 @@ class Config:
     classifier_optimizer: optimizers.Optimizer = optimizers.Optimizer("nesterov", 0.05, "cosine")
     classifier_steps: int = 1000
     """updates of the fine-tuned classifier"""
-    spectrum_examples: int = 32
-    """test images whose Jacobian is decomposed"""
+    spectrum_examples: int = training.free(8)
+    """test images whose Jacobian is decomposed, for the figure (some seconds each on MNIST)"""
 
 
 PRESETS = {
