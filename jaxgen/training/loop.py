@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from . import keys
 from .batches import DeviceBatches, HostBatches, prefetched
 from .config import Settings
 from .parallel import ParallelUpdate, Tally, warn_if_pool_unset
@@ -122,7 +123,9 @@ def pick_devices(number: int) -> list[Any]:
 
 def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty):
     step = int(state.step)
-    fed = prefetched(batches, key, step, parallel.local_positions) if isinstance(batches, HostBatches) else None
+    fed = None
+    if isinstance(batches, HostBatches):
+        fed = prefetched(batches, keys.stream(key, "order"), step, parallel.local_positions)
     boundaries = (settings.num_steps, settings.log_every, settings.save_every, *(e.steps for e in also))
     ahead: deque[_Call] = deque()
     pace = _Pace(1 if fed else settings.steps_per_call)
