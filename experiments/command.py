@@ -63,6 +63,9 @@ def main(
     except training.Interrupted as stopped:
         print(stopped.message, file=sys.stderr)
         sys.exit(stopped.code)
+    except KeyboardInterrupt:
+        print("Stopped outside of training; what was saved is whole. Run the same command to go on.", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
             raise
