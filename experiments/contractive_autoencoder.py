@@ -56,7 +56,7 @@ class Config:
     model: Model = Model()
     optimizer: optimizers.Optimizer = optimizers.Optimizer("adam", 1e-3, "cosine")
     train: training.Settings = training.Settings(num_steps=1000, batch_size=100)
-    classifier_optimizer: optimizers.Optimizer = optimizers.Optimizer("nesterov", 0.05, "cosine")
+    classifier_optimizer: optimizers.Optimizer = optimizers.Optimizer("adam", 1e-3, "cosine")
     classifier_steps: int = 1000
     """updates of the fine-tuned classifier"""
     spectrum_examples: int = training.free(8)
