@@ -118,9 +118,9 @@ def _micro_shards(f, batch, keys, num):
 
     Keys travel as plain integers, because a barrier or a loop that carries a typed key counts as a use of it.
     """
-    split = lambda x: x.reshape(num, x.shape[0] // num, *x.shape[1:])
-    compute = lambda shard: f(shard[0], jax.random.wrap_key_data(shard[1], impl=impl))
     impl = jax.random.key_impl(keys)
+    compute = lambda shard: f(shard[0], jax.random.wrap_key_data(shard[1], impl=impl))
+    split = lambda x: x.reshape(num, x.shape[0] // num, *x.shape[1:])
     return compute, jax.tree.map(split, (batch, jax.random.key_data(keys)))
 
 
