@@ -21,7 +21,7 @@ from jaxgen.training import keys
 
 def train(path, *, make=None, batches=BATCHES, also=(), stage="", **changes):
     config = Config()
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, devices=1, **changes))
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{"devices": 1, **changes}))
     with training.Run(path, config, experiment="toy", quiet=True, may_grow=("train.num_steps",)) as run:
         return training.fit(
             run,
@@ -151,6 +151,13 @@ def test_stages_do_not_mix(tmp_path, straight):
     assert [line["stage"] for line in got] == ["first"] * 3 + ["second"] * 3
     assert training.tree_digest(train(tmp_path, stage="first")) == training.tree_digest(straight[0])
     assert lines(tmp_path) == got
+
+
+def test_a_checkpoint_saved_on_one_device_goes_on_on_four(tmp_path):
+    """With exact shards, through the checkpoint on disk: the same bits as two devices all the way."""
+    train(tmp_path / "moved", num_steps=8, exact_shards=4)
+    moved = train(tmp_path / "moved", exact_shards=4, devices=4)
+    assert training.tree_digest(moved) == training.tree_digest(train(tmp_path / "two", exact_shards=4, devices=2))
 
 
 def test_previews_see_their_step(tmp_path):
