@@ -73,8 +73,23 @@ def labelled(config: Data) -> tuple[FlatImages, FlatImages]:
     return splits
 
 
-def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> training.DeviceBatches:
-    """{"x": float32 [b, D] in [0, 1], "label": int32 [b]} from images that stay on the device as bytes."""
+def binarized(key: jax.Array, images: FlatImages) -> FlatImages:
+    """The images drawn once as zeros and ones, each pixel with its grey level as the probability."""
+    draw = jax.jit(lambda key, x: jax.random.bernoulli(key, x))
+    parts = [
+        np.asarray(draw(jax.random.fold_in(key, i), images.unit(i, i + 1000))) for i in range(0, len(images.x), 1000)
+    ]
+    return dataclasses.replace(images, x=np.concatenate(parts).astype(np.uint8) * np.uint8(255))
+
+
+def batches(
+    images: FlatImages, batch_size: int, distort: float = 0.0, binarize: bool = False, shuffle: bool = True
+) -> training.DeviceBatches:
+    """{"x": float32 [b, D] in [0, 1], "label": int32 [b]} from images that stay on the device as bytes.
+
+    With `binarize`, each pixel is drawn as 0 or 1 anew at each visit, its grey level being the probability of 1.
+    Without `shuffle`, every epoch visits the images in their own order.
+    """
     arrays = {"x": images.x}
     if images.label is not None:
         arrays["label"] = images.label
@@ -83,7 +98,10 @@ def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> traini
     def make(key, arrays, step, positions):
         # Every step splits the same key, on purpose: the step comes in below.
         order, distortion = jax.random.split(jax.random.clone(key))
-        chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
+        if shuffle:
+            chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
+        else:
+            chosen = data.locate(step, positions, batch_size, num_examples)[1]
         batch = {name: array[chosen] for name, array in arrays.items()}
         x = batch["x"].astype(jnp.float32) / 255
         if distort:
@@ -97,6 +115,11 @@ def batches(images: FlatImages, batch_size: int, distort: float = 0.0) -> traini
                 return jnp.where(jax.random.bernoulli(whether), distorted, x)
 
             x = jax.vmap(maybe)(each, x)
+        if binarize:
+            # split gave the keys 0 and 1 of the same kind.
+            pixels = training.keys.at_step(jax.random.fold_in(jax.random.clone(key), 2), step)
+            draw = lambda key, x: jax.random.bernoulli(key, x).astype(x.dtype)
+            x = jax.vmap(draw)(training.keys.per_example(pixels, positions), x)
         return {**batch, "x": x}
 
     return training.DeviceBatches(make, arrays)

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,20 @@ class Run:
         }
         write_json(self.workdir / "results.json", results)
         return results
+
+    def once(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """What `measure` returns, kept in measured.json under `name`, so that a resumed run does not measure it again.
+
+        Args:
+            name: unique in the run; it must say what the result depends on (the stage, the step).
+            measure: returns finite numbers by name.
+        """
+        path = self.workdir / "measured.json"
+        kept = read_json(path) if path.exists() else {}
+        if name not in kept:
+            kept[name] = {key: float(value) for key, value in measure().items()}
+            write_json(path, kept)
+        return kept[name]
 
     def note_data(self, name: str, fingerprint: str) -> None:
         """Records the data's fingerprint in environment.json, and warns where it is not the one the run began with."""

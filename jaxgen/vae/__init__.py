@@ -1,0 +1,88 @@
+"""Variational autoencoders and the importance-weighted bound (chapter 2 of the notes)."""
+
+from jaxgen.vae.bounds import (
+    bits_per_dim,
+    dreg_surrogate,
+    elbo,
+    free_bits,
+    importance_weighted_bound,
+    normalized_weights,
+)
+from jaxgen.vae.evaluation import MarginalLikelihood, active_units, log_marginal_likelihood, posterior_means
+from jaxgen.vae.gaussian import (
+    from_noise,
+    kl_per_dimension,
+    kl_to_standard_normal,
+    monte_carlo_kl,
+    normal_log_density,
+    reparameterize,
+    standard_normal_log_density,
+)
+from jaxgen.vae.likelihoods import (
+    Likelihood,
+    bernoulli,
+    bernoulli_log_likelihood,
+    check_data,
+    discretized_logistic,
+    discretized_logistic_log_likelihood,
+    gaussian,
+    gaussian_log_likelihood,
+)
+from jaxgen.vae.networks import VAE, GaussianLayer, conv_vae, draw_noise, init_params, mean_logits, mlp_vae
+from jaxgen.vae.objectives import (
+    free_bits_statistics,
+    iwae_loss,
+    log_posterior,
+    log_prior,
+    log_weights,
+    posterior_samples,
+    vae_loss,
+)
+from jaxgen.vae.sampling import interpolate, manifold, reconstruct, sample, traverse
+
+__all__ = [
+    "VAE",
+    "GaussianLayer",
+    "Likelihood",
+    "MarginalLikelihood",
+    "active_units",
+    "bernoulli",
+    "bernoulli_log_likelihood",
+    "bits_per_dim",
+    "check_data",
+    "conv_vae",
+    "discretized_logistic",
+    "discretized_logistic_log_likelihood",
+    "draw_noise",
+    "dreg_surrogate",
+    "elbo",
+    "free_bits",
+    "free_bits_statistics",
+    "from_noise",
+    "gaussian",
+    "gaussian_log_likelihood",
+    "importance_weighted_bound",
+    "init_params",
+    "interpolate",
+    "iwae_loss",
+    "kl_per_dimension",
+    "kl_to_standard_normal",
+    "log_marginal_likelihood",
+    "log_posterior",
+    "log_prior",
+    "log_weights",
+    "manifold",
+    "mean_logits",
+    "mlp_vae",
+    "monte_carlo_kl",
+    "normal_log_density",
+    "normalized_weights",
+    "posterior_means",
+    "posterior_samples",
+    "reconstruct",
+    "reparameterize",
+    "sample",
+    "standard_normal_log_density",
+    "traverse",
+    "vae_loss",
+]

@@ -1,0 +1,140 @@
+"""How good a model is: its likelihood by importance sampling, and how many latent dimensions it uses."""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.networks import VAE, apply, draw_noise
+from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
+
+
+class MarginalLikelihood(NamedTuple):
+    """What K samples of z say of each example.
+
+    Attributes:
+        log_likelihood: log (1/K) sum_k w_k, [N], nats: in expectation below log p(x), and nearer to it the larger K.
+        standard_error: of each by the delta method, [N], nats (infinite for K = 1).
+        elbo: (1/K) sum_k log w_k, [N], nats.
+    """
+
+    log_likelihood: jax.Array
+    standard_error: jax.Array
+    elbo: jax.Array
+
+
+def log_marginal_likelihood(
+    key: jax.Array,
+    network: VAE,
+    params: Any,
+    likelihood: Likelihood,
+    x: Any,
+    num_samples: int = 5000,
+    chunk: int = 100,
+    batch_size: int = 50,
+) -> MarginalLikelihood:
+    """log p(x) by importance sampling with q(z | x) as the proposal (L_5000 in Burda et al. 2015, section 5).
+
+    The draws of example n depend on (key, n) alone. With num_samples = K this is also one estimate of the bound L_K.
+
+    Args:
+        key: scalar key.
+        network: the network.
+        params: its parameters, a tree.
+        likelihood: p(x | z).
+        x: [N, D], not necessarily on the device.
+        num_samples: K.
+        chunk: samples of an example at a time; memory is batch_size * chunk * D numbers, whatever K.
+        batch_size: examples at a time.
+
+    Returns:
+        three arrays [N].
+
+    Raises:
+        ValueError: no samples, no examples, or x is not [N, D].
+    """
+    check_samples(num_samples)
+    if x.ndim != 2 or len(x) == 0 or min(chunk, batch_size) < 1:
+        raise ValueError(
+            f"x has shape {x.shape}, chunk is {chunk} and batch_size {batch_size}; expected [N, D] with N at "
+            "least 1, and numbers of at least 1"
+        )
+    size = min(batch_size, len(x))
+    chunk = min(chunk, num_samples)
+
+    @jax.jit
+    def one_batch(params, x, numbers):
+        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+        def step(carry, number):
+            first, second, total = carry
+            draws = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            z = posterior_samples(network, params, x, draws, chunk)
+            log_w = log_weights(network, params, likelihood, x[:, None, :], z)
+            counts = (number * chunk + jnp.arange(chunk) < num_samples)[None, :]
+            kept = jnp.where(counts, log_w, -jnp.inf)
+            first = jnp.logaddexp(first, jax.nn.logsumexp(kept, axis=1))
+            second = jnp.logaddexp(second, jax.nn.logsumexp(2 * kept, axis=1))
+            return (first, second, total + jnp.sum(jnp.where(counts, log_w, 0), axis=1)), None
+
+        nothing = jnp.full(len(x), -jnp.inf, x.dtype)
+        start = (nothing, nothing, jnp.zeros(len(x), x.dtype))
+        (first, second, total), _ = jax.lax.scan(step, start, jnp.arange(-(-num_samples // chunk)))
+        value = first - math.log(num_samples)
+        relative_variance = jnp.maximum(jnp.exp(second - math.log(num_samples) - 2 * value) - 1, 0)
+        error = jnp.sqrt(relative_variance / (num_samples - 1)) if num_samples > 1 else jnp.full_like(value, jnp.inf)
+        return MarginalLikelihood(value, error, total / num_samples)
+
+    found = []
+    for start in range(0, len(x), size):
+        # The last batch is moved back to be full, so that one program serves all.
+        begin = min(start, len(x) - size)
+        batch = one_batch(params, jnp.asarray(x[begin : begin + size]), jnp.arange(begin, begin + size))
+        found.append(jax.tree.map(lambda a, skip=start - begin: np.asarray(a)[skip:], batch))
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
+
+
+def posterior_means(key: jax.Array, network: VAE, params: Any, x: Any, num_samples: int = 10) -> tuple[np.ndarray, ...]:
+    """E[z_l | x] under q, for each layer l: [N, D] -> one array [N, Z_l] a layer.
+
+    That of z_1 is exact; higher layers are averaged over `num_samples` draws of the layers below. Chunks of 1,000.
+
+    Raises:
+        ValueError: no samples.
+    """
+    check_samples(num_samples)
+
+    @jax.jit
+    def one_chunk(key, x):
+        z = apply(
+            network, params, x[:, None, :],
+            draw_noise(key, network.latent_sizes, len(x), num_samples, dtype=x.dtype), method="infer",
+        )  # fmt: skip
+        gaussians = apply(network, params, x[:, None, :], z, method="posteriors")
+        return tuple(jnp.mean(mean, axis=1) for mean, _ in gaussians)
+
+    starts = range(0, len(x), 1000)
+    chunks = [one_chunk(jax.random.fold_in(key, i), jnp.asarray(x[i : i + 1000])) for i in starts]
+    return tuple(np.concatenate([np.asarray(c) for c in layer]) for layer in zip(*chunks, strict=True))
+
+
+def active_units(means: Any, threshold: float = 0.01) -> int:
+    """How many latent dimensions carry information: those with Var_x E[z_j | x] > threshold.
+
+    Burda et al. (2015), section 5 (their threshold is 0.01).
+
+    Args:
+        means: E[z | x] over a data set, [N, Z].
+        threshold: of the variance.
+
+    Raises:
+        ValueError: fewer than two examples.
+    """
+    means = np.asarray(means)
+    if means.ndim != 2 or len(means) < 2:
+        raise ValueError(f"means has shape {means.shape}; expected [N, Z] with N at least 2")
+    return int(np.sum(np.var(means, axis=0, dtype=np.float64) > threshold))

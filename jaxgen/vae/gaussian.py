@@ -1,0 +1,78 @@
+"""Diagonal Gaussians: drawing z, densities, and the Kullback-Leibler term in closed form and by sampling.
+
+Everywhere a Gaussian is given by its mean and the logarithm of its variance, [..., Z], and what is returned is summed
+over the Z dimensions. Source: Kingma & Welling, "Auto-Encoding Variational Bayes" (2013), section 2.4, appendix B.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+def reparameterize(key: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """z = mu + sigma * eps, eps ~ N(0, I): a draw whose gradient reaches mu and sigma.
+
+    Args:
+        key: scalar key, used up.
+        mean: mu, [..., Z].
+        log_variance: log sigma^2, [..., Z].
+
+    Returns:
+        [..., Z].
+    """
+    return from_noise(jax.random.normal(key, mean.shape, mean.dtype), mean, log_variance)
+
+
+def from_noise(noise: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """z = mu + sigma * eps for given eps [..., Z]; the three broadcast, with equal ranks."""
+    return mean + jnp.exp(log_variance / 2) * noise
+
+
+def normal_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """log N(z; mu, sigma^2), summed over dimensions: [..., Z] each -> [...], nats."""
+    squares = jnp.square(z - mean) * jnp.exp(-log_variance)
+    return -jnp.sum(squares + log_variance + _LOG_2_PI, axis=-1) / 2
+
+
+def standard_normal_log_density(z: jax.Array) -> jax.Array:
+    """log N(z; 0, I): [..., Z] -> [...], nats."""
+    return -jnp.sum(jnp.square(z) + _LOG_2_PI, axis=-1) / 2
+
+
+def kl_per_dimension(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL(N(mu_j, sigma_j^2) || N(0, 1)) = (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1) / 2 of each dimension, nats.
+
+    Args:
+        mean: [..., Z].
+        log_variance: [..., Z].
+
+    Returns:
+        [..., Z], at least 0.
+    """
+    # expm1 keeps the digits where sigma is near 1, the value that every unused dimension has.
+    return (jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
+
+
+def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """KL(N(mu, sigma^2) || N(0, I)), summed over dimensions: [..., Z] -> [...], nats.
+
+    Kingma & Welling (2013), appendix B.
+    """
+    return jnp.sum(kl_per_dimension(mean, log_variance), axis=-1)
+
+
+def monte_carlo_kl(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+    """log q(z) - log p(z) for q = N(mu, sigma^2), p = N(0, I): an unbiased estimate of the KL when z ~ q.
+
+    Args:
+        z: [..., Z], drawn from q.
+        mean: [..., Z].
+        log_variance: [..., Z].
+
+    Returns:
+        [...], nats; single values may be negative.
+    """
+    return normal_log_density(z, mean, log_variance) - standard_normal_log_density(z)

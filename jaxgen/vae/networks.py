@@ -1,0 +1,297 @@
+"""The recognition and the generative network, with one or more layers of Gaussian latent variables.
+
+Layers are numbered upwards from the data: q(z | x) = q(z_1 | x) q(z_2 | z_1) ... and
+p(x, z) = p(x | z_1) p(z_1 | z_2) ... p(z_L) with p(z_L) = N(0, I). With one layer this is Kingma & Welling (2013), with
+more Burda, Grosse & Salakhutdinov (2015).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxgen.nn import DenseStack
+from jaxgen.vae.gaussian import from_noise
+
+GLOROT = nn.initializers.glorot_uniform()
+
+Gaussian = tuple[jax.Array, jax.Array]
+"""(mean, log variance)."""
+
+
+def apply(network: nn.Module, params: Any, *arguments: Any, method: str) -> Any:
+    """The value of a network's method at parameters."""
+    return network.apply({"params": params}, *arguments, method=method)
+
+
+class GaussianLayer(nn.Module):
+    """h -> mean and log variance, [..., size] each: a trunk and two linear heads.
+
+    Attributes:
+        trunk: the hidden layers.
+        size: dimensions of the Gaussian.
+        kernel_init: initializer of the heads.
+    """
+
+    trunk: nn.Module
+    size: int
+    kernel_init: nn.initializers.Initializer = GLOROT
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> Gaussian:
+        h = self.trunk(h)
+        head = lambda name: nn.Dense(self.size, kernel_init=self.kernel_init, name=name)
+        return head("mean")(h), head("log_variance")(h)
+
+
+class VAE(nn.Module):
+    """A variational autoencoder with L layers of latent variables. Made by `mlp_vae` or `conv_vae`.
+
+    Attributes:
+        data_size: D, the width of x.
+        recognition: L layers; the first takes x, layer l takes z_{l-1}.
+        conditionals: L - 1 layers; layer l gives p(z_l | z_{l+1}).
+        generator: z_1 [..., Z_1] -> output [..., outputs * D], what the likelihood takes.
+    """
+
+    data_size: int
+    recognition: Sequence[GaussianLayer]
+    conditionals: Sequence[GaussianLayer]
+    generator: nn.Module
+
+    @property
+    def latent_sizes(self) -> tuple[int, ...]:
+        """(Z_1, ..., Z_L)."""
+        return tuple(layer.size for layer in self.recognition)
+
+    def encode(self, x: jax.Array) -> Gaussian:
+        """q(z_1 | x): [..., D] -> mean and log variance, [..., Z_1] each.
+
+        Raises:
+            ValueError: `x` has the wrong width.
+        """
+        if x.shape[-1] != self.data_size:
+            raise ValueError(
+                f"x has width {x.shape[-1]} (its last axis), but this VAE has data_size={self.data_size}: flatten the "
+                f"data to [..., {self.data_size}]"
+            )
+        return self.recognition[0](x)
+
+    def decode(self, z: jax.Array) -> jax.Array:
+        """The likelihood's output for z_1: [..., Z_1] -> [..., outputs * D]."""
+        if z.shape[-1] != self.latent_sizes[0]:
+            raise ValueError(f"z has width {z.shape[-1]}, but z_1 of this VAE has {self.latent_sizes[0]} dimensions")
+        return self.generator(z)
+
+    def infer(self, x: jax.Array, noise: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        """z_1, ..., z_L drawn from q(z | x), reparameterized.
+
+        Args:
+            x: [..., 1, D] for K samples of each example, or [..., D] for one.
+            noise: standard normal, [..., K, Z_l] or [..., Z_l], one array a layer (`draw_noise`).
+
+        Returns:
+            the shapes of `noise`.
+        """
+        below, samples = self.encode(x), []
+        for layer, eps in zip(range(len(noise)), noise, strict=True):
+            samples.append(from_noise(eps, *below))
+            if layer + 1 < len(noise):
+                below = self.recognition[layer + 1](samples[-1])
+        return tuple(samples)
+
+    def posteriors(self, x: jax.Array, z: Sequence[jax.Array]) -> tuple[Gaussian, ...]:
+        """q(z_1 | x), q(z_2 | z_1), ..., at given z: the Gaussians of `infer`."""
+        below = (x, *z[:-1])
+        return (self.encode(x), *(layer(h) for layer, h in zip(self.recognition[1:], below[1:], strict=True)))
+
+    def priors(self, z: Sequence[jax.Array]) -> tuple[Gaussian, ...]:
+        """p(z_1 | z_2), ..., p(z_{L-1} | z_L), at given z; that of z_L is the standard normal and left out."""
+        return tuple(layer(h) for layer, h in zip(self.conditionals, z[1:], strict=True))
+
+    def generate(self, noise: Sequence[jax.Array]) -> jax.Array:
+        """The likelihood's output for z drawn from p(z), from the top down: [..., Z_l] each -> [..., outputs * D]."""
+        z = noise[-1]
+        for layer, eps in zip(reversed(self.conditionals), reversed(noise[:-1]), strict=True):
+            z = from_noise(eps, *layer(z))
+        return self.decode(z)
+
+    def __call__(self, x: jax.Array, noise: Sequence[jax.Array]) -> jax.Array:
+        """The likelihood's output for z ~ q(z | x); touches every parameter, so `init` makes them all."""
+        z = self.infer(x, noise)
+        self.priors(z)
+        return self.decode(z[0])
+
+
+def draw_noise(key: jax.Array, latent_sizes: Sequence[int], *shape: int, dtype: Any = jnp.float32) -> tuple:
+    """Standard normal noise for `infer` and `generate`: one array [*shape, Z_l] a layer, from one scalar key."""
+    keys = jax.random.split(key, len(latent_sizes))
+    return tuple(jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, latent_sizes, strict=True))
+
+
+def init_params(key: jax.Array, network: VAE, output_bias: Any = None) -> Any:
+    """Fresh parameters of a network, a tree of arrays.
+
+    Args:
+        key: scalar key.
+        network: the network.
+        output_bias: [outputs * D], the bias of the generator's last layer, e.g. `mean_logits` of the training data;
+            None: zero.
+    """
+    init_key, noise_key = jax.random.split(key)
+    noise = draw_noise(noise_key, network.latent_sizes, 1)
+    params: Any = network.init(init_key, jnp.zeros((1, network.data_size)), noise)["params"]
+    if output_bias is None:
+        return params
+    last = params["generator"]["output"]
+    bias = jnp.broadcast_to(jnp.asarray(output_bias, last["bias"].dtype), last["bias"].shape)
+    return {**params, "generator": {**params["generator"], "output": {**last, "bias": bias}}}
+
+
+def mean_logits(x: Any, floor: float = 1e-3) -> np.ndarray:
+    """log(m / (1 - m)) of the mean m over the training data [N, D], kept inside [floor, 1 - floor]: [D] float32.
+
+    As a decoder's output bias it saves the first epochs; Burda et al.'s released code starts from it.
+    """
+    mean = np.clip(np.mean(x, axis=0, dtype=np.float64), floor, 1 - floor)
+    return (np.log(mean) - np.log1p(-mean)).astype(np.float32)
+
+
+class _Generator(nn.Module):
+    """Hidden layers and the linear layer `output`."""
+
+    trunk: nn.Module
+    size: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        return nn.Dense(self.size, kernel_init=self.kernel_init, name="output")(self.trunk(z))
+
+
+def mlp_vae(
+    data_size: int,
+    latent_sizes: Sequence[int],
+    widths: Sequence[Sequence[int]],
+    outputs: int = 1,
+    activation: Callable[[jax.Array], jax.Array] = nn.tanh,
+    kernel_init: nn.initializers.Initializer = GLOROT,
+) -> VAE:
+    """A VAE of dense layers; the generative network mirrors the recognition network.
+
+    Kingma & Welling (2013): latent_sizes=(N_z,), widths=((500,),). Burda et al. (2015): (50,) and ((200, 200),), or
+    with two layers (100, 50) and ((200, 200), (100, 100)).
+
+    Args:
+        data_size: D.
+        latent_sizes: (Z_1, ..., Z_L).
+        widths: of the hidden layers between x and z_1, between z_1 and z_2, ...: L sequences, any of them empty.
+        outputs: numbers the likelihood takes for each dimension of x.
+        activation: nonlinearity of the hidden layers.
+        kernel_init: initializer of all kernels.
+
+    Raises:
+        ValueError: no latent layer, a size below 1, or another number of widths than of layers.
+    """
+    _check_sizes(latent_sizes, widths)
+    stack = lambda w: DenseStack(tuple(w), activation, kernel_init)
+    gaussian = lambda w, size: GaussianLayer(stack(w), size, kernel_init)
+    return VAE(
+        data_size,
+        tuple(gaussian(w, size) for w, size in zip(widths, latent_sizes, strict=True)),
+        tuple(gaussian(w[::-1], size) for w, size in zip(widths[1:], latent_sizes[:-1], strict=True)),
+        _Generator(stack(widths[0][::-1]), outputs * data_size, kernel_init),
+    )
+
+
+def _check_sizes(latent_sizes: Sequence[int], widths: Sequence[Sequence[int]]) -> None:
+    if not latent_sizes or min(latent_sizes) < 1:
+        raise ValueError(f"latent_sizes is {tuple(latent_sizes)}; a VAE needs a layer, each of at least 1 dimension")
+    if len(widths) != len(latent_sizes):
+        raise ValueError(
+            f"widths has {len(widths)} entries for {len(latent_sizes)} latent layers; it must have one for each"
+        )
+    if min((width for w in widths for width in w), default=1) < 1:
+        raise ValueError(f"widths is {widths}; every hidden layer must have at least 1 unit")
+
+
+class _ConvTrunk(nn.Module):
+    """x [..., H * W * C] -> features [..., F]: 3 x 3 convolutions of stride 2, doubling the channels."""
+
+    shape: tuple[int, int, int]
+    channels: int
+    depth: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        h = x.reshape(-1, *self.shape)
+        for level in range(self.depth):
+            h = nn.relu(nn.Conv(self.channels * 2**level, (3, 3), strides=2)(h))
+        return nn.relu(nn.Dense(self.width)(h.reshape(*x.shape[:-1], -1)))
+
+
+class _ConvGenerator(nn.Module):
+    """z [..., Z] -> output [..., outputs * H * W * C]: the trunk's mirror, upsampling by nearest neighbour."""
+
+    shape: tuple[int, int, int]
+    channels: int
+    depth: int
+    width: int
+    outputs: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array) -> jax.Array:
+        height, width, image_channels = self.shape
+        sizes = [(-(-height // 2**level), -(-width // 2**level)) for level in range(self.depth + 1)]
+        lowest = self.channels * 2 ** (self.depth - 1)
+        h = nn.relu(nn.Dense(self.width)(z))
+        h = nn.relu(nn.Dense(sizes[-1][0] * sizes[-1][1] * lowest)(h)).reshape(-1, *sizes[-1], lowest)
+        for level in reversed(range(self.depth)):
+            rows, columns = sizes[level]
+            h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)[:, :rows, :columns]
+            if level:
+                h = nn.relu(nn.Conv(self.channels * 2 ** (level - 1), (3, 3))(h))
+        h = nn.Conv(self.outputs * image_channels, (3, 3), name="output_convolution")(h)
+        # The likelihood takes all means first, then all log variances.
+        h = h.reshape(*z.shape[:-1], height * width, self.outputs, image_channels)
+        h = jnp.moveaxis(h, -2, -3).reshape(*z.shape[:-1], -1)
+        bias = self.param("output", lambda key: {"bias": jnp.zeros(h.shape[-1])})["bias"]
+        return h + bias.reshape((1,) * (h.ndim - 1) + (-1,)).astype(h.dtype)
+
+
+def conv_vae(
+    image_shape: tuple[int, int, int],
+    latent_size: int,
+    channels: int = 32,
+    depth: int = 2,
+    width: int = 256,
+    outputs: int = 1,
+) -> VAE:
+    """A VAE of one latent layer with convolutional networks; x and the output are flat, as everywhere in this chapter.
+
+    Args:
+        image_shape: (H, W, C).
+        latent_size: Z.
+        channels: of the first level; each further level has twice as many.
+        depth: levels, each of half the resolution.
+        width: of the dense layer beside the latent variables.
+        outputs: numbers the likelihood takes for each dimension of x.
+
+    Raises:
+        ValueError: a size below 1, or more levels than the image can be halved.
+    """
+    if min(latent_size, channels, depth, width, *image_shape) < 1:
+        raise ValueError("image_shape, latent_size, channels, depth and width must be at least 1")
+    if 2**depth > min(image_shape[:2]):
+        most = int(np.log2(min(image_shape[:2])))
+        raise ValueError(f"depth is {depth}, but {image_shape[0]} x {image_shape[1]} pixels can be halved {most} times")
+    return VAE(
+        int(np.prod(image_shape)),
+        (GaussianLayer(_ConvTrunk(image_shape, channels, depth, width), latent_size),),
+        (),
+        _ConvGenerator(image_shape, channels, depth, width, outputs),
+    )

@@ -1,0 +1,96 @@
+"""Drawing from the model, and walks through the latent space."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.networks import VAE, apply, draw_noise
+
+
+def sample(key: jax.Array, network: VAE, params: Any, likelihood: Likelihood, num: int) -> tuple[jax.Array, jax.Array]:
+    """x from the model: z ~ p(z), then x ~ p(x | z).
+
+    Sample i depends on (key, i) alone, not on how many are drawn.
+
+    Args:
+        key: scalar key.
+        network: the network.
+        params: its parameters, a tree.
+        likelihood: p(x | z).
+        num: how many.
+
+    Returns:
+        E[x | z] and a draw of x, [num, D] each. Papers show the former.
+    """
+
+    def noise_and_key(key, i):
+        latent, pixels = jax.random.split(jax.random.fold_in(key, i))
+        return draw_noise(latent, network.latent_sizes), pixels
+
+    noise, keys = jax.vmap(noise_and_key, (None, 0))(key, jnp.arange(num))
+    output = apply(network, params, noise, method="generate")
+    return likelihood.mean(output), jax.vmap(likelihood.sample)(keys, output)
+
+
+def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: jax.Array) -> jax.Array:
+    """E[x | z] at the mean of q(z_1 | x): [N, D] -> [N, D]."""
+    mean, _ = apply(network, params, x, method="encode")
+    return likelihood.mean(apply(network, params, mean, method="decode"))
+
+
+def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = False) -> jax.Array:
+    """`num` points from `start` to `end`, both included: [..., Z] -> [num, ..., Z].
+
+    Args:
+        start: [..., Z].
+        end: [..., Z].
+        num: at least 2.
+        spherical: along the great circle, with lengths interpolated linearly: for draws from N(0, I), whose straight
+            midpoints are nearer to the origin than any draw. Where the two are parallel, it is the straight line.
+
+    Raises:
+        ValueError: fewer than two points.
+    """
+    if num < 2:
+        raise ValueError(f"num is {num}; an interpolation has at least 2 points")
+    share = jnp.linspace(0, 1, num, dtype=start.dtype).reshape(-1, *(1,) * start.ndim)
+    straight = (1 - share) * start[None] + share * end[None]
+    if not spherical:
+        return straight
+    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (start, end)]
+    units = [z / jnp.maximum(n, jnp.finfo(z.dtype).tiny) for z, n in zip((start, end), lengths, strict=True)]
+    angle = jnp.arccos(jnp.clip(jnp.sum(units[0] * units[1], axis=-1, keepdims=True), -1, 1))[None]
+    turns = jnp.sin(angle) > 1e-3
+    safe = jnp.where(turns, angle, 1)
+    unit = (jnp.sin((1 - share) * safe) * units[0][None] + jnp.sin(share * safe) * units[1][None]) / jnp.sin(safe)
+    length = (1 - share) * lengths[0][None] + share * lengths[1][None]
+    return jnp.where(turns, length * unit, straight)
+
+
+def traverse(z: jax.Array, values: jax.Array) -> jax.Array:
+    """Each dimension in turn set to each of `values`, the others kept: z [Z], values [V] -> [Z, V, Z]."""
+    size = z.shape[0]
+    one_hot = jnp.eye(size, dtype=z.dtype)[:, None, :]
+    return (1 - one_hot) * z[None, None, :] + one_hot * values[None, :, None]
+
+
+def manifold(side: int, edge: float = 0.05) -> np.ndarray:
+    """A grid over the 2-D latent space, equally spaced in probability under N(0, I): [side * side, 2].
+
+    The grid's coordinates are the inverse normal distribution function of `side` equal steps from `edge` to 1 -
+    `edge`. Row by row, z_2 falling from the top and z_1 rising from the left. Source: Kingma & Welling (2013),
+    appendix A and figure 4.
+
+    Raises:
+        ValueError: side is below 1 or edge not in (0, 1/2).
+    """
+    from scipy.special import ndtri
+
+    if side < 1 or not 0 < edge < 0.5:
+        raise ValueError(f"side is {side} and edge {edge}; need side at least 1 and edge inside (0, 0.5)")
+    line = ndtri(np.linspace(edge, 1 - edge, side)) if side > 1 else np.zeros(1)
+    across, down = np.meshgrid(line, line[::-1])
+    return np.stack([across.ravel(), down.ravel()], axis=-1).astype(np.float32)
