@@ -225,6 +225,11 @@ def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
         test_set = flat_images.binarized(jax.random.fold_in(draw, 1), test_set)
         if config.binarization == "fixed":
             train_set = flat_images.binarized(jax.random.fold_in(draw, 0), train_set)
+    if config.model.likelihood != "bernoulli" and config.binarization != "grey":
+        raise ValueError(
+            f"model.likelihood {config.model.likelihood!r} is for grey levels: set --binarization grey, or "
+            "--model.likelihood bernoulli"
+        )
     vae.check_data(likelihood_of(config.model, config.binarization), test_set.unit(0, 1000))
     return train_set, test_set
 

@@ -35,7 +35,7 @@ def draw(folder: Path, name: str, key, network, params, likelihood, images, mean
         save("traversals", pictures.upscale(pictures.grid(np.concatenate(rows), 11), factor))
         if network.latent_sizes[0] == 2:
             grid = np.asarray(decode(jnp.asarray(vae.manifold(20))))
-            save("manifold", pictures.upscale(pictures.grid(shown(grid), 20, padding=0), factor))
+            save("manifold", pictures.upscale(pictures.grid(shown(grid), 20), factor))
 
     if means.shape[1] >= 2:
         axes = np.sort(np.argsort(-np.var(means, axis=0))[:2])

@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder
+from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae
 
 SCRIPTS = {
     "deep_autoencoder": deep_autoencoder,
     "sparse_autoencoder": sparse_autoencoder,
     "contractive_autoencoder": contractive_autoencoder,
+    "vae": vae,
 }
 SHORT = {
     "deep_autoencoder": [
@@ -24,6 +25,10 @@ SHORT = {
     "contractive_autoencoder": [
         "quick", "--train.num-steps", "4", "--train.batch-size", "8", "--model.code-size", "20",
         "--classifier-steps", "4", "--methods", "cae", "kl",
+    ],
+    "vae": [
+        "quick", "--train.num-steps", "4", "--train.batch-size", "8", "--model.widths", "12",
+        "--evaluation.num-samples", "5", "--evaluation.examples", "30", "--ema", "0.9",
     ],
 }  # fmt: skip
 
@@ -121,6 +126,14 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("sparse_autoencoder", ["quick", "--data.name", "curves"], "no labels"),
         ("contractive_autoencoder", ["quick", "--model.masking", "1"], "model.masking is 1"),
         ("contractive_autoencoder", ["quick", "--model.contraction", "-1"], "must not be negative"),
+        ("vae", ["quick", "--objective.num-samples", "0"], "num_samples is 0"),
+        ("vae", ["quick", "--model.latent-sizes", "0"], "latent_sizes is (0,)"),
+        ("vae", ["quick", "--model.latent-sizes", "3", "2"], "no analytic KL"),
+        ("vae", ["quick", "--model.likelihood", "gaussian", "--binarization", "fixed"], "--binarization grey"),
+        ("vae", ["quick", "--ema", "1"], "ema is 1"),
+        ("vae", ["quick", "--train-examples", "99999"], "train_examples is 99999"),
+        ("vae", ["quick", "--evaluation.bound-at", "250"], "multiples of the batch size 100"),
+        ("vae", ["quick", "--optimizer.schedule", "rounds", "--optimizer.rounds", "0"], "rounds is 0"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(name, arguments, message, refused):
@@ -138,4 +151,43 @@ def test_help_names_every_field(name, call, capsys):
 
 @pytest.mark.parametrize("name", SHORT)
 def test_presets_are_complete(name):
-    assert {"quick", "mnist", "paper"} <= SCRIPTS[name].PRESETS.keys()
+    presets = SCRIPTS[name].PRESETS.keys()
+    assert {"quick", "mnist"} <= presets and any(preset.startswith("paper") for preset in presets)
+
+
+def test_a_sweep_measures_every_model_on_the_way(call):
+    """Figure 2 of Kingma & Welling as a table, at a toy's size; a resumed run does not measure again."""
+    arguments = [
+        "paper_kingma", "--data.name", "digits", "--sweep", "2", "3", "--model.widths", "6", "--train.num-steps", "6",
+        "--train.batch-size", "10", "--evaluation.bound-at", "20", "60", "--train.no-deterministic",
+    ]  # fmt: skip
+    workdir = call("vae", *arguments)
+    metrics = json.loads((workdir / "results.json").read_text())["metrics"]
+    wanted = {f"nz{n}_bound_at_{at}_{split}" for n in (2, 3) for at in ("2e1", "6e1") for split in ("train", "test")}
+    assert wanted <= metrics.keys()
+    # The parameters moved in between.
+    assert metrics["nz2_bound_at_2e1_test"] != metrics["nz2_bound_at_6e1_test"]
+    measured = workdir / "measured.json"
+    altered = measured.read_text().replace(str(metrics["nz3_bound_at_2e1_test"]), "-1.25")
+    measured.write_text(altered)
+    call("vae", *arguments)
+    assert json.loads((workdir / "results.json").read_text())["metrics"]["nz3_bound_at_2e1_test"] == -1.25
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--model.architecture", "conv", "--model.channels", "2", "--binarization", "grey"],
+        ["--model.latent-sizes", "4", "3", "--model.upper-widths", "5", "--objective.bound", "iwae",
+         "--objective.num-samples", "3", "--objective.gradient", "dreg", "--binarization", "fixed"],
+        ["--model.likelihood", "discretized_logistic", "--binarization", "grey", "--objective.free-nats", "0.1",
+         "--objective.beta-steps", "3", "--objective.num-samples", "2"],
+        ["--model.likelihood", "sigmoid_gaussian", "--binarization", "grey", "--no-shuffle", "--train-examples", "50",
+         "--optimizer.name", "adagrad", "--objective.parameter-prior"],
+    ],
+    ids=["conv", "two layers", "logistic", "gaussian"],
+)  # fmt: skip
+def test_every_kind_of_vae_trains(call, arguments):
+    workdir = call("vae", *SHORT["vae"], *arguments)
+    metrics = json.loads((workdir / "results.json").read_text())["metrics"]
+    assert metrics["negative_log_likelihood"] < -metrics["test_bound"] + 1e-6

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from experiments import deep_autoencoder, flat_images, optimizers, sparse_autoencoder
-from jaxgen import autoencoder, training
+from experiments import vae as vae_experiment
+from jaxgen import autoencoder, training, vae
 
 WIDTH, BATCH = 20, 16
 
@@ -53,12 +54,28 @@ def boltzmann():
     return autoencoder.contrastive_divergence_update(optimizer), training.create_state(params, optimizer)
 
 
+def variational(bound, num_samples, **model):
+    config = dataclasses.replace(
+        vae_experiment.PRESETS["mnist"],
+        model=vae_experiment.Model(widths=(12,), upper_widths=(6,), **model),
+        objective=vae_experiment.Objective(bound, num_samples, "dreg"),
+        binarization="grey",
+    )
+    network = vae_experiment.build(config.model, images())
+    loss, _ = vae_experiment.objective(config, config.model, images())
+    optimizer = optimizers.build(config.optimizer, 1000)
+    update = training.update_from_objective(loss, optimizer, ema_decay=training.warm_up_decay(config.ema))
+    return update, training.create_state(vae.init_params(jax.random.key(1), network), optimizer, ema=True)
+
+
 CASES = {
     "deep": deep,
     "kl": lambda: sparse("kl"),
     "k_sparse": lambda: sparse("k_sparse"),
     "rbm": boltzmann,
     "conjugate gradients": conjugate,
+    "vae": lambda: variational("vae", 1, latent_sizes=(3,)),
+    "iwae": lambda: variational("iwae", 4, latent_sizes=(4, 2)),
 }
 
 
@@ -76,7 +93,7 @@ def ends(name, device_counts):
     return found
 
 
-@pytest.mark.parametrize("name", ["deep", "kl", "k_sparse", "rbm"])
+@pytest.mark.parametrize("name", ["deep", "kl", "k_sparse", "rbm", "vae", "iwae"])
 def test_same_bits_on_1_2_and_4_devices(name):
     assert len(set(ends(name, (1, 2, 4)))) == 1
 

@@ -42,6 +42,27 @@ def test_features_are_visited_in_the_same_order(images):
     assert sorted(map(tuple, rows)) == sorted(map(tuple, images.unit()))
 
 
+def test_pixels_are_drawn_anew_at_each_visit_and_once_for_all(images):
+    every = flat_images.batches(images, 10, binarize=True)
+    arrays = jax.tree.map(jnp.asarray, every.arrays)
+    draw = jax.jit(lambda step: every.make(jax.random.key(0), arrays, step, jnp.arange(10)))
+    visits = [draw(step) for step in range(400)]
+    x, label = (np.stack([v[name] for v in visits]) for name in ("x", "label"))
+    assert set(np.unique(x)) == {0.0, 1.0}
+    by_image = np.stack([x[label == i] for i in range(10)])  # [image, visit, pixel]
+    expected = images.unit()
+    error = 4 * np.sqrt(expected * (1 - expected) / 400) + 1e-9
+    assert np.mean(np.abs(by_image.mean(1) - expected) <= error) > 0.98
+    once = flat_images.binarized(jax.random.key(1), images)
+    assert set(np.unique(once.x)) <= {0, 255} and once.x.shape == images.x.shape
+    assert abs(once.unit().mean() - expected.mean()) < 0.2
+
+
+def test_without_shuffling_every_epoch_is_in_order(images):
+    batches = flat_images.batches(images, 5, shuffle=False)
+    labels = [batches.make(jax.random.key(0), batches.arrays, s, jnp.arange(5))["label"] for s in range(3)]
+    np.testing.assert_array_equal(np.concatenate(labels), [*range(10), *range(5)])
+
 
 def test_no_distortion_is_the_identity():
     image = jax.random.uniform(jax.random.key(0), (5, 7, 2))

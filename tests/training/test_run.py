@@ -156,3 +156,20 @@ def test_other_data_is_a_warning(tmp_path):
 def test_impossible_settings(field, value, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(Config().train, **{field: value})
+
+
+def test_what_was_measured_is_kept_for_the_resumed_run(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return {"bound": -90 - len(calls)}
+
+    for _ in range(2):
+        with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
+            assert run.once("at step 10", measure) == {"bound": -91.0}
+    assert len(calls) == 1
+    with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
+        assert run.once("at step 20", measure) == {"bound": -92.0}
+        with pytest.raises(ValueError):
+            run.once("at step 30", lambda: {"bound": float("nan")})

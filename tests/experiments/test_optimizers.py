@@ -1,0 +1,64 @@
+"""Optimizer configs: the schedule in rounds, and Adam's start, against hand-written NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import optimizers
+
+
+def steps_of(config, num_steps, gradients):
+    """The parameter after each gradient, from 0."""
+    import optax
+
+    optimizer = optimizers.build(config, num_steps)
+    params = jnp.float32(0)
+    state, path = optimizer.init(params), []
+    for gradient in gradients:
+        with jax.numpy_dtype_promotion("standard"):  # as the engine does around optax
+            change, state = optimizer.update(jnp.float32(gradient), state, params)
+        params = optax.apply_updates(params, change)
+        path.append(float(params))
+    return np.array(path)
+
+
+def test_rounds_are_the_papers():
+    """Burda et al.: 3^i epochs at the rate 0.001 * 10^(-i/7)."""
+    config = optimizers.Optimizer("sgd", 1e-3, "rounds", rounds=3, momentum=0.0)
+    moves = -np.diff(np.concatenate([[0], steps_of(config, 26, [1.0] * 26)]))
+    expected = np.repeat([1e-3, 1e-3 * 10 ** (-1 / 7), 1e-3 * 10 ** (-2 / 7)], [2, 6, 18])
+    np.testing.assert_allclose(moves, expected, rtol=1e-3)
+
+
+def test_adam_from_a_second_moment_of_one_with_a_scaled_gradient():
+    config = optimizers.Optimizer(
+        "adam", 0.1, beta1=0.99, epsilon=1e-4, start_second_moment=1.0, scale=20.0
+    )  # fmt: skip
+    gradients = [0.5, -0.2, 0.7]
+    m, v, params, path = 0.0, 1.0, 0.0, []
+    for i, gradient in enumerate(gradients, 1):
+        g = 20 * gradient
+        m, v = 0.99 * m + 0.01 * g, 0.999 * v + 0.001 * g * g
+        params -= 0.1 * (m / (1 - 0.99**i)) / (np.sqrt(v / (1 - 0.999**i)) + 1e-4)
+        path.append(params)
+    np.testing.assert_allclose(steps_of(config, 100, gradients), path, rtol=1e-4)
+
+
+def test_adagrad_divides_by_the_root_of_the_sum_of_squares():
+    gradients = np.array([0.5, -0.2, 0.7])
+    found = steps_of(optimizers.Optimizer("adagrad", 0.1), 100, gradients)
+    np.testing.assert_allclose(found, np.cumsum(-0.1 * gradients / np.sqrt(np.cumsum(gradients**2))), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (optimizers.Optimizer(learning_rate=0.0), "learning_rate is 0"),
+        (optimizers.Optimizer(warmup_steps=11), "warmup_steps is 11"),
+        (optimizers.Optimizer(schedule="rounds", rounds=0), "rounds is 0"),
+    ],
+)
+def test_impossible_settings_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        optimizers.build(config, 10)
