@@ -103,11 +103,11 @@ PRESETS = {
     ),
     # The paper's second data set in its own sizes: AE-6 against PCA-18.
     "curves": Config(
-        data=flat_images.Data("curves"),
+        data=flat_images.Data("curves", distort=0.5),
         model=Model((400, 200, 100, 50, 25), 6, "gelu", error="squared_error"),
         optimizer=_CLIPPED,
         baselines=Baselines(extra_components=18),
-        train=training.Settings(num_steps=30_000, batch_size=100, save_every=2000),
+        train=training.Settings(num_steps=60_000, batch_size=100, log_every=500, save_every=5000),
     ),
     # The best recipe found for the paper's widths.
     "mnist": dataclasses.replace(

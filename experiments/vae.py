@@ -140,7 +140,7 @@ PRESETS = {
     # The best schedule found for Burda et al.'s one-layer network.
     "mnist": Config(
         data=flat_images.Data("mnist"),
-        optimizer=optimizers.Optimizer("adam", 2e-3, "cosine", warmup_steps=MNIST_EPOCH, epsilon=1e-4),
+        optimizer=optimizers.Optimizer("adam", 3e-3, "cosine", warmup_steps=MNIST_EPOCH),
         ema=0.9995,
         train=training.Settings(num_steps=600 * MNIST_EPOCH, batch_size=100, log_every=MNIST_EPOCH, save_every=6000),
     ),
