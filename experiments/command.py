@@ -23,7 +23,7 @@ def main(
     train: Callable[[Config, Prepared, training.Run], dict],
     description: str,
     *,
-    may_grow: tuple[str, ...] = (),
+    may_grow: Callable[[Config], tuple[str, ...]] = lambda config: (),
 ) -> None:
     """Reads the command line, opens the run directory, trains, and shows the results.
 
@@ -33,10 +33,11 @@ def main(
         prepare: `prepare(config)` checks what can be checked and reads the data, before anything is written.
         train: `train(config, prepared, run) -> results`, what `run.finish` returned.
         description: shown by --help.
-        may_grow: dotted names of fields that may be larger when a run is resumed.
+        may_grow: `may_grow(config)`: dotted names of fields that may be larger when a run is resumed.
     """
     preset, arguments = _preset(name, presets, sys.argv[1:], description)
     chosen = presets[preset]
+    _check_options(chosen, arguments)
 
     @dataclasses.dataclass(frozen=True)
     class Command:
@@ -54,11 +55,11 @@ def main(
             flags = os.environ.get("XLA_FLAGS", "")
             os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
         settings: training.Settings = config.train
-        devices = len(training.pick_devices(settings.devices))
-        training.check_split(settings.batch_size, devices, settings.accumulate, settings.exact_shards)
+        training.keys.root(config.seed)
+        check_split(settings)
         prepared = prepare(config)
         workdir = command.workdir or f"runs/{name}-{preset}-seed{config.seed}"
-        with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow) as run:
+        with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow(config)) as run:
             results = train(config, prepared, run)
     except training.Interrupted as stopped:
         print(stopped.message, file=sys.stderr)
@@ -74,6 +75,12 @@ def main(
     show(results, run.workdir)
 
 
+def check_split(settings: training.Settings, batch_size: int = 0) -> None:
+    """Refuses a batch (of the settings, or another of the same run) that the devices cannot share."""
+    devices = len(training.pick_devices(settings.devices))
+    training.check_split(batch_size or settings.batch_size, devices, settings.accumulate, settings.exact_shards)
+
+
 def show(results: dict, workdir: Path) -> None:
     """Prints the measured values, the paper's beside them, and where the pictures are."""
     width = max(map(len, results["metrics"]), default=0)
@@ -83,6 +90,28 @@ def show(results: dict, workdir: Path) -> None:
     print(f"parameters sha256 {results['params_sha256'][:16]}, {results['seconds']:.0f} s, all in {workdir}")
     for figure in sorted((workdir / "figures").glob("*.*")):
         print(f"  {figure}")
+
+
+def _check_options(config: Any, arguments: list[str]) -> None:
+    """Ends the program at an option that does not exist, naming the nearest that does."""
+    known = ["help", "workdir", *_fields(config)]
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
+        if argument.startswith("--") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            print(f"no option {argument!r}; the nearest is '--{near}'. --help lists all", file=sys.stderr)
+            sys.exit(2)
+
+
+def _fields(config: Any, prefix: str = ""):
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+            if isinstance(value, bool):
+                yield f"{prefix}no-{name}"
 
 
 def _preset(name: str, presets: dict, arguments: list[str], description: str) -> tuple[str, list[str]]:

@@ -81,7 +81,7 @@ PRESETS = {
     # The paper gives the network and the measures but no schedule: a long one.
     "paper": Config(
         data=flat_images.Data("mnist"),
-        train=training.Settings(num_steps=60_000, batch_size=100, save_every=6000),
+        train=training.Settings(num_steps=60_000, batch_size=100, save_every=6000, deterministic=True),
         classifier_steps=60_000,
     ),
 }

@@ -199,7 +199,25 @@ def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
     if config.pretraining.epochs < 0:
         raise ValueError(f"pretraining.epochs is {config.pretraining.epochs}; it must be 0 or more")
     optimizers.build(config.optimizer, config.train.num_steps)
-    return flat_images.load(config.data)
+    images = flat_images.load(config.data)
+    most = min(images[0].x.shape)
+    code_size, extra = config.model.code_size, config.baselines.extra_components
+    for name, number in (("model.code_size", code_size), ("baselines.extra_components", extra)):
+        if not 0 <= number <= most:
+            raise ValueError(f"{name} is {number}; PCA of this data, which stands beside the code, has 1 to {most}")
+    if config.pretraining.epochs:
+        if config.pretraining.batch_size > len(images[0].x):
+            raise ValueError(
+                f"pretraining.batch_size is {config.pretraining.batch_size}; the data has {len(images[0].x)} images"
+            )
+        command.check_split(config.train, config.pretraining.batch_size)
+    return images
+
+
+def may_grow(config: Config) -> tuple[str, ...]:
+    """Longer training is the same training where no schedule knows its length."""
+    constant = config.fine_tuning == "conjugate_gradient" or config.optimizer.schedule == "constant"
+    return ("train.num_steps",) if constant and not config.pretraining.epochs else ()
 
 
 def build(model: Model, data_size: int) -> autoencoder.Autoencoder:
@@ -279,8 +297,7 @@ def evaluate(config, network, params, train_set, test_set, run) -> dict[str, flo
         if config.model.code_size == 2:
             draw_codes(run, codes[1], test_set.labels)
     chosen = spread_over_classes(test_set, 12)
-    shown = [(r if isinstance(r, np.ndarray) else np.asarray(r(test_x[chosen]))) for r in rows.values()]
-    shown = [s[chosen] if len(s) == len(test_x) else s for s in shown]
+    shown = [r[chosen] if isinstance(r, np.ndarray) else np.asarray(r(test_x[chosen])) for r in rows.values()]
     picture = pictures.strip([test_set.pictures(np.clip(s, 0, 1)) for s in shown], list(rows), factor=2)
     pictures.save_png(run.figures / "reconstructions.png", picture)
     draw_filters(run, params, train_set)
@@ -295,11 +312,15 @@ def draw_codes(run, codes, labels) -> None:
 
 
 def spread_over_classes(images: flat_images.FlatImages, num: int) -> np.ndarray:
-    """The first examples of each class in turn, or the first `num` where there are no labels."""
+    """The first examples of each class in turn, or the first where there are no labels; at most `num`."""
+    num = min(num, len(images.x))
     if images.label is None:
         return np.arange(num)
-    by_class = [np.flatnonzero(images.label == c) for c in np.unique(images.label)]
-    return np.array([by_class[i % len(by_class)][i // len(by_class)] for i in range(num)])
+    rank = np.empty(len(images.x), int)
+    for c in np.unique(images.label):
+        members = np.flatnonzero(images.label == c)
+        rank[members] = np.arange(len(members))
+    return np.lexsort((images.label, rank))[:num]
 
 
 def draw_filters(run, params, images) -> None:
@@ -310,4 +331,4 @@ def draw_filters(run, params, images) -> None:
 
 
 if __name__ == "__main__":
-    command.main("deep_autoencoder", PRESETS, prepare, train, __doc__ or "")
+    command.main("deep_autoencoder", PRESETS, prepare, train, __doc__ or "", may_grow=may_grow)

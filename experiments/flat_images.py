@@ -17,6 +17,8 @@ class Data:
     """"digits" and "curves" are embedded; "mnist", "cifar10", ... and "tfds:<name>" are read from a folder"""
     dir: str = training.free("")
     """folder of a dataset that is not embedded, in its original format"""
+    size: int = 0
+    """"images": crop and resize to so many pixels a side; 0: as they are"""
     distort: float = 0.0
     """random distortion of half the training images; 1: up to 10 degrees, 10 % in size, 0.1 shear and 1 pixel"""
 
@@ -51,10 +53,16 @@ class FlatImages:
 
 
 def load(config: Data) -> tuple[FlatImages, FlatImages]:
-    """The training and the test split."""
+    """The training and the test split.
+
+    Raises:
+        ValueError: a negative distortion, or what the readers refuse.
+    """
+    if config.distort < 0:
+        raise ValueError(f"data.distort is {config.distort}; it must be 0 or more")
     splits = []
     for split in ("train", "test"):
-        dataset = data.load(config.name, split, config.dir or None)
+        dataset = data.load(config.name, split, config.dir or None, size=config.size or None)
         image = dataset["image"]
         flat = image.reshape(len(image), -1)
         splits.append(FlatImages(flat, dataset.get("label"), image.shape[1:], data.fingerprint(dataset)))

@@ -40,10 +40,16 @@ def build(config: Optimizer, num_steps: int) -> optax.GradientTransformation:
     """The optimizer for a training of `num_steps` updates.
 
     Raises:
-        ValueError: a rate that is not positive, or a warm-up longer than the training.
+        ValueError: a rate that is not positive, a decay outside [0, 1), a negative number, or a warm-up longer than the
+            training.
     """
     if config.learning_rate <= 0:
         raise ValueError(f"learning_rate is {config.learning_rate}; it must be positive")
+    if min(config.weight_decay, config.clip, config.epsilon, config.start_second_moment) < 0:
+        raise ValueError("weight_decay, clip, epsilon and start_second_moment must not be negative")
+    for name, decay in (("momentum", config.momentum), ("beta1", config.beta1)):
+        if not 0 <= decay < 1:
+            raise ValueError(f"{name} is {decay}; it must be in [0, 1)")
     if not 0 <= config.warmup_steps <= num_steps:
         raise ValueError(f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}")
     rate = optax.constant_schedule(config.learning_rate)

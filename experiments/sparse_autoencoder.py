@@ -72,7 +72,9 @@ PRESETS = {
         methods=("k_sparse",),
         data=flat_images.Data("mnist"),
         optimizer=optimizers.Optimizer("sgd", 1e-3, momentum=0.9),
-        train=training.Settings(num_steps=3_000_000, batch_size=100, save_every=60_000, log_every=6000),
+        train=training.Settings(
+            num_steps=3_000_000, batch_size=100, save_every=60_000, log_every=6000, deterministic=True
+        ),
     ),
 }
 
@@ -116,8 +118,8 @@ def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
                 raise ValueError(f"model.{name} is {value}; it must be from 1 to model.code_size = {model.code_size}")
     if "kl" in config.methods and not 0 < model.rho < 1:
         raise ValueError(f"model.rho is {model.rho}; a mean activation of logistic units lies inside (0, 1)")
-    if min(model.kl_weight, model.l1_weight) < 0:
-        raise ValueError("model.kl_weight and l1_weight must not be negative")
+    if min(model.kl_weight, model.l1_weight, config.probe_l2) < 0:
+        raise ValueError("model.kl_weight, model.l1_weight and probe_l2 must not be negative")
     optimizers.build(config.optimizer, config.train.num_steps)
     return flat_images.labelled(config.data)
 

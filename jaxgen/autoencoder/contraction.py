@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.autoencoder.networks import Autoencoder, apply
-from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss
+from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss, reconstruction_terms
 
 Encode = Callable[[jax.Array], jax.Array]
 """One example [D] -> [H]."""
@@ -167,15 +167,19 @@ def contractive_loss(
             f" but the network has widths={tuple(network.widths)} and"
             f' code_activation={network.code_activation}; use penalty="exact" or "hutchinson"'
         )
-    base = reconstruction_loss(network, error, corrupt)
+    denoising = reconstruction_loss(network, error, corrupt)
 
     def loss(params, batch, keys, context):
-        losses, metrics = base(params, batch, keys, context)
         x = batch["x"]
         encode = lambda x: apply(network, params, x, "encode")
+        code = encode(x)
+        if corrupt is None:
+            losses, metrics = reconstruction_terms(network, params, x, code, error)
+        else:
+            losses, metrics = denoising(params, batch, keys, context)
         if penalty == "closed_form":
-            kernel = params["encoder"]["layers_0"]["kernel"]
-            value = sigmoid_contractive_penalty(encode(x), kernel)
+            # Of the same code, so that one backward pass through the encoder serves both terms.
+            value = sigmoid_contractive_penalty(code, params["encoder"]["layers_0"]["kernel"])
         elif penalty == "exact":
             value = contractive_penalty(encode, x)
         else:

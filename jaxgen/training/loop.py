@@ -1,7 +1,7 @@
 """The training loop: resume, run the compiled steps, log, save, stop cleanly.
 
-The host stays at most two calls ahead of the device and reads a call's metrics while the next one runs, so the device
-never waits for the host and Ctrl-C is answered within about a second.
+The host stays at most two calls ahead of the device, so the device never waits for the host and Ctrl-C is answered
+within about a second. Metrics are fetched where they are logged and before a save, while the next call runs.
 """
 
 import signal
@@ -50,6 +50,7 @@ class _Call(NamedTuple):
     end: int
     tally: Tally
     logs: bool
+    saves: bool
 
 
 def fit(
@@ -105,6 +106,8 @@ def fit(
             raise ValueError(f"the checkpoint is at step {step}, beyond num_steps = {settings.num_steps}")
         run.logs.rewind(stage, step)
         if step == settings.num_steps:
+            if caught:
+                raise _interrupted(step, settings, checkpoints, caught)
             return state
         run.logs.start(stage, step, settings.num_steps)
         try:
@@ -134,8 +137,12 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
         """Waits until at most `calls_left` calls are under way, and logs those that have ended."""
         while len(ahead) > calls_left:
             call = ahead.popleft()
-            values = jax.device_get(call.tally)
+            jax.block_until_ready(call.tally.count)
             pace.ended(call.end)
+            run.logs.advance(call.end)
+            if not (call.logs or call.saves):
+                continue
+            values = jax.device_get(call.tally)
             if values.first_bad_step >= 0:
                 names = [n for n, v in values.totals.items() if not abs(float(v)) < float("inf")]
                 raise NonFiniteLoss(
@@ -143,12 +150,14 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
                     f"{f' of {stage}' if stage else ''}. {checkpoints.last_good()} A smaller learning rate, gradient "
                     "clipping, or a look at the data of that step may help."
                 )
-            run.logs.advance(call.end)
             if call.logs:
                 means = {n: float(v) / int(values.count) for n, v in values.totals.items()}
                 run.logs.write(stage, call.end, settings.num_steps, means)
 
     def save() -> None:
+        if ahead:
+            # The last call answers for those before it: a bad step stays in the tally until it is logged.
+            ahead[-1] = ahead[-1]._replace(saves=True)
         settle(0)
         checkpoints.save(step, {"state": state, "tally": tally})
 
@@ -158,7 +167,7 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
         state, tally = parallel(state, tally, key, next(fed) if fed else None, num)
         step += num
         logs = step % settings.log_every == 0 or step == settings.num_steps
-        ahead.append(_Call(step, tally, logs))
+        ahead.append(_Call(step, tally, logs, step % settings.save_every == 0))
         if logs:
             tally = empty
         settle(0 if pace.unknown else CALLS_AHEAD - 1)
@@ -171,13 +180,17 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
     checkpoints.wait()
     if fed is not None:
         fed.close()
-    if caught and step < settings.num_steps:
-        raise Interrupted(
-            f"Stopped at step {step} of {settings.num_steps}; saved in {checkpoints.directory}. "
-            "Run the same command to go on.",
-            128 + caught[0],
-        )
+    if caught:
+        raise _interrupted(step, settings, checkpoints, caught)
     return state
+
+
+def _interrupted(step, settings, checkpoints, caught) -> Interrupted:
+    return Interrupted(
+        f"Stopped at step {step} of {settings.num_steps}; saved in {checkpoints.directory}. "
+        "Run the same command to go on.",
+        128 + caught[0],
+    )
 
 
 class _Pace:

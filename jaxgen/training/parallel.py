@@ -164,7 +164,7 @@ class ParallelUpdate:
         return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
 
     def empty_tally(self, state: TrainState, key: jax.Array) -> Tally:
-        """A tally of zeros with the names that the update reports. Nothing is computed."""
+        """A tally of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
 
         def metrics(state, key, arrays, batch, positions):
             if self._make:

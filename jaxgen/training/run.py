@@ -45,7 +45,7 @@ class Run:
     ):
         self.workdir = Path(workdir).absolute()
         self.experiment, self.preset, self.config = experiment, preset, config
-        recorded = self._check_resumable(may_grow)
+        self._check_resumable(may_grow)
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.workdir / ".lock", "a+")
@@ -59,7 +59,6 @@ class Run:
             raise RunRefused(
                 f"another process is running in {self.workdir}. Wait for it, or choose another --workdir."
             ) from error
-        self.resumed = recorded is not None
         try:
             self._begin()
         except BaseException:
@@ -144,7 +143,7 @@ class Run:
             )
         write_json(path, recorded)
 
-    def _check_resumable(self, may_grow: tuple[str, ...]) -> dict | None:
+    def _check_resumable(self, may_grow: tuple[str, ...]) -> None:
         path = self.workdir / "config.json"
         if self.workdir.exists() and not self.workdir.is_dir():
             raise RunRefused(f"{self.workdir} is a file; --workdir must be a directory")
@@ -159,8 +158,10 @@ class Run:
                 )
             if self.workdir.exists() and not os.access(self.workdir, os.W_OK):
                 raise RunRefused(f"cannot write to {self.workdir}: permission denied. Choose another --workdir.")
-            return None
+            return
         recorded = read_json(path)
+        if not isinstance(recorded, dict) or not {"experiment", "config"} <= recorded.keys():
+            raise RunRefused(f"{path} was not written by a run of this library. Choose another --workdir.")
         if recorded["experiment"] != self.experiment:
             raise RunRefused(
                 f"{self.workdir} holds a run of {recorded['experiment']!r}, not of {self.experiment!r}. "
@@ -173,7 +174,6 @@ class Run:
                 f"{self.workdir} holds a run with another config:\n  {listed}\n"
                 "Choose another --workdir, or give the recorded values to resume it."
             )
-        return recorded
 
     def _note_environment(self) -> None:
         path = self.workdir / "environment.json"
@@ -182,8 +182,10 @@ class Run:
             write_json(path, now)
             return
         before = read_json(path)
-        changed = environment.differences({k: v for k, v in before.items() if k != "data"}, now)
+        changed = environment.differences({k: v for k, v in before.items() if k not in ("data", "resumed_in")}, now)
         if changed:
+            before.setdefault("resumed_in", []).append(now)
+            write_json(path, before)
             warnings.warn(
                 "this run began in another environment; its bits may differ from an uninterrupted run's:\n  "
                 + "\n  ".join(changed),

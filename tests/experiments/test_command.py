@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 
 from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae
@@ -33,6 +34,9 @@ SHORT = {
 }  # fmt: skip
 
 
+RBM = ["quick", "--data.name", "digits", "--model.activation", "sigmoid", "--pretraining.epochs", "1"]
+
+
 @pytest.fixture
 def call(monkeypatch, tmp_path):
     """Runs a command by name and arguments and returns its run directory."""
@@ -44,7 +48,8 @@ def call(monkeypatch, tmp_path):
         if where and "--train.devices" not in arguments:
             where += ["--train.devices", "1"]
         monkeypatch.setattr(sys, "argv", [name, *arguments, *where])
-        command.main(name, script.PRESETS, script.prepare, script.train, script.__doc__ or "")
+        may_grow = getattr(script, "may_grow", lambda config: ())
+        command.main(name, script.PRESETS, script.prepare, script.train, script.__doc__ or "", may_grow=may_grow)
         return workdir
 
     return run
@@ -111,7 +116,7 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("deep_autoencoder", ["quik"], "no preset 'quik'; the nearest is 'quick'"),
         ("deep_autoencoder", [], "usage: python -m experiments.deep_autoencoder {quick,"),
         ("deep_autoencoder", ["quick", "--model.code-sise", "3"], "--model.code-size"),
-        ("deep_autoencoder", ["quick", "--data.name", "mnits", "--data.dir", "."], "mnist"),
+        ("deep_autoencoder", ["quick", "--data.name", "mnits", "--data.dir", "."], "nearest: 'mnist'"),
         ("deep_autoencoder", ["mnist"], "--data.dir"),
         ("deep_autoencoder", ["mnist", "--data.dir", "nowhere"], "nowhere"),
         ("deep_autoencoder", ["quick", "--train.devices", "4", "--train.batch-size", "10"], "12 would"),
@@ -120,6 +125,17 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("deep_autoencoder", ["quick", "--pretraining.epochs", "1"], "--model.activation sigmoid"),
         ("deep_autoencoder", ["quick", "--optimizer.learning-rate", "0"], "learning_rate is 0"),
         ("deep_autoencoder", ["quick", "--model.code-size", "0"], "code_size 0 must be at least 1"),
+        ("deep_autoencoder", ["quick", "--lr", "10"], "no option '--lr'; the nearest is '--"),
+        ("deep_autoencoder", ["quick", "--optimizer.rate=10"], "the nearest is '--optimizer."),
+        ("deep_autoencoder", ["quick", "--seed", "-1"], "seed is -1"),
+        ("deep_autoencoder", ["quick", "--optimizer.clip", "-1"], "clip"),
+        ("deep_autoencoder", ["quick", "--optimizer.momentum", "1"], "momentum is 1"),
+        ("deep_autoencoder", ["quick", "--data.distort", "-1"], "data.distort is -1"),
+        ("deep_autoencoder", ["quick", "--data.name", "digits", "--model.code-size", "65"], "has 1 to 64"),
+        ("deep_autoencoder", ["quick", "--data.name", "digits", "--baselines.extra-components", "65"], "has 1 to 64"),
+        ("deep_autoencoder", [*RBM, "--pretraining.batch-size", "2000"], "the data has 1437 images"),
+        ("deep_autoencoder", [*RBM, "--pretraining.batch-size", "50", "--train.devices", "4"], "4 devices"),
+        ("sparse_autoencoder", ["quick", "--probe-l2", "-1"], "must not be negative"),
         ("sparse_autoencoder", ["quick", "--model.rho", "1.5"], "model.rho is 1.5"),
         ("sparse_autoencoder", ["quick", "--model.k", "50", "--model.alpha", "3"], "model.alpha k is 150"),
         ("sparse_autoencoder", ["quick", "--model.k", "500"], "from 1 to model.code_size = 144"),
@@ -153,6 +169,39 @@ def test_help_names_every_field(name, call, capsys):
 def test_presets_are_complete(name):
     presets = SCRIPTS[name].PRESETS.keys()
     assert {"quick", "mnist"} <= presets and any(preset.startswith("paper") for preset in presets)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_the_papers_presets_are_deterministic(name):
+    """So that a GPU gives the same bits each time."""
+    presets = SCRIPTS[name].PRESETS
+    assert all(config.train.deterministic for preset, config in presets.items() if preset.startswith("paper"))
+
+
+def test_a_training_without_a_schedule_may_be_made_longer(call, capsys):
+    short = [a if a != "6" else "3" for a in SHORT["deep_autoencoder"]]
+    constant = ["--optimizer.schedule", "constant"]
+    call("deep_autoencoder", *short, *constant)
+    workdir = call("deep_autoencoder", *SHORT["deep_autoencoder"], *constant)
+    assert json.loads((workdir / "results.json").read_text())["step"] == 6
+    with pytest.raises(SystemExit):
+        call("deep_autoencoder", *short, *constant)
+    assert "train.num_steps: 6 -> 3" in capsys.readouterr().err
+
+
+def test_one_s_own_few_images(call, tmp_path):
+    """Fewer test images than the figures have room for, of several sizes."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for i in range(20):
+        side = 8 + i % 3
+        folder = tmp_path / "mine" / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (side, side), dtype=np.uint8)).save(folder / f"{i}.png")
+    arguments = [*SHORT["deep_autoencoder"], "--data.name", "images", "--data.dir", str(tmp_path / "mine")]
+    workdir = call("deep_autoencoder", *arguments, "--data.size", "8")
+    assert (workdir / "figures" / "reconstructions.png").exists()
 
 
 def test_a_sweep_measures_every_model_on_the_way(call):

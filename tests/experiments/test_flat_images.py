@@ -35,7 +35,7 @@ def test_distortion_changes_about_half_and_never_the_labels(images):
     np.testing.assert_array_equal(alone["x"][0], moved["x"][7])
 
 
-def test_features_are_visited_in_the_same_order(images):
+def test_features_are_each_visited_once(images):
     features = flat_images.feature_batches(images.unit(), 5)
     key = training.keys.stream(training.keys.root(0), "order")
     rows = np.concatenate([features.make(key, features.arrays, s, jnp.arange(5))["x"] for s in (0, 1)])

@@ -125,6 +125,32 @@ def test_ctrl_c_saves_and_the_next_run_goes_on(straight, tmp_path, capsys):
     assert (tmp_path / "metrics.jsonl").read_bytes() == (straight[1] / "metrics.jsonl").read_bytes()
 
 
+def test_ctrl_c_in_the_last_step_or_on_a_finished_stage_does_not_go_on(tmp_path, monkeypatch):
+    """Several stages follow one another in a run: a stop must stop all of them."""
+    interrupt = training.Every(12, lambda step, state: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(training.Interrupted) as stopped:
+        train(tmp_path, also=[interrupt])
+    assert "Stopped at step 12 of 12" in stopped.value.message
+    restore = training.Checkpoints.restore
+
+    def interrupted(self, target):
+        signal.raise_signal(signal.SIGINT)
+        return restore(self, target)
+
+    monkeypatch.setattr(training.Checkpoints, "restore", interrupted)
+    with pytest.raises(training.Interrupted):
+        train(tmp_path)
+
+
+def test_metrics_are_fetched_only_where_they_are_needed(tmp_path, monkeypatch):
+    fetched, get = [], jax.device_get
+    monkeypatch.setattr(
+        jax, "device_get", lambda tree: (isinstance(tree, training.Tally) and fetched.append(1), get(tree))[1]
+    )
+    train(tmp_path, steps_per_call=1, log_every=6, save_every=12)
+    assert len(fetched) == 2
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     def poisoned(state, batch, example_keys, mean):
         new, metrics = update()(state, batch, example_keys, mean)

@@ -40,10 +40,9 @@ def test_a_paper_value_needs_a_measured_one(tmp_path):
 
 
 def test_the_same_config_resumes(tmp_path):
-    with opened(tmp_path) as run:
-        assert not run.resumed
-    with opened(tmp_path) as run:
-        assert run.resumed
+    for _ in range(2):
+        with opened(tmp_path):
+            pass
 
 
 def test_another_config_is_refused_naming_the_fields(tmp_path):
@@ -166,10 +165,30 @@ def test_what_was_measured_is_kept_for_the_resumed_run(tmp_path):
         return {"bound": -90 - len(calls)}
 
     for _ in range(2):
-        with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
+        with opened(tmp_path / "run") as run:
             assert run.once("at step 10", measure) == {"bound": -91.0}
     assert len(calls) == 1
-    with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
+    with opened(tmp_path / "run") as run:
         assert run.once("at step 20", measure) == {"bound": -92.0}
         with pytest.raises(ValueError):
             run.once("at step 30", lambda: {"bound": float("nan")})
+
+
+@pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[]"])
+def test_a_config_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(training.RunRefused, match="not written by a run of this library"):
+        opened(tmp_path)
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_every_environment_a_run_was_resumed_in_is_kept(tmp_path, monkeypatch):
+    with opened(tmp_path / "run") as run:
+        run.note_data("toy", "abc")
+    monkeypatch.setenv("NPROC", "3")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="NPROC: '16' -> '3'"), opened(tmp_path / "run"):
+            pass
+    recorded = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert recorded["NPROC"] == "16" and recorded["data"] == {"toy": "abc"}
+    assert [e["NPROC"] for e in recorded["resumed_in"]] == ["3", "3"]

@@ -64,6 +64,18 @@ def test_a_two_layer_network_equals_numpy(random_params):
     np.testing.assert_allclose(apply((noise[0], top), method="generate"), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_three_layers_generate_from_the_top_down(random_params):
+    network = vae.mlp_vae(6, (4, 3, 2), ((), (), ()))
+    params = random_params(network, 0.4)
+    noise = tuple(np.random.default_rng(1).normal(size=(5, s)).astype(np.float32) for s in (4, 3, 2))
+    z = noise[2]
+    for layer in (1, 0):
+        mean, log_variance = numpy_gaussian(params[f"conditionals_{layer}"], z)
+        z = mean + np.exp(log_variance / 2) * noise[layer]
+    found = network.apply({"params": params}, noise, method="generate")
+    np.testing.assert_allclose(found, dense(params["generator"]["output"], z), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_the_convolutional_network_puts_pixels_where_they_belong(random_params, outputs):
     """Only the output bias differs from zero: the output is it, means first, then log variances, at odd sizes too."""
@@ -130,6 +142,7 @@ def test_the_estimate_of_an_example_depends_on_its_number_alone(trained):
     whole = estimate(jax.random.key(2), x=x[:10], num_samples=30, batch_size=4)
     other = estimate(jax.random.key(2), x=x[:7], num_samples=30, batch_size=7)
     for a, b in zip(whole, other, strict=True):
+        assert a.shape == (10,)
         np.testing.assert_allclose(a[:7], b, rtol=1e-5)
 
 
@@ -187,6 +200,7 @@ def test_a_sample_depends_on_its_own_number(trained):
     many = vae.sample(jax.random.key(0), network, params, vae.bernoulli(), 9)
     np.testing.assert_allclose(few[0], many[0][:3], rtol=1e-5)
     np.testing.assert_array_equal(few[1], many[1][:3])
+    assert len(np.unique(many[0], axis=0)) == 9
     assert set(np.unique(many[1])) <= {0.0, 1.0}
 
 
