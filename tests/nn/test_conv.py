@@ -115,7 +115,7 @@ TRANSPOSED = [
     (4, 2, 1, 0, (3, 2, 2), (6, 4, 16)),
     (5, 2, 2, 1, (3, 4, 1), (6, 8, 16)),
     (3, 2, 1, 1, (2, 3, 2), (4, 6, 17)),
-    (3, 2, (0, 1), 0, (3, 4, 2), (7, 7, 1)),
+    (3, 2, (0, 1), 0, (3, 4, 2), (7, 7, 16)),
     (4, 1, 0, 0, (1, 1, 5), (4, 4, 2)),
     (3, 1, ((1, 0), (0, 1)), 0, (4, 3, 2), (5, 4, 3)),
     (1, 2, 0, 1, (3, 2, 2), (6, 4, 3)),
@@ -237,7 +237,7 @@ def test_forward_mode_where_xla_differentiates():
 @pytest.mark.parametrize(
     "layer, plain, size, features",
     [
-        (Conv(5, (3, 4), stride=2, padding=1), partial(conv, stride=2, padding=1), (3, 4), 5),
+        (Conv(5, (3, 4), stride=2, padding=(2, 1)), partial(conv, stride=2, padding=(2, 1)), (3, 4), 5),
         (
             ConvTranspose(5, 3, padding=1, output_padding=1),
             partial(conv_transpose, padding=1, output_padding=1),
