@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from .compiler import compiler_options
+
 
 def describe() -> dict:
     """Versions, devices and settings that can change a bit of the result, as plain data."""
@@ -25,6 +27,7 @@ def describe() -> dict:
         "cpu_count": os.cpu_count(),
         "NPROC": os.environ.get("NPROC"),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
+        "convolution_compiler_options": compiler_options(),
         "matmul_precision": config.jax_default_matmul_precision,
         "x64": config.jax_enable_x64,
         "prng": "threefry2x32",

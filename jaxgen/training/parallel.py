@@ -5,7 +5,7 @@ run the very same instructions, so they give the same bits.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from . import keys as key_streams
 from .batches import DeviceBatches, HostBatches
+from .compiler import with_options
 from .mean import device_mean, exact_mean, plain_mean
 from .state import TrainState
 from .update import Update
@@ -98,6 +99,8 @@ class ParallelUpdate:
         else:
             mean = device_mean(AXIS, accumulate)
         self._update, self._batches, self._backend = update, batches, backend
+        self._platform = devices[0].platform
+        self._compiled: dict[Any, Callable[..., Any]] = {}
         self._mesh = Mesh(np.array(devices), (AXIS,))
         local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
         by_device = np.arange(batch_size, dtype=np.int32).reshape(len(devices), -1)[local]
@@ -124,7 +127,7 @@ class ParallelUpdate:
 
         per_call = (None, None, None, None, 0, 0, None)
         if backend == "pmap":
-            self._compiled = jax.pmap(
+            self._program = jax.pmap(
                 steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,)
             )
         elif backend == "shard_map":
@@ -133,7 +136,7 @@ class ParallelUpdate:
             sharded = jax.shard_map(
                 steps, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
             )
-            self._compiled = jax.jit(sharded, donate_argnums=(0,))
+            self._program = jax.jit(sharded, donate_argnums=(0,))
         else:
             raise ValueError(f"backend is {backend!r}; it must be 'pmap' or 'shard_map'")
 
@@ -154,9 +157,12 @@ class ParallelUpdate:
             if num_steps != 1:
                 raise ValueError("batches fed by the host run one step a call")
             batch = self._split(batch)
-        return self._compiled(
-            state, tally, key, self._arrays, self._positions, batch, jnp.int32(num_steps)
-        )
+        args = (state, tally, key, self._arrays, self._positions, batch, jnp.int32(num_steps))
+        leaves, structure = jax.tree.flatten(args)
+        shapes = (structure, *((x.shape, x.dtype) for x in leaves))
+        if shapes not in self._compiled:
+            self._compiled[shapes] = with_options(self._program, *args, backend=self._platform)
+        return self._compiled[shapes](*args)
 
     def replicate(self, tree: Tree) -> Tree:
         """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""
