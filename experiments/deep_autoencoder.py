@@ -198,6 +198,11 @@ def prepare(config: Config) -> tuple[flat_images.FlatImages, ...]:
         )
     if config.pretraining.epochs < 0:
         raise ValueError(f"pretraining.epochs is {config.pretraining.epochs}; it must be 0 or more")
+    if config.fine_tuning == "conjugate_gradient" and config.train.exact_shards:
+        raise ValueError(
+            "train.exact_shards promises the same bits on any number of devices, and conjugate gradients do not keep "
+            "that promise (one device rounds the line search differently): leave it at 0, or --fine-tuning optimizer"
+        )
     optimizers.build(config.optimizer, config.train.num_steps)
     images = flat_images.load(config.data)
     most = min(images[0].x.shape)

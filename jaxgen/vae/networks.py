@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxgen.nn import DenseStack
+from jaxgen.nn import Conv, DenseStack
 from jaxgen.vae.gaussian import from_noise
 
 GLOROT = nn.initializers.glorot_uniform()
@@ -230,7 +230,7 @@ class _ConvTrunk(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         h = x.reshape(-1, *self.shape)
         for level in range(self.depth):
-            h = nn.relu(nn.Conv(self.channels * 2**level, (3, 3), strides=2)(h))
+            h = nn.relu(Conv(self.channels * 2**level, stride=2)(h))
         return nn.relu(nn.Dense(self.width)(h.reshape(*x.shape[:-1], -1)))
 
 
@@ -254,8 +254,8 @@ class _ConvGenerator(nn.Module):
             rows, columns = sizes[level]
             h = jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)[:, :rows, :columns]
             if level:
-                h = nn.relu(nn.Conv(self.channels * 2 ** (level - 1), (3, 3))(h))
-        h = nn.Conv(self.outputs * image_channels, (3, 3), name="output_convolution")(h)
+                h = nn.relu(Conv(self.channels * 2 ** (level - 1))(h))
+        h = Conv(self.outputs * image_channels, name="output_convolution")(h)
         # The likelihood takes all means first, then all log variances.
         h = h.reshape(*z.shape[:-1], height * width, self.outputs, image_channels)
         h = jnp.moveaxis(h, -2, -3).reshape(*z.shape[:-1], -1)

@@ -125,6 +125,7 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("deep_autoencoder", ["quick", "--pretraining.epochs", "1"], "--model.activation sigmoid"),
         ("deep_autoencoder", ["quick", "--optimizer.learning-rate", "0"], "learning_rate is 0"),
         ("deep_autoencoder", ["quick", "--model.code-size", "0"], "code_size 0 must be at least 1"),
+        ("deep_autoencoder", ["paper", "--train.exact-shards", "4"], "conjugate gradients do not keep that promise"),
         ("deep_autoencoder", ["quick", "--lr", "10"], "no option '--lr'; the nearest is '--"),
         ("deep_autoencoder", ["quick", "--optimizer.rate=10"], "the nearest is '--optimizer."),
         ("deep_autoencoder", ["quick", "--seed", "-1"], "seed is -1"),
