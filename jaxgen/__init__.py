@@ -4,7 +4,17 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "autoencoder", "data", "metrics", "nn", "pictures", "training", "vae"]  # pyright: ignore
+__all__ = [  # pyright: ignore
+    "__version__",
+    "autoencoder",
+    "data",
+    "diffusion",
+    "metrics",
+    "nn",
+    "pictures",
+    "training",
+    "vae",
+]
 
 
 def __getattr__(name: str):
