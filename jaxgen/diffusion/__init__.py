@@ -4,16 +4,52 @@
 """
 
 from jaxgen.diffusion.betas import constant_betas, cosine_betas, linear_betas, quadratic_betas, warmup_betas
+from jaxgen.diffusion.draws import example_keys, example_normal
+from jaxgen.diffusion.objectives import prediction_target, simple_loss
+from jaxgen.diffusion.predictions import (
+    Prediction,
+    convert,
+    mean_from_noise,
+    mean_from_x0,
+    noise_from_v,
+    noise_from_x0,
+    v_from_noise_and_x0,
+    x0_from_mean,
+    x0_from_noise,
+    x0_from_v,
+)
+from jaxgen.diffusion.process import Noised, Posterior, add_noise, check_images, q_posterior, q_sample, q_step
 from jaxgen.diffusion.respacing import respace
 from jaxgen.diffusion.schedule import Schedule, make_schedule
 
 __all__ = [
+    "Noised",
+    "Posterior",
+    "Prediction",
     "Schedule",
+    "add_noise",
+    "check_images",
     "constant_betas",
+    "convert",
     "cosine_betas",
+    "example_keys",
+    "example_normal",
     "linear_betas",
     "make_schedule",
+    "mean_from_noise",
+    "mean_from_x0",
+    "noise_from_v",
+    "noise_from_x0",
+    "prediction_target",
+    "q_posterior",
+    "q_sample",
+    "q_step",
     "quadratic_betas",
     "respace",
+    "simple_loss",
+    "v_from_noise_and_x0",
     "warmup_betas",
+    "x0_from_mean",
+    "x0_from_noise",
+    "x0_from_v",
 ]
