@@ -4,6 +4,17 @@
 """
 
 from jaxgen.diffusion.betas import constant_betas, cosine_betas, linear_betas, quadratic_betas, warmup_betas
+from jaxgen.diffusion.bound import (
+    Bound,
+    Denoise,
+    bits_per_dim,
+    gaussian_kl,
+    noise_loss_weight,
+    prior_kl,
+    vlb_term,
+    vlb_terms,
+)
+from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
 from jaxgen.diffusion.objectives import prediction_target, simple_loss
 from jaxgen.diffusion.predictions import (
@@ -20,34 +31,48 @@ from jaxgen.diffusion.predictions import (
 )
 from jaxgen.diffusion.process import Noised, Posterior, add_noise, check_images, q_posterior, q_sample, q_step
 from jaxgen.diffusion.respacing import respace
+from jaxgen.diffusion.reverse import PMeanVariance, Variance, p_mean_variance, split_output
 from jaxgen.diffusion.schedule import Schedule, make_schedule
 
 __all__ = [
+    "Bound",
+    "Denoise",
     "Noised",
+    "PMeanVariance",
     "Posterior",
     "Prediction",
     "Schedule",
+    "Variance",
     "add_noise",
+    "bits_per_dim",
     "check_images",
     "constant_betas",
     "convert",
     "cosine_betas",
+    "discretized_gaussian_log_likelihood",
     "example_keys",
     "example_normal",
+    "gaussian_kl",
     "linear_betas",
     "make_schedule",
     "mean_from_noise",
     "mean_from_x0",
     "noise_from_v",
     "noise_from_x0",
+    "noise_loss_weight",
+    "p_mean_variance",
     "prediction_target",
+    "prior_kl",
     "q_posterior",
     "q_sample",
     "q_step",
     "quadratic_betas",
     "respace",
     "simple_loss",
+    "split_output",
     "v_from_noise_and_x0",
+    "vlb_term",
+    "vlb_terms",
     "warmup_betas",
     "x0_from_mean",
     "x0_from_noise",
