@@ -16,6 +16,7 @@ from jaxgen.diffusion.bound import (
 )
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
+from jaxgen.diffusion.interpolation import ddim_interpolate, interpolate
 from jaxgen.diffusion.objectives import prediction_target, simple_loss
 from jaxgen.diffusion.predictions import (
     Prediction,
@@ -32,27 +33,40 @@ from jaxgen.diffusion.predictions import (
 from jaxgen.diffusion.process import Noised, Posterior, add_noise, check_images, q_posterior, q_sample, q_step
 from jaxgen.diffusion.respacing import respace
 from jaxgen.diffusion.reverse import PMeanVariance, Variance, p_mean_variance, split_output
+from jaxgen.diffusion.sampling import Method, Trajectory, ddim_encode, denoise_from, sample, sample_trajectory
 from jaxgen.diffusion.schedule import Schedule, make_schedule
+from jaxgen.diffusion.steps import Step, ancestral_step, ddim_inversion_step, ddim_step, dpm_solver_step
 
 __all__ = [
     "Bound",
     "Denoise",
+    "Method",
     "Noised",
     "PMeanVariance",
     "Posterior",
     "Prediction",
     "Schedule",
+    "Step",
+    "Trajectory",
     "Variance",
     "add_noise",
+    "ancestral_step",
     "bits_per_dim",
     "check_images",
     "constant_betas",
     "convert",
     "cosine_betas",
+    "ddim_encode",
+    "ddim_interpolate",
+    "ddim_inversion_step",
+    "ddim_step",
+    "denoise_from",
     "discretized_gaussian_log_likelihood",
+    "dpm_solver_step",
     "example_keys",
     "example_normal",
     "gaussian_kl",
+    "interpolate",
     "linear_betas",
     "make_schedule",
     "mean_from_noise",
@@ -68,6 +82,8 @@ __all__ = [
     "q_step",
     "quadratic_betas",
     "respace",
+    "sample",
+    "sample_trajectory",
     "simple_loss",
     "split_output",
     "v_from_noise_and_x0",
