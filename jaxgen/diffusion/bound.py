@@ -28,7 +28,7 @@ class Bound(NamedTuple):
     Attributes:
         prior: L_T = KL(q(x_T | x_0) || N(0, I)), [B].
         terms: entry t is the term of index t, [B, T]: L_0 = -log p(x_0 | x_1) at t = 0, a KL divergence above.
-        x0_mse: mean squared error of the predicted x_0, clipped, [B, T]; no unit.
+        x0_mse: mean squared error of the predicted x_0, clipped if the terms are, [B, T]; no unit.
         noise_mse: mean squared error of the noise that belongs to it, [B, T]; no unit.
     """
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxgen.diffusion.schedule import Schedule, skip_steps
+from jaxgen.diffusion.schedule import Schedule, exact_log_alphas_bar, skip_steps
 
 
 def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
@@ -16,9 +16,13 @@ def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
     schedule that was respaced before is respaced over the steps it still has. Source: Nichol & Dhariwal (2021),
     section 4, and `space_timesteps` of their code.
 
+    "logsnrN": N steps, first and last included, as nearly equal as whole steps can be in the log of alpha-bar /
+    (1 - alpha-bar). DPM-Solver++ wants these: its extrapolation overshoots where steps grow towards the data, as
+    steps equal in time do (Lu et al. 2022, "logSNR").
+
     Args:
         schedule: the chain, of T steps.
-        steps: a count (25), counts of sections ("10,15,20" or (10, 15, 20)), or "ddim25".
+        steps: a count (25), counts of sections ("10,15,20" or (10, 15, 20)), "ddim25" or "logsnr25".
 
     Returns:
         a schedule whose `betas` are 1 - alpha-bar_i / alpha-bar of the step kept before.
@@ -27,8 +31,11 @@ def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
         ValueError: steps that the chain does not have; the message says which counts it allows.
     """
     total = schedule.num_steps
-    if isinstance(steps, str) and steps.strip().startswith("ddim"):
-        kept = _strided(total, steps.strip())
+    steps = steps.strip() if isinstance(steps, str) else steps
+    if isinstance(steps, str) and steps.startswith("ddim"):
+        kept = _strided(total, steps)
+    elif isinstance(steps, str) and steps.startswith("logsnr"):
+        kept = _even_in_log_snr(exact_log_alphas_bar(schedule), steps)
     else:
         kept = _sections(total, _counts(steps))
     return skip_steps(schedule, kept)
@@ -40,7 +47,7 @@ def _counts(steps: str | int | Sequence[int]) -> list[int]:
     try:
         return [int(part) for part in (steps.split(",") if isinstance(steps, str) else steps)]
     except (TypeError, ValueError):
-        expected = "a count (25), counts of sections ('10,15,20') or 'ddim25'"
+        expected = "a count (25), counts of sections ('10,15,20'), 'ddim25' or 'logsnr25'"
         raise ValueError(f"steps is {steps!r}; expected {expected}") from None
 
 
@@ -53,6 +60,19 @@ def _strided(total: int, steps: str) -> np.ndarray:
             f"the counts that can are {_as_ranges(sorted(possible))}"
         )
     return np.arange(0, total, possible[int(count)])
+
+
+def _even_in_log_snr(log_alphas_bar: np.ndarray, steps: str) -> np.ndarray:
+    count, total = steps.removeprefix("logsnr"), len(log_alphas_bar)
+    if not count.isdecimal() or not min(2, total) <= int(count) <= total:
+        raise ValueError(f"{steps!r} cannot be made of {total} steps; the counts that can are {min(2, total)}-{total}")
+    log_snr = log_alphas_bar - np.log(-np.expm1(log_alphas_bar))
+    wanted = np.linspace(log_snr[0], log_snr[-1], int(count))
+    number = np.arange(int(count))
+    nearest = np.argmin(np.abs(log_snr[None, :] - wanted[:, None]), axis=1)
+    # Distinct: each step beyond the one before it, with room left for those that follow.
+    forward = np.maximum.accumulate(nearest - number) + number
+    return np.minimum(forward, total - int(count) + number)
 
 
 def _sections(total: int, counts: list[int]) -> np.ndarray:

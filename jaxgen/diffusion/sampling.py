@@ -62,7 +62,7 @@ def sample(
         denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         shape: (B, ...).
         schedule: the schedule, respaced or not.
-        method: "ancestral", "ddim", or "dpm_solver", which needs the fewest steps.
+        method: "ancestral", "ddim", or "dpm_solver", which needs the fewest steps, respaced by "logsnr20" or so.
         eta: of DDIM, in [0, 1].
         prediction: as in `p_mean_variance`.
         variance: as in `p_mean_variance`.

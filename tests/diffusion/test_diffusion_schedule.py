@@ -158,6 +158,29 @@ def test_respacing_takes_the_steps_that_the_authors_take():
         assert diffusion.respace(schedule, f"ddim{count}").num_steps == count
 
 
+@pytest.mark.parametrize("name", ["linear 1000", "cosine 1000"])
+def test_steps_equal_in_log_snr(name):
+    betas = PUBLISHED[name]()
+    schedule = diffusion.make_schedule(betas)
+    log_snr = np.log(np.cumprod(1 - betas) / -np.expm1(np.cumsum(np.log1p(-betas))))
+    for count in (2, 10, 20):
+        kept = np.asarray(diffusion.respace(schedule, f"logsnr{count}").timesteps)
+        wanted = np.linspace(log_snr[0], log_snr[-1], count)
+        # As near as whole steps come: half the gap to a neighbour. Below -9 the cosine has too few to choose from.
+        down, up = log_snr[np.minimum(kept + 1, 999)], log_snr[np.maximum(kept - 1, 0)]
+        gaps = np.maximum(up - log_snr[kept], log_snr[kept] - down)
+        assert len(kept) == count and kept[0] == 0 and kept[-1] == 999
+        near = np.abs(log_snr[kept] - wanted) <= gaps / 2 + 1e-6
+        assert np.all(near[wanted > -9])
+    # Where there are no steps left to choose from, they are still distinct.
+    for count in (100, 999, 1000):
+        kept = np.asarray(diffusion.respace(schedule, f"logsnr{count}").timesteps)
+        assert len(kept) == count and kept[0] == 0 and kept[-1] == 999 and np.all(np.diff(kept) > 0)
+    for steps in ("logsnr1", "logsnr1001", "logsnr"):
+        with pytest.raises(ValueError, match=f"'{steps}'.*the counts that can are 2-1000"):
+            diffusion.respace(schedule, steps)
+
+
 def test_wrong_betas():
     with pytest.raises(ValueError, match=r"betas\[1\] is 1 \(T = 3, 2 such values\)"):
         diffusion.make_schedule(np.array([0.5, 1.0, 0.0]))
