@@ -247,8 +247,24 @@ def test_the_weight_is_what_the_noise_costs_in_the_bound():
         x_t = diffusion.add_noise(s, x0, t, noise)
         term = lambda output: diffusion.vlb_term(s, output, x0, x_t, t, variance="fixed_large", clip=False)
         costs = term(noise + error) - term(noise)
+        slopes = jax.jit(jax.grad(lambda output: jnp.sum(term(output))))(noise + error)
         weights = diffusion.noise_loss_weight(s, x_t, t)
     np.testing.assert_allclose(costs, np.sum(np.asarray(weights * error**2), axis=1), rtol=1e-7)
+    np.testing.assert_allclose(slopes, 2 * np.asarray(weights * error), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("cdf", ["tanh", "exact"])
+def test_the_gradient_of_a_wrong_network_is_finite(cdf):
+    """Each example takes one branch, L_0 or the KL; the other's numbers must not reach the gradient."""
+    s = diffusion.make_schedule(diffusion.cosine_betas(1000))
+    t = jnp.array([0, 0, 1, 500, 999])
+    x0 = jnp.array([[-1.0, 1.0, 0.2 / 255]] * 5)
+    x_t = diffusion.add_noise(s, x0, t, jnp.ones((5, 3)))
+    term = lambda output: jnp.sum(
+        diffusion.vlb_term(s, output, x0, x_t, t, variance="learned_range", clip=False, cdf=cdf)
+    )
+    value, slopes = jax.jit(jax.value_and_grad(term))(jnp.full((5, 6), 30.0))
+    assert np.isfinite(value) and np.all(np.isfinite(slopes))
 
 
 def test_what_a_perfect_network_pays():
