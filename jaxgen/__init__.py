@@ -4,17 +4,9 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = [  # pyright: ignore
-    "__version__",
-    "autoencoder",
-    "data",
-    "diffusion",
-    "metrics",
-    "nn",
-    "pictures",
-    "training",
-    "vae",
-]
+__all__ = [
+    "__version__", "autoencoder", "data", "diffusion", "metrics", "nn", "pictures", "training", "vae",  # pyright: ignore
+]  # fmt: skip
 
 
 def __getattr__(name: str):
