@@ -1,0 +1,25 @@
+"""Noise with a key for each example, so that example i depends on (key, i) and not on the batch it is drawn in."""
+
+import jax
+import jax.numpy as jnp
+
+
+def example_keys(key: jax.Array, num: int) -> jax.Array:
+    """fold_in(key, i) for each example: a scalar key -> keys [num]. Keys [num] are returned as they are.
+
+    Raises:
+        ValueError: no key of `jax.random.key`, or another number of keys.
+    """
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise ValueError(f"key has dtype {key.dtype}; expected a key of jax.random.key, or one for each example")
+    if key.ndim == 0:
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
+    if key.shape != (num,):
+        raise ValueError(f"keys of shape {key.shape} for {num} examples; expected one key, or one for each example")
+    return key
+
+
+def example_normal(key: jax.Array, x: jax.Array) -> jax.Array:
+    """eps ~ N(0, I) like x [B, ...], from a scalar key or keys [B]."""
+    draw = lambda key: jax.random.normal(key, x.shape[1:], x.dtype)
+    return jax.vmap(draw)(example_keys(key, x.shape[0]))

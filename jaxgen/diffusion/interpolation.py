@@ -1,0 +1,142 @@
+"""Between two images by way of their noise."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.bound import Denoise
+from jaxgen.diffusion.draws import example_keys
+from jaxgen.diffusion.predictions import Prediction
+from jaxgen.diffusion.process import q_sample
+from jaxgen.diffusion.reverse import Variance
+from jaxgen.diffusion.sampling import ddim_encode, denoise_from
+from jaxgen.diffusion.schedule import Schedule
+
+
+def interpolate(
+    key: jax.Array,
+    denoise: Denoise,
+    schedule: Schedule,
+    first: jax.Array,
+    second: jax.Array,
+    num: int,
+    t: int,
+    *,
+    prediction: Prediction = "noise",
+    variance: Variance = "fixed_large",
+    clip: bool = True,
+) -> jax.Array:
+    """Both images noised to index t, mixed linearly, and denoised with one noise for all mixtures.
+
+    The larger t, the more is invented: the ends come back as other images than they were. Source: Ho et al. (2020),
+    section 4.4 (there with 500 of 1000 steps).
+
+    Args:
+        key: scalar key, or keys [B].
+        denoise: as in `sample`.
+        schedule: the schedule.
+        first: [B, ...].
+        second: [B, ...].
+        num: mixtures, at least 2, the ends included.
+        t: the 0-based index to which the images are noised.
+        prediction: as in `p_mean_variance`.
+        variance: as in `p_mean_variance`.
+        clip: as in `p_mean_variance`.
+
+    Returns:
+        [num, B, ...].
+
+    Raises:
+        ValueError: fewer than 2 mixtures, or t is no index of the schedule.
+    """
+    share = _shares(num, first)
+    keys = jax.vmap(lambda k: jax.random.split(k, 3))(example_keys(key, first.shape[0]))
+    start, end = q_sample(keys[:, 0], schedule, first, t).x_t, q_sample(keys[:, 1], schedule, second, t).x_t
+    mixed = (1 - share) * start[None] + share * end[None]
+    decoded = denoise_from(
+        jnp.tile(keys[:, 2], num),
+        denoise,
+        mixed.reshape(-1, *first.shape[1:]),
+        schedule,
+        t=t,
+        prediction=prediction,
+        variance=variance,
+        clip=clip,
+    )
+    return decoded.reshape(mixed.shape)
+
+
+def ddim_interpolate(
+    denoise: Denoise,
+    schedule: Schedule,
+    first: jax.Array,
+    second: jax.Array,
+    num: int,
+    *,
+    num_refinements: int = 0,
+    prediction: Prediction = "noise",
+    variance: Variance = "fixed_large",
+) -> jax.Array:
+    """Both images encoded to x_T by DDIM, mixed along a great circle, and decoded: the ends come back as they were.
+
+    Nothing is random. Source: Song et al. (2020), section 5.3 (there between draws of x_T).
+
+    Args:
+        denoise: as in `sample`.
+        schedule: the schedule, best respaced to some 100 steps.
+        first: [B, ...].
+        second: [B, ...].
+        num: mixtures, at least 2, the ends included.
+        num_refinements: as in `ddim_encode`.
+        prediction: as in `p_mean_variance`.
+        variance: as in `p_mean_variance`.
+
+    Returns:
+        [num, B, ...].
+
+    Raises:
+        ValueError: fewer than 2 mixtures.
+    """
+    share = _shares(num, first)
+    encoded = ddim_encode(
+        denoise,
+        jnp.concatenate([first, second]),
+        schedule,
+        num_refinements=num_refinements,
+        prediction=prediction,
+        variance=variance,
+    )
+    start, end = jnp.split(encoded, 2)
+    mixed = _great_circle(start, end, share)
+    decoded = denoise_from(
+        # Any key: with eta 0 it is not used.
+        jax.random.key(0),
+        denoise,
+        mixed.reshape(-1, *first.shape[1:]),
+        schedule,
+        method="ddim",
+        prediction=prediction,
+        variance=variance,
+        clip=False,
+    )
+    return decoded.reshape(mixed.shape)
+
+
+def _shares(num: int, x: jax.Array) -> jax.Array:
+    if num < 2:
+        raise ValueError(f"num is {num}; an interpolation has at least 2 points")
+    return jnp.linspace(0, 1, num, dtype=x.dtype).reshape(-1, *(1,) * x.ndim)
+
+
+def _great_circle(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Array:
+    """sin((1 - s) w) / sin(w) start + sin(s w) / sin(w) end, w the angle of each pair: [B, ...] -> [num, B, ...]."""
+    axes = tuple(range(1, start.ndim))
+    dot = lambda a, b: jnp.sum(a * b, axis=axes, keepdims=True)
+    cosine = dot(start, end) / jnp.sqrt(dot(start, start) * dot(end, end))
+    angle = jnp.arccos(jnp.clip(cosine, -1, 1))[None]
+    # Where the two are nearly parallel the circle is the straight line.
+    turns = jnp.sin(angle) > 1e-3
+    safe = jnp.where(turns, angle, jnp.ones((), start.dtype))
+    weights = [
+        jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)
+    ]
+    return weights[0] * start[None] + weights[1] * end[None]

@@ -1,0 +1,126 @@
+"""What a network may be asked to predict, and how one prediction is turned into another.
+
+Given x_t, each of these fixes the others: the noise eps, the data x_0, the posterior mean mu-tilde of x_{t-1}, and the
+velocity v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0. Sources: Ho et al. (2020), equations 7, 10 and 15; for v
+Salimans & Ho, "Progressive Distillation for Fast Sampling of Diffusion Models" (2022).
+
+Throughout: value, x_t [B, ...]; t integers [B] or a scalar, 0-based; the result is [B, ...].
+"""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxgen.diffusion.schedule import Schedule, at
+
+Prediction = Literal["noise", "x0", "mean", "v"]
+PREDICTIONS = ("noise", "x0", "mean", "v")
+
+
+def x0_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """x_0 = (x_t - sqrt(1 - alpha-bar) eps) / sqrt(alpha-bar): [B, ...]."""
+    scale, sigma = _scale_sigma(schedule, x_t, t)
+    return (x_t - sigma * noise) / scale
+
+
+def noise_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """eps = (x_t - sqrt(alpha-bar) x_0) / sqrt(1 - alpha-bar): [B, ...]."""
+    scale, sigma = _scale_sigma(schedule, x_t, t)
+    return (x_t - scale * x0) / sigma
+
+
+def mean_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """mu-tilde of `q_posterior` (equation 7): [B, ...]."""
+    return at(schedule.posterior_x0_coefficient, t, x_t) * x0 + at(schedule.posterior_xt_coefficient, t, x_t) * x_t
+
+
+def x0_from_mean(schedule: Schedule, mean: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """The x_0 whose posterior mean this is: [B, ...]. Divides by 1e-4 and less where alpha-bar is small."""
+    from_xt = at(schedule.posterior_xt_coefficient, t, x_t) * x_t
+    return (mean - from_xt) / at(schedule.posterior_x0_coefficient, t, x_t)
+
+
+def mean_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), the notes' mu_theta (equation 11): [B, ...]."""
+    _, sigma = _scale_sigma(schedule, x_t, t)
+    return (x_t - at(schedule.betas, t, x_t) / sigma * noise) / jnp.sqrt(at(schedule.alphas, t, x_t))
+
+
+def v_from_noise_and_x0(schedule: Schedule, noise: jax.Array, x0: jax.Array, t: jax.Array | int) -> jax.Array:
+    """v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0: [B, ...]."""
+    scale, sigma = _scale_sigma(schedule, x0, t)
+    return scale * noise - sigma * x0
+
+
+def x0_from_v(schedule: Schedule, v: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """x_0 = sqrt(alpha-bar) x_t - sqrt(1 - alpha-bar) v: [B, ...]."""
+    scale, sigma = _scale_sigma(schedule, x_t, t)
+    return scale * x_t - sigma * v
+
+
+def noise_from_v(schedule: Schedule, v: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+    """eps = sqrt(1 - alpha-bar) x_t + sqrt(alpha-bar) v: [B, ...]."""
+    scale, sigma = _scale_sigma(schedule, x_t, t)
+    return sigma * x_t + scale * v
+
+
+def convert(
+    schedule: Schedule,
+    value: jax.Array,
+    x_t: jax.Array,
+    t: jax.Array | int,
+    source: Prediction,
+    target: Prediction,
+) -> jax.Array:
+    """The prediction `value` of kind `source` as one of kind `target`.
+
+    Args:
+        schedule: the schedule.
+        value: [B, ...].
+        x_t: what the network saw, [B, ...].
+        t: integers [B], or a scalar.
+        source: "noise", "x0", "mean" or "v".
+        target: likewise.
+
+    Returns:
+        [B, ...].
+
+    Raises:
+        ValueError: an unknown kind, or a value of another shape than x_t.
+    """
+    check_prediction(source)
+    check_prediction(target)
+    if value.shape != x_t.shape:
+        raise ValueError(
+            f"a prediction of shape {value.shape} for x_t of shape {x_t.shape}; expected the same shape "
+            "(split_output takes a learned variance off)"
+        )
+    if source == target:
+        return value
+    # Directly where both sides are bounded: by way of x_0 digits would be lost.
+    if (source, target) == ("v", "noise"):
+        return noise_from_v(schedule, value, x_t, t)
+    if (source, target) == ("noise", "mean"):
+        return mean_from_noise(schedule, value, x_t, t)
+    if (source, target) == ("noise", "v"):
+        scale, sigma = _scale_sigma(schedule, x_t, t)
+        return (value - sigma * x_t) / scale
+    to_x0 = {"noise": x0_from_noise, "mean": x0_from_mean, "v": x0_from_v}
+    x0 = value if source == "x0" else to_x0[source](schedule, value, x_t, t)
+    if target == "x0":
+        return x0
+    if target == "v":
+        scale, sigma = _scale_sigma(schedule, x_t, t)
+        return (scale * x_t - x0) / sigma
+    return {"noise": noise_from_x0, "mean": mean_from_x0}[target](schedule, x0, x_t, t)
+
+
+def check_prediction(prediction: str) -> None:
+    """Raises ValueError unless it is a kind of prediction."""
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"prediction is {prediction!r}; expected one of {', '.join(PREDICTIONS)}")
+
+
+def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+    return jnp.sqrt(at(schedule.alphas_bar, t, x)), jnp.sqrt(at(schedule.one_minus_alphas_bar, t, x))
