@@ -225,6 +225,18 @@ def test_a_missing_docstring_or_shape_is_found():
     assert undocumented("shaped", shaped) is None
 
 
+def test_the_names_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"\b(autoencoder|data|diffusion|gan|nerf|training|vae)\.([A-Za-z_]\w*)", text))
+    options = {("data", "name"), ("data", "dir")}
+    missing = [
+        f"{package}.{name}"
+        for package, name in sorted(named - options)
+        if name not in importlib.import_module(f"jaxgen.{package}").__all__
+    ]
+    assert not missing and len(named) > 20
+
+
 # Metadata
 
 
