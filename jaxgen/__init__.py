@@ -4,7 +4,9 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "autoencoder", "data", "metrics", "nn", "pictures", "training", "vae"]  # pyright: ignore
+__all__ = [
+    "__version__", "autoencoder", "data", "gan", "metrics", "nn", "pictures", "training", "vae",  # pyright: ignore
+]  # fmt: skip
 
 
 def __getattr__(name: str):
