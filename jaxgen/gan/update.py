@@ -127,11 +127,10 @@ def two_player_update(
 
         def loss(generator):
             fake = players.generate(generator, for_noise, labels)
-            each = losses.generator(players.discriminate(weights, for_fake, fake, labels))
-            return jnp.mean(each)
+            return jnp.mean(losses.generator(players.discriminate(weights, for_fake, fake, labels)))
 
-        value, gradient = jax.value_and_grad(loss)(params["generator"])
-        return gradient, {"generator_loss": value}
+        mean_loss, gradient = jax.value_and_grad(loss)(params["generator"])
+        return gradient, {"generator_loss": mean_loss}
 
     def normalized(discriminator, vectors):
         return spectrally_normalized(discriminator, vectors) if spectral else discriminator
