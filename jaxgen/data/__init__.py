@@ -14,16 +14,21 @@ from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.images import read_images
 from jaxgen.data.load import NAMES, fingerprint, load
+from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
 from jaxgen.data.order import locate, permuted, shuffled_index
 from jaxgen.data.tfds import from_tfds
 
 __all__ = [
     "NAMES",
+    "Mixture",
     "curves",
+    "draw_mixture",
     "fingerprint",
     "from_tfds",
+    "grid_mixture",
     "load",
     "locate",
+    "mixture_log_density",
     "permuted",
     "random_affine",
     "read_cifar10",
@@ -36,5 +41,6 @@ __all__ = [
     "read_npy",
     "read_npy_folder",
     "read_olivetti",
+    "ring_mixture",
     "shuffled_index",
 ]

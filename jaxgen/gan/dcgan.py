@@ -1,0 +1,151 @@
+"""Convolutional players after Radford, Metz & Chintala (2016), DCGAN, with or without class labels.
+
+Where DCGAN has batch normalisation there is group normalisation here (Wu & He 2018), or none: statistics of one example
+do not depend on how the batch is split over devices. Kernels are 4x4 with stride 2, initialised from N(0, 0.02^2).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.core import Tracer
+
+from jaxgen.nn import Conv, ConvTranspose
+
+NORMAL = nn.initializers.normal(0.02)
+
+
+def halvings(image_size: int) -> tuple[int, int]:
+    """(number of halvings, side of the smallest map): 28 -> (2, 7), 32 -> (3, 4), 8 -> (1, 4).
+
+    Raises:
+        ValueError: the size cannot be halved down to 4 .. 7.
+    """
+    side, number = image_size, 0
+    while side > 4 and side % 2 == 0:
+        side, number = side // 2, number + 1
+    if not 4 <= side <= 7 or number < 1:
+        raise ValueError(
+            f"an image size of {image_size} halves {number} times to {side}; it must reach 4 to 7 after one or more "
+            "halvings, as 28 and 32 do: crop, pad or resize the images"
+        )
+    return number, side
+
+
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Raises ValueError unless int labels [B] are in 0 .. num_classes - 1.
+
+    Inside a compiled program their values are unknown; there a label out of range makes the result NaN.
+    """
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim != 1:
+        raise ValueError(f"labels are {labels.dtype}{list(labels.shape)}; expected integers [B]")
+    if isinstance(labels, Tracer):
+        return
+    outside = [int(v) for v in np.unique(np.asarray(labels)) if not 0 <= v < num_classes]
+    if outside:
+        raise ValueError(f"labels {outside[:5]} are outside of 0 .. {num_classes - 1}, the network's classes")
+
+
+class Embedding(nn.Module):
+    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size]."""
+
+    num_classes: int
+    size: int
+
+    @nn.compact
+    def __call__(self, labels: jax.Array) -> jax.Array:
+        table = self.param("embedding", nn.initializers.normal(1.0), (self.num_classes, self.size))
+        check_labels(labels, self.num_classes)
+        # A negative index would count from the end; past the end, the result is NaN.
+        return jnp.take(table, jnp.where(labels < 0, self.num_classes, labels), axis=0, mode="fill")
+
+
+class DCGANGenerator(nn.Module):
+    """z [B, Z], labels [B] -> images [B, image_size, image_size, image_channels] in [-1, 1].
+
+    A dense layer, then transposed convolutions that double the side, each but the last followed by normalisation and
+    ReLU; tanh at the end. With classes, an embedding of the label is appended to z.
+
+    Attributes:
+        image_size: pixels a side: 28, 32, and others of `halvings`.
+        image_channels: 1 or 3.
+        channels: of the map below the image, doubled at each halving.
+        groups: of the group normalisation; 0: none.
+        num_classes: 0: unconditional.
+    """
+
+    image_size: int = 28
+    image_channels: int = 1
+    channels: int = 64
+    groups: int = 8
+    num_classes: int = 0
+
+    @nn.compact
+    def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        number, side = halvings(self.image_size)
+        _check_condition(labels, self.num_classes)
+        if labels is not None:
+            z = jnp.concatenate([z, Embedding(self.num_classes, z.shape[-1], name="label")(labels)], axis=-1)
+        width = self.channels * 2 ** (number - 1)
+        x = nn.Dense(side * side * width, kernel_init=NORMAL, name="dense")(z)
+        x = x.reshape(-1, side, side, width)
+        for i in range(number):
+            x = nn.relu(normalized(x, self.groups, f"norm_{i}"))
+            last = i + 1 == number
+            width = self.image_channels if last else width // 2
+            x = ConvTranspose(width, kernel_init=NORMAL, name=f"conv_{i}")(x)
+        return nn.tanh(x)
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images [B, image_size, image_size, C], labels [B] -> logits [B].
+
+    Convolutions that halve the side, each followed by normalisation (but the first) and leaky ReLU of slope 0.2, then a
+    dense layer. With classes, the logit gains <embedding of the label, features summed over the plane> (the projection
+    discriminator of Miyato & Koyama 2018).
+
+    Attributes:
+        image_size: as of the generator.
+        channels: of the first map, doubled at each halving.
+        groups: of the group normalisation; 0: none, as with spectral normalisation or a gradient penalty.
+        num_classes: 0: unconditional.
+    """
+
+    image_size: int = 28
+    channels: int = 64
+    groups: int = 0
+    num_classes: int = 0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        del keys
+        number, _ = halvings(self.image_size)
+        _check_condition(labels, self.num_classes)
+        if x.ndim != 4 or x.shape[1:3] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images have shape {x.shape}; this network takes [B, {self.image_size}, {self.image_size}, C]"
+            )
+        for i in range(number):
+            x = Conv(self.channels * 2**i, 4, stride=2, kernel_init=NORMAL, name=f"conv_{i}")(x)
+            x = nn.leaky_relu(normalized(x, self.groups if i else 0, f"norm_{i}"), 0.2)
+        logits = nn.Dense(1, kernel_init=NORMAL, name="dense")(x.reshape(len(x), -1))[:, 0]
+        if labels is None:
+            return logits
+        features = jnp.sum(x, axis=(1, 2))
+        directions = Embedding(self.num_classes, features.shape[-1], name="label")(labels)
+        return logits + jnp.sum(directions * features, axis=-1)
+
+
+def normalized(x: jax.Array, groups: int, name: str) -> jax.Array:
+    """Group normalisation of [B, H, W, C] over each example's own groups of channels; 0 groups: x itself."""
+    return nn.GroupNorm(groups, epsilon=1e-5, name=name)(x) if groups else x
+
+
+def _check_condition(labels, num_classes):
+    if (labels is None) != (num_classes == 0):
+        wanted = f"labels in 0 .. {num_classes - 1}" if num_classes else "no labels (num_classes is 0)"
+        raise ValueError(f"labels are {'missing' if labels is None else 'given'}; this network takes {wanted}")

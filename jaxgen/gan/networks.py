@@ -1,0 +1,164 @@
+"""The fully connected players: those of Goodfellow et al. (2014) for MNIST, and plain ones for points in the plane."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jaxgen.nn import DenseStack
+
+Initializer = nn.initializers.Initializer
+
+
+def uniform_init(edge: float) -> Initializer:
+    """U(-edge, edge), whatever the fan-in: the paper's code has 0.05 (generator) and 0.005 (discriminator)."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -edge, edge)
+
+
+def marginal_logits(x: Any, floor: float = 1e-3) -> np.ndarray:
+    """log(m / (1 - m)) of each pixel's mean m over training data in [0, 1], kept in [floor, 1 - floor].
+
+    Args:
+        x: [N, D].
+        floor: of the mean.
+
+    Returns:
+        [D] float32: the generator's output bias at the start of the paper's code.
+    """
+    mean = np.clip(np.mean(x, axis=0, dtype=np.float64), floor, 1 - floor)
+    return (np.log(mean) - np.log1p(-mean)).astype(np.float32)
+
+
+def constant_bias(values: Any) -> Initializer:
+    """An initializer that gives these values: [D] -> bias [D]."""
+    values = tuple(np.asarray(values, np.float64).tolist())  # hashable, as modules must be
+
+    def init(key, shape, dtype=jnp.float32):
+        del key
+        if shape != (len(values),):
+            raise ValueError(f"the bias has shape {shape}, but {len(values)} values were given")
+        return jnp.asarray(values, dtype)
+
+    return init
+
+
+class MLPGenerator(nn.Module):
+    """z [B, Z] -> x [B, data_size] through dense layers. The defaults are the paper's for MNIST.
+
+    Attributes:
+        data_size: D.
+        widths: of the hidden layers.
+        activation: of the hidden layers.
+        output: of the last one: sigmoid for data in [0, 1], `lambda x: x` for points.
+        kernel_init: of the kernels.
+        output_bias_init: of the last bias, e.g. `constant_bias(marginal_logits(x))`.
+    """
+
+    data_size: int = 784
+    widths: Sequence[int] = (1200, 1200)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    output: Callable[[jax.Array], jax.Array] = nn.sigmoid
+    kernel_init: Initializer = uniform_init(0.05)
+    output_bias_init: Initializer = nn.initializers.zeros_init()
+
+    def setup(self) -> None:
+        """Declares the layers."""
+        self.hidden = DenseStack(self.widths, self.activation, self.kernel_init)
+        self.last = nn.Dense(self.data_size, kernel_init=self.kernel_init, bias_init=self.output_bias_init)
+
+    def __call__(self, z: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        _refuse(labels, self)
+        return self.output(self.last(self.hidden(z)))
+
+
+class MLPDiscriminator(nn.Module):
+    """x [B, D] -> logits [B] through dense layers, without dropout.
+
+    Attributes:
+        widths: of the hidden layers.
+        activation: of the hidden layers.
+        kernel_init: of the kernels.
+    """
+
+    widths: Sequence[int] = (128, 128)
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    kernel_init: Initializer = nn.initializers.glorot_uniform()
+
+    def setup(self) -> None:
+        """Declares the layers."""
+        self.hidden = DenseStack(self.widths, self.activation, self.kernel_init)
+        self.last = nn.Dense(1, kernel_init=self.kernel_init)
+
+    def __call__(
+        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        _refuse(labels, self)
+        del keys
+        return self.last(self.hidden(x))[:, 0]
+
+
+class MaxoutDiscriminator(nn.Module):
+    """x [B, D] -> logits [B]: maxout layers with dropout before every layer. The defaults are the paper's for MNIST.
+
+    Attributes:
+        units: of each maxout layer.
+        pieces: linear pieces of each unit.
+        keep: probability of keeping a unit before the first layer.
+        keep_hidden: before each later one.
+        kernel_init: of the kernels.
+    """
+
+    units: Sequence[int] = (240, 240)
+    pieces: int = 5
+    keep: float = 0.8
+    keep_hidden: float = 0.5
+    kernel_init: Initializer = uniform_init(0.005)
+
+    def setup(self) -> None:
+        """Declares the layers."""
+        self.layers = [nn.Dense(n * self.pieces, kernel_init=self.kernel_init) for n in self.units]
+        self.last = nn.Dense(1, kernel_init=self.kernel_init)
+
+    def __call__(
+        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
+        _refuse(labels, self)
+        for i, layer in enumerate([*self.layers, self.last]):
+            if keys is not None:
+                layer_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+                x = dropout(layer_keys, x, self.keep_hidden if i else self.keep)
+            x = layer(x)
+            if i < len(self.units):
+                x = maxout(x, self.pieces)
+        return x[:, 0]
+
+
+def maxout(x: jax.Array, pieces: int) -> jax.Array:
+    """The largest of each `pieces` neighbours (Goodfellow et al. 2013): [..., U * pieces] -> [..., U].
+
+    Raises:
+        ValueError: the width does not divide.
+    """
+    if pieces < 1 or x.shape[-1] % pieces:
+        raise ValueError(f"a width of {x.shape[-1]} does not divide into units of {pieces} pieces")
+    return jnp.max(x.reshape(*x.shape[:-1], -1, pieces), axis=-1)
+
+
+def dropout(keys: jax.Array, x: jax.Array, keep: float) -> jax.Array:
+    """Each entry kept with probability `keep` and divided by it, otherwise 0: keys [B], x [B, ...] -> [B, ...].
+
+    Raises:
+        ValueError: keep is not in (0, 1].
+    """
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep is {keep}; expected a probability in (0, 1]")
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
+    return jnp.where(kept, x / keep, 0)
+
+
+def _refuse(labels, module):
+    if labels is not None:
+        raise ValueError(f"{type(module).__name__} takes no labels; the DCGAN players with num_classes do")

@@ -1,0 +1,63 @@
+"""Penalties on the discriminator's gradient with respect to its input, one value an example.
+
+All have the signature that the update calls, `penalty(keys, critic, real, fake) -> [B]`. A critic maps [B, ...] to
+logits [B], each from its own example alone (no batch statistics): then one backward pass of the sum has the gradient
+of every example. They differentiate through that gradient, so training takes second derivatives of the critic.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+Critic = Callable[[jax.Array], jax.Array]
+Penalty = Callable[[jax.Array, Critic, jax.Array, jax.Array], jax.Array]
+
+
+def gradient_penalty(
+    keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array, target: float = 1.0
+) -> jax.Array:
+    """(|grad f(x_hat)| - 1)^2 with x_hat = e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, WGAN-GP).
+
+    The norm is exact, without a constant under its root; where it is 0, its own gradient is taken as 0.
+
+    Args:
+        keys: one for each example, [B].
+        critic: [B, ...] -> [B].
+        real: x, [B, ...].
+        fake: G(z), of the same shape.
+        target: the norm that is not penalised. 0 gives a zero-centred penalty between the two.
+
+    Returns:
+        [B]. The paper weighs it by 10.
+    """
+    draw = lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype)
+    share = jax.vmap(draw)(keys)
+    squares = squared_gradient(critic, share * real + (1 - share) * fake)
+    positive = squares > 0
+    norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+    return jnp.square(norm - target)
+
+
+def r1_penalty(keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array) -> jax.Array:
+    """|grad f(x)|^2 / 2 at real examples (Mescheder, Geiger & Nowozin 2018): its weight is their gamma.
+
+    With the original loss it makes training converge locally where plain simultaneous gradients circle.
+
+    Args:
+        keys: not used.
+        critic: [B, ...] -> [B].
+        real: x, [B, ...].
+        fake: not used.
+
+    Returns:
+        [B].
+    """
+    del keys, fake
+    return squared_gradient(critic, real) / 2
+
+
+def squared_gradient(critic: Critic, x: jax.Array) -> jax.Array:
+    """|grad f(x)|^2 of each example, x [B, ...] -> [B]."""
+    gradient = jax.grad(lambda x: jnp.sum(critic(x)))(x)
+    return jnp.sum(jnp.square(gradient), axis=tuple(range(1, x.ndim)))

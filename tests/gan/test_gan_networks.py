@@ -1,0 +1,246 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import gan
+
+RNG = np.random.default_rng(0)
+
+
+def random_params(module, *inputs):
+    """Normal float32 parameters without compiling initializers."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: (0.3 * rng.normal(size=s.shape)).astype(np.float32), shapes)
+
+
+def apply(module, params, *inputs):
+    return jax.jit(module.apply)({"params": params}, *inputs)
+
+
+def keys(num, seed=0):
+    return jax.random.split(jax.random.key(seed), num)
+
+
+def test_maxout_takes_the_largest_of_neighbours():
+    x = RNG.normal(size=(2, 3, 12)).astype(np.float32)
+    expected = np.stack([x[..., 4 * u : 4 * u + 4].max(axis=-1) for u in range(3)], axis=-1)
+    np.testing.assert_array_equal(gan.maxout(jnp.asarray(x), 4), expected)
+    with pytest.raises(ValueError, match="12 does not divide into units of 5"):
+        gan.maxout(jnp.asarray(x), 5)
+
+
+def test_dropout_keeps_and_scales_by_each_examples_own_key():
+    x = jnp.asarray(RNG.normal(size=(8, 2000)), jnp.float32)
+    found = np.asarray(gan.dropout(keys(8), x, 0.8))
+    kept = found != 0
+    np.testing.assert_allclose(found[kept], np.asarray(x)[kept] / 0.8, rtol=1e-6)
+    np.testing.assert_allclose(kept.mean(axis=1), 0.8, atol=0.04)
+    assert not np.array_equal(kept[0], kept[1])
+    np.testing.assert_array_equal(gan.dropout(keys(8)[2:4], x[2:4], 0.8), found[2:4])
+    np.testing.assert_array_equal(gan.dropout(keys(8), x, 1.0), x)
+    for keep in (0.0, 1.1):
+        with pytest.raises(ValueError, match="keep"):
+            gan.dropout(keys(8), x, keep)
+
+
+def test_the_mlp_generator_is_numpys():
+    module = gan.MLPGenerator(5, (6, 7))
+    z = RNG.normal(size=(3, 4)).astype(np.float32)
+    p = random_params(module, z)
+    h = z
+    for layer in (p["hidden"]["layers_0"], p["hidden"]["layers_1"]):
+        h = np.maximum(0, h @ layer["kernel"] + layer["bias"])
+    expected = 1 / (1 + np.exp(-(h @ p["last"]["kernel"] + p["last"]["bias"])))
+    np.testing.assert_allclose(apply(module, p, z), expected, rtol=1e-5)
+
+
+def test_the_maxout_discriminator_is_numpys_with_and_without_dropout():
+    module = gan.MaxoutDiscriminator((6, 4), pieces=3)
+    x = RNG.normal(size=(5, 8)).astype(np.float32)
+    p = random_params(module, x)
+    layers = [p["layers_0"], p["layers_1"], p["last"]]
+
+    def by_hand(masks):
+        h = x
+        for i, (layer, mask) in enumerate(zip(layers, masks, strict=True)):
+            h = h * mask @ layer["kernel"] + layer["bias"]
+            if i < 2:
+                h = h.reshape(5, -1, 3).max(axis=-1)
+        return h[:, 0]
+
+    np.testing.assert_allclose(apply(module, p, x), by_hand([1, 1, 1]), rtol=1e-4, atol=1e-5)
+    # Masks of the paper's rates, from the keys, by what dropout makes of ones.
+    masks = [
+        np.asarray(gan.dropout(jax.vmap(jax.random.fold_in, (0, None))(keys(5, 3), i), jnp.ones((5, n)), keep))
+        for i, (n, keep) in enumerate([(8, 0.8), (6, 0.5), (4, 0.5)])
+    ]
+    assert {round(float(v), 4) for m in masks for v in np.unique(m)} == {0.0, 1.25, 2.0}
+    np.testing.assert_allclose(apply(module, p, x, None, keys(5, 3)), by_hand(masks), rtol=1e-4, atol=1e-5)
+
+
+def test_the_papers_networks_start_as_in_their_code():
+    players = gan.Players(gan.MLPGenerator(), gan.MaxoutDiscriminator(), gan.uniform_noise(100))
+    params = players.init(jax.random.key(0), {"x": np.zeros((1, 784), np.float32)})
+    for name, edge in (("generator", 0.05), ("discriminator", 0.005)):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(params[name])[0]:
+            leaf = np.asarray(leaf)
+            if path[-1].key == "kernel":
+                assert edge * 0.95 < np.abs(leaf).max() <= edge and abs(leaf.mean()) < edge / 10
+            else:
+                assert not leaf.any()
+    sizes = lambda tree: sum(p.size for p in jax.tree.leaves(tree))
+    assert sizes(params["generator"]) == 100 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 784 + 784
+    assert sizes(params["discriminator"]) == 784 * 1200 + 1200 + 240 * 1200 + 1200 + 240 + 1
+
+
+def test_the_output_bias_can_start_at_the_marginals():
+    x = np.array([[0.0, 0.2, 1.0], [0.0, 0.6, 1.0]])
+    logits = gan.marginal_logits(x)
+    np.testing.assert_allclose(1 / (1 + np.exp(-logits)), [1e-3, 0.4, 1 - 1e-3], rtol=1e-5)
+    module = gan.MLPGenerator(3, (4,), output_bias_init=gan.constant_bias(logits))
+    params = module.init(jax.random.key(0), jnp.zeros((1, 2)))["params"]
+    np.testing.assert_allclose(params["last"]["bias"], logits, rtol=1e-6)
+    with pytest.raises(ValueError, match="3 values"):
+        gan.MLPGenerator(4, (4,), output_bias_init=gan.constant_bias(logits)).init(jax.random.key(0), jnp.zeros((1, 2)))
+    hash(module)
+
+
+def test_noise_has_unit_variance_and_its_own_key():
+    uniform = np.asarray(gan.uniform_noise(1000)(keys(50)))
+    assert np.abs(uniform).max() <= 3**0.5 and np.abs(uniform).max() > 1.73
+    normal = np.asarray(gan.normal_noise(1000)(keys(50)))
+    assert np.abs(normal).max() > 3
+    for z in (uniform, normal):
+        assert z.var() == pytest.approx(1, abs=0.02) and abs(z.mean()) < 0.02
+    np.testing.assert_array_equal(gan.normal_noise(1000)(keys(50)[7:8])[0], normal[7])
+
+
+@pytest.mark.parametrize("size, smallest", [(28, (2, 7)), (32, (3, 4)), (8, (1, 4)), (64, (4, 4)), (20, (2, 5))])
+def test_halvings(size, smallest):
+    assert gan.halvings(size) == smallest
+
+
+@pytest.mark.parametrize("size", [27, 30, 3, 4, 7, 0, 36])
+def test_image_sizes_that_do_not_halve_are_refused(size):
+    with pytest.raises(ValueError, match=f"image size of {size}"):
+        gan.halvings(size)
+
+
+@pytest.mark.parametrize("size, channels", [(28, 1), (32, 3)])
+def test_dcgan_shapes_range_and_examples_are_independent(size, channels):
+    generator = gan.DCGANGenerator(size, channels, channels=8, groups=4)
+    discriminator = gan.DCGANDiscriminator(size, channels=8, groups=4)
+    z = jnp.asarray(RNG.normal(size=(3, 5)), jnp.float32)
+    p = random_params(generator, z)
+    images = apply(generator, p, z)
+    assert images.shape == (3, size, size, channels) and np.abs(images).max() <= 1 and np.std(images) > 0.05
+    q = random_params(discriminator, images)
+    logits = apply(discriminator, q, images)
+    assert logits.shape == (3,)
+    # A batch statistic would show here.
+    np.testing.assert_allclose(apply(generator, p, z[1:2]), images[1:2], atol=1e-5)
+    np.testing.assert_allclose(apply(discriminator, q, images[1:2]), logits[1:2], rtol=1e-3, atol=1e-5)
+
+
+def test_dcgan_discriminator_is_its_definition():
+    """A window of 4 with stride 2 and one zero around, leaky ReLU, and a dense layer, as sums in NumPy."""
+    module = gan.DCGANDiscriminator(8, channels=2, num_classes=3)
+    x, labels = RNG.normal(size=(2, 8, 8, 1)).astype(np.float32), np.array([2, 0])
+    p = random_params(module, x, labels)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.stack([[padded[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] for j in range(4)] for i in range(4)])
+    h = np.einsum("ijbuvc,uvco->bijo", windows, p["conv_0"]["kernel"]) + p["conv_0"]["bias"]
+    h = np.where(h > 0, h, 0.2 * h)
+    expected = (h.reshape(2, -1) @ p["dense"]["kernel"])[:, 0] + p["dense"]["bias"]
+    expected += np.sum(p["label"]["embedding"][labels] * h.sum(axis=(1, 2)), axis=-1)
+    np.testing.assert_allclose(apply(module, p, x, labels), expected, rtol=1e-4)
+
+
+def test_group_normalisation_is_numpys():
+    module = gan.DCGANGenerator(8, 1, channels=8, groups=2)
+    z = RNG.normal(size=(2, 3)).astype(np.float32)
+    p = random_params(module, z)
+    h = (z @ p["dense"]["kernel"] + p["dense"]["bias"]).reshape(2, 16, 2, 4)
+    h = (h - h.mean(axis=(1, 3), keepdims=True)) / np.sqrt(h.var(axis=(1, 3), keepdims=True) + 1e-5)
+    h = np.maximum(0, h.reshape(2, 4, 4, 8) * p["norm_0"]["scale"] + p["norm_0"]["bias"])
+    # The transposed convolution: each pixel adds its window, and the outermost ring is cut.
+    full = np.zeros((2, 10, 10, 1))
+    for i in range(4):
+        for j in range(4):
+            window = np.einsum("bc,uvco->buvo", h[:, i, j], p["conv_0"]["kernel"])
+            full[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += window
+    expected = np.tanh(full[:, 1:-1, 1:-1] + p["conv_0"]["bias"])
+    np.testing.assert_allclose(apply(module, p, z), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_class_changes_what_is_made():
+    module = gan.DCGANGenerator(8, 1, channels=8, groups=2, num_classes=4)
+    z = jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32)
+    p = random_params(module, z, jnp.array([0, 0]))
+    found = [np.asarray(apply(module, p, z, jnp.array([1, k]))) for k in (1, 3)]
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert np.abs(found[0][1] - found[1][1]).max() > 0.05
+    # The label's vector is appended to z.
+    embedded = jnp.concatenate([z, jnp.asarray(p["label"]["embedding"])[jnp.array([1, 3])]], axis=1)
+    plain = {name: leaf for name, leaf in p.items() if name != "label"}
+    same = apply(gan.DCGANGenerator(8, 1, channels=8, groups=2), plain, embedded)
+    np.testing.assert_allclose(found[1], same, rtol=1e-5, atol=1e-6)
+
+
+def test_labels_out_of_range_are_refused_or_not_a_number():
+    module = gan.DCGANDiscriminator(8, channels=2, num_classes=3)
+    x = jnp.ones((2, 8, 8, 1))
+    p = random_params(module, x, jnp.array([0, 1]))
+    for bad in (3, -1):
+        with pytest.raises(ValueError, match=rf"labels \[{bad}\] are outside of 0 .. 2"):
+            module.apply({"params": p}, x, jnp.array([0, bad]))
+        logits = np.asarray(apply(module, p, x, jnp.array([0, bad])))
+        assert np.isfinite(logits[0]) and np.isnan(logits[1])
+    with pytest.raises(ValueError, match="expected integers"):
+        gan.check_labels(np.zeros(3), 3)
+    gan.check_labels(np.array([0, 2]), 3)
+    with pytest.raises(ValueError, match="labels are missing"):
+        module.apply({"params": p}, x)
+    with pytest.raises(ValueError, match="no labels"):
+        gan.DCGANDiscriminator(8, channels=2).apply({"params": p}, x, jnp.array([0, 1]))
+    with pytest.raises(ValueError, match="MLPGenerator takes no labels"):
+        gan.MLPGenerator(3).init(jax.random.key(0), x[:, 0, 0], jnp.array([0, 1]))
+
+
+def test_networks_that_do_not_fit_the_data_are_refused():
+    dcgan = gan.Players(gan.DCGANGenerator(28, 1, 4, 2), gan.DCGANDiscriminator(28, 4), gan.normal_noise(3))
+    with pytest.raises(ValueError, match=r"\(28, 28, 1\), the data's are \(32, 32, 1\)"):
+        dcgan.init(jax.random.key(0), {"x": np.zeros((1, 32, 32, 1), np.float32)})
+    with pytest.raises(ValueError, match="takes .B, 28, 28, C."):
+        gan.DCGANDiscriminator(28, 4).init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+
+
+def test_samples_depend_on_their_number_alone():
+    players = gan.Players(gan.MLPGenerator(2, (4,)), gan.MLPDiscriminator((4,)), gan.normal_noise(3))
+    params = random_params(players.generator, jnp.zeros((1, 3)))
+    whole = gan.sample(jax.random.key(1), players, params, 11, batch_size=4)
+    assert whole.shape == (11, 2) and len(np.unique(whole[:, 0])) == 11
+    few = gan.sample(jax.random.key(1), players, params, 5, batch_size=100)
+    np.testing.assert_allclose(few, whole[:5], rtol=1e-6)
+    z = gan.normal_noise(3)(jax.random.fold_in(jax.random.key(1), 3)[None])
+    np.testing.assert_allclose(players.generator.apply({"params": params}, z)[0], whole[3], rtol=1e-6)
+    with pytest.raises(ValueError, match="num is 0"):
+        gan.sample(jax.random.key(1), players, params, 0)
+    with pytest.raises(ValueError, match="no labels"):
+        gan.sample(jax.random.key(1), players, params, 2, labels=np.array([0, 1]))
+
+
+def test_conditional_samples_take_their_labels():
+    players = gan.Players(
+        gan.DCGANGenerator(8, 1, 4, 2, num_classes=3), gan.DCGANDiscriminator(8, 4, num_classes=3),
+        gan.normal_noise(3), condition="label",
+    )  # fmt: skip
+    params = random_params(players.generator, jnp.zeros((1, 3)), jnp.array([0]))
+    labels = np.array([0, 1, 2, 2, 1])
+    found = gan.sample(jax.random.key(1), players, params, 5, labels=labels, batch_size=2)
+    z = gan.normal_noise(3)(jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(1), jnp.arange(5)))
+    np.testing.assert_allclose(found, apply(players.generator, params, z, jnp.asarray(labels)), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"labels of shape \(4,\)"):
+        gan.sample(jax.random.key(1), players, params, 4, labels=labels)

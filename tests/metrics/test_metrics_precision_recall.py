@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from scipy.spatial import distance
+
+from jaxgen import metrics
+
+RNG = np.random.default_rng(0)
+BLOB = RNG.normal(size=(60, 3))
+
+
+def by_sorting(real, generated, k):
+    def share(x, of):
+        radii = np.sort(distance.cdist(of, of), axis=1)[:, k]
+        return (distance.cdist(x, of) <= radii[None, :]).any(axis=1).mean()
+
+    return share(generated, real), share(real, generated)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_equals_sorted_distances(k):
+    real, generated = BLOB, 0.8 * RNG.normal(size=(45, 3)) + 0.6
+    found = metrics.precision_recall(real, generated, neighbours=k, batch_size=7)
+    assert found == pytest.approx(by_sorting(real, generated, k))
+    assert 0.05 < found.recall < found.precision < 0.999
+
+
+def test_a_set_against_itself_and_far_away():
+    assert metrics.precision_recall(BLOB, BLOB) == (1.0, 1.0)
+    assert metrics.precision_recall(BLOB, BLOB + 100) == (0.0, 0.0)
+
+
+def test_dropping_half_costs_recall_and_junk_costs_precision():
+    other = RNG.normal(size=(60, 3)) + 100
+    both = np.concatenate([BLOB, other])
+    assert metrics.precision_recall(both, BLOB) == (1.0, 0.5)
+    assert metrics.precision_recall(BLOB, both) == (0.5, 1.0)
+
+
+def test_the_radius_reaches_the_kth_other_feature():
+    """Real at 0, 1, 3, 7: with k = 2 the radii are 3, 2, 3, 6 and the union is [-3, 13]; with k = 1 it is [-1, 11]."""
+    real = np.array([[0.0], [1], [3], [7]])
+    inside = lambda k, x: metrics.precision_recall(real, np.array([[x], [500.0], [900.0]]), k).precision > 0
+    assert inside(2, -2.9) and not inside(2, -3.1) and inside(2, 12.9) and not inside(2, 13.1)
+    assert inside(1, -0.9) and not inside(1, -1.1) and inside(1, 10.9) and not inside(1, 11.1)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ValueError, match="neighbours is 3"):
+        metrics.precision_recall(BLOB[:3], BLOB)
+    with pytest.raises(ValueError, match="neighbours is 0"):
+        metrics.precision_recall(BLOB, BLOB, 0)
+    with pytest.raises(ValueError, match=r"generated \(60, 2\)"):
+        metrics.precision_recall(BLOB, BLOB[:, :2])
