@@ -1,5 +1,5 @@
 """Measures that need only arrays."""
 
-from .image import psnr
+from .image import psnr, ssim
 
-__all__ = ["psnr"]
+__all__ = ["psnr", "ssim"]
