@@ -4,7 +4,7 @@ import importlib
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "autoencoder", "data", "metrics", "nn", "pictures", "training", "vae"]  # pyright: ignore
+__all__ = ["__version__", "autoencoder", "data", "metrics", "nerf", "nn", "pictures", "training", "vae"]  # pyright: ignore
 
 
 def __getattr__(name: str):
