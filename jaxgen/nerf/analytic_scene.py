@@ -122,7 +122,7 @@ MARBLES: tuple[Body, ...] = (
 
 
 class View(NamedTuple):
-    """Exact images of the scene.
+    """Exact images of the scene: JAX arrays of `render`, NumPy arrays of `render_view`.
 
     Attributes:
         color: [..., 3], over the background.
@@ -131,10 +131,10 @@ class View(NamedTuple):
         normal: the normal averaged over what is seen, a unit vector [..., 3] in world coordinates; 0 where nothing is.
     """
 
-    color: jax.Array
-    opacity: jax.Array
-    depth: jax.Array
-    normal: jax.Array
+    color: Any
+    opacity: Any
+    depth: Any
+    normal: Any
 
 
 class _Chords(NamedTuple):
@@ -315,9 +315,10 @@ def render(
         here = jnp.exp(depths[index][:, None] - through) * density(points, bodies) * shares[None, :]
         whole = jnp.sum(here, axis=-1, keepdims=True)
         weights = fall[:, None] * here / jnp.where(whole > 0, whole, 1)
-        rgb, normal = jax.vmap(lambda point: _shade(point, view, bodies))(points.reshape(-1, 3))
+        shade = lambda point: _shade(point, view, bodies)
+        rgb, normal = jax.vmap(shade)(points.reshape(-1, 3))
         if radiance is not None:
-            rgb = jax.vmap(lambda point: radiance(point, view))(points.reshape(-1, 3))
+            rgb = jax.vmap(radiance, (0, None))(points.reshape(-1, 3), view)
         flat = weights.reshape(-1, 1)
         alpha = -jnp.expm1(-_optical_depth(chords, jnp.asarray(jnp.inf, dtype)))
         color = jnp.sum(flat * rgb, axis=0) + (1 - alpha) * behind

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def known(*values: Any) -> bool:
     """Whether all values are numbers already, and not what `jit`, `vmap` or `grad` puts in their place."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, Tracer) for value in values)
 
 
 def check_interval(near: Any, far: Any, in_disparity: bool = False) -> None:

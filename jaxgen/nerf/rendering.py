@@ -56,7 +56,8 @@ def network_field(
         noise = None
         if key is not None and noise_std > 0:
             noise = noise_std * jax.random.normal(key, points.shape[:-1], points.dtype)
-        return network.apply({"params": params}, points, view, noise)  # pyright: ignore[reportReturnType]
+        output: Any = network.apply({"params": params}, points, view, noise)
+        return output
 
     return field
 
