@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 __all__ = [
-    "__version__", "autoencoder", "data", "diffusion", "gan", "metrics", "nn", "pictures", "training", "vae",  # pyright: ignore
+    "__version__", "autoencoder", "data", "diffusion", "gan", "metrics", "nerf", "nn", "pictures", "training", "vae",  # pyright: ignore
 ]  # fmt: skip
 
 

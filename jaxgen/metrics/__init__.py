@@ -1,7 +1,7 @@
 """Measures that need only arrays."""
 
 from .frechet import frechet_distance, frechet_from_moments
-from .image import psnr
+from .image import psnr, ssim
 from .mode_coverage import ModeCoverage, mode_coverage
 from .parzen import ParzenEstimate, parzen_log_density, parzen_log_likelihood
 from .precision_recall import PrecisionRecall, precision_recall
@@ -17,4 +17,5 @@ __all__ = [
     "parzen_log_likelihood",
     "precision_recall",
     "psnr",
+    "ssim",
 ]

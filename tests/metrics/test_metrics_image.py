@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import signal
 
 from jaxgen import metrics
 
@@ -62,3 +63,57 @@ def test_shapes_that_are_not_two_images_are_refused(shape, other):
 def test_a_range_that_is_not_positive_is_refused(data_range):
     with pytest.raises(ValueError, match="data_range"):
         metrics.psnr(jnp.zeros((1, 1, 1)), jnp.zeros((1, 1, 1)), data_range)
+
+
+def scipy_ssim(x, y, data_range):
+    """Equation 13 of Wang et al. with a two-dimensional window, one channel at a time, in float64."""
+    offsets = np.arange(-5, 6)
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None, :] ** 2) / (2 * 1.5**2))
+    window = window / window.sum()
+    local = lambda a: signal.correlate2d(a, window, mode="valid")
+    values = []
+    for channel in range(x.shape[-1]):
+        a, b = x[..., channel].astype(np.float64), y[..., channel].astype(np.float64)
+        mean_a, mean_b = local(a), local(b)
+        var_a, var_b, cov = local(a * a) - mean_a**2, local(b * b) - mean_b**2, local(a * b) - mean_a * mean_b
+        c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+        values.append(
+            (2 * mean_a * mean_b + c1) * (2 * cov + c2) / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+        )
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 2e-6), ("float64", 1e-12)])
+def test_ssim_equals_the_definition_with_scipys_windows(dtype, tolerance):
+    with jax.enable_x64(True):
+        image, reference = images(2, 14, 19, 3, dtype=dtype)
+        image = 0.5 * image + 0.5 * reference
+        compiled = jax.jit(metrics.ssim, static_argnums=2)
+        for data_range in (1, 255):
+            scaled = image * data_range, reference * data_range
+            got = compiled(*map(jnp.asarray, scaled), data_range)
+            expected = [scipy_ssim(*pair, data_range) for pair in zip(*scaled, strict=True)]
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, expected, rtol=tolerance)
+            assert 0.3 < expected[0] < 0.95
+
+
+def test_ssim_of_two_constants_is_their_luminance():
+    """Variances 0: (2 a b + c1) / (a^2 + b^2 + c1)."""
+    a, b = jnp.full((12, 11, 1), 0.2), jnp.full((12, 11, 1), 0.6)
+    assert float(metrics.ssim(a, b)) == pytest.approx((0.24 + 1e-4) / (0.4 + 1e-4), rel=1e-3)
+
+
+def test_ssim_of_equal_images_is_one_and_of_opposite_ones_below_zero():
+    image, _ = map(jnp.asarray, images(13, 13, 3, dtype=np.float32))
+    assert float(metrics.ssim(image, image)) == pytest.approx(1, abs=1e-6)
+    assert float(metrics.ssim(1 - image, image)) < -0.5
+
+
+def test_ssim_refuses_what_is_smaller_than_a_window():
+    with pytest.raises(ValueError, match=r"\(10, 20\) pixels"):
+        metrics.ssim(jnp.zeros((10, 20, 3)), jnp.zeros((10, 20, 3)))
+    with pytest.raises(ValueError, match=r"\[\.\.\., H, W, C\]"):
+        metrics.ssim(jnp.zeros((12, 12, 3)), jnp.zeros((12, 12, 1)))
+    with pytest.raises(ValueError, match="data_range"):
+        metrics.ssim(jnp.zeros((12, 12, 3)), jnp.zeros((12, 12, 3)), 0)

@@ -1,0 +1,65 @@
+"""Neural radiance fields (chapter 5 of the notes)."""
+
+from jaxgen.nerf import analytic_scene
+from jaxgen.nerf.cameras import Camera, Rays, camera_rays
+from jaxgen.nerf.encoding import positional_encoding
+from jaxgen.nerf.ndc import ndc_project, ndc_rays
+from jaxgen.nerf.networks import JoinedDense, NeRF, shifted_softplus
+from jaxgen.nerf.objectives import nerf_loss, photometric_loss
+from jaxgen.nerf.paths import hemisphere, spiral, turntable
+from jaxgen.nerf.poses import (
+    average_pose,
+    check_poses,
+    colmap_to_opengl,
+    invert_pose,
+    look_at,
+    opencv_to_opengl,
+    opengl_to_colmap,
+    opengl_to_opencv,
+    quaternion_to_rotation,
+    recenter_poses,
+    rotation_to_quaternion,
+)
+from jaxgen.nerf.quadrature import Composite, composite, disparity
+from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
+from jaxgen.nerf.rendering import Field, Rendering, network_field, render_image, render_rays
+
+__all__ = [
+    "Camera",
+    "Composite",
+    "Field",
+    "JoinedDense",
+    "NeRF",
+    "Rays",
+    "Rendering",
+    "analytic_scene",
+    "average_pose",
+    "camera_rays",
+    "check_poses",
+    "colmap_to_opengl",
+    "composite",
+    "disparity",
+    "hemisphere",
+    "importance_samples",
+    "invert_pose",
+    "look_at",
+    "midpoints",
+    "ndc_project",
+    "ndc_rays",
+    "nerf_loss",
+    "network_field",
+    "opencv_to_opengl",
+    "opengl_to_colmap",
+    "opengl_to_opencv",
+    "photometric_loss",
+    "positional_encoding",
+    "quaternion_to_rotation",
+    "recenter_poses",
+    "render_image",
+    "render_rays",
+    "rotation_to_quaternion",
+    "shifted_softplus",
+    "spiral",
+    "stratified_samples",
+    "turntable",
+]

@@ -1,0 +1,65 @@
+"""Normalised device coordinates: all of a forward-facing scene, to infinity, inside a cube (notes 5: rays)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.nerf.cameras import Camera, Rays
+from jaxgen.nerf.checks import check_vectors, known
+
+
+def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
+    """Rays in the projective space of a camera at the origin that looks along -z; straight lines stay straight.
+
+    The origin is moved to the plane z = -near, then o' and d' are such that t' in [0, 1] runs from that plane to
+    infinity and equal steps of t' are equal steps of disparity: with t from the moved origin,
+    o' + t' d' = project(o + t d) for t' = 1 - o_z / (o_z + t d_z). Then `near=0, far=1` are the bounds to sample in.
+    Source: Mildenhall et al. (2020), appendix C.
+
+    Args:
+        rays: [..., 3], in a world where every d_z < 0 (after `recenter_poses`).
+        camera: of it the focal lengths and the size.
+        near: distance of the near plane, positive; nothing in front of it is seen. The authors scale scenes so that
+            1 is right.
+
+    Returns:
+        rays [..., 3]; `view` is unchanged.
+
+    Raises:
+        ValueError: near is not positive, wrong shapes, or (outside of jit) a ray does not look along -z.
+    """
+    if not near > 0:
+        raise ValueError(f"near is {near}; the near plane is at a positive distance")
+    for name, array in zip(Rays._fields, rays, strict=True):
+        check_vectors(name, array)
+    if known(rays.direction) and not (np.asarray(rays.direction)[..., 2] < 0).all():
+        raise ValueError(
+            "a ray does not run along -z: NDC is for forward-facing scenes, with poses recentred; "
+            "for cameras all around, sample between near and far without NDC"
+        )
+    ox, oy, oz = jnp.moveaxis(rays.origin, -1, 0)
+    dx, dy, dz = jnp.moveaxis(rays.direction, -1, 0)
+    shift = -(near + oz) / dz
+    ox, oy = ox + shift * dx, oy + shift * dy
+    # On the plane z = -near by construction; so the third components are exactly -1 and 2.
+    oz = jnp.full_like(oz, -near)
+    number = lambda value: jnp.asarray(value, oz.dtype)
+    scale_x, scale_y = (
+        -2 * number(focal) / size for focal, size in ((camera.focal_x, camera.width), (camera.focal_y, camera.height))
+    )
+    origin = [scale_x * ox / oz, scale_y * oy / oz, jnp.full_like(oz, -1)]
+    direction = [scale_x * (dx / dz - ox / oz), scale_y * (dy / dz - oy / oz), jnp.full_like(oz, 2)]
+    return Rays(jnp.stack(origin, axis=-1), jnp.stack(direction, axis=-1), rays.view)
+
+
+def ndc_project(points: jax.Array, camera: Camera, near: float = 1.0) -> jax.Array:
+    """Points in the same projective space: [..., 3] -> [..., 3], z = -near to -1 and z = -infinity to 1.
+
+    (x, y, z) -> (-2 f_x / W x / z, -2 f_y / H y / z, 1 + 2 near / z).
+    """
+    check_vectors("points", points)
+    x, y, z = jnp.moveaxis(points, -1, 0)
+    number = lambda value: jnp.asarray(value, z.dtype)
+    across = -2 * number(camera.focal_x) / camera.width * x / z
+    down = -2 * number(camera.focal_y) / camera.height * y / z
+    return jnp.stack([across, down, 1 + 2 * near / z], axis=-1)

@@ -1,0 +1,88 @@
+"""Camera paths against the released code's formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import nerf
+
+
+def pose_spherical(theta, phi, radius):
+    """The released code's, in degrees."""
+    theta, phi = np.radians(theta), np.radians(phi)
+    shift = np.eye(4)
+    shift[2, 3] = radius
+    c, s = np.cos(phi), np.sin(phi)
+    about_x = np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1]])
+    c, s = np.cos(theta), np.sin(theta)
+    about_y = np.array([[c, 0, -s, 0], [0, 1, 0, 0], [s, 0, c, 0], [0, 0, 0, 1]])
+    return np.array([[-1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]) @ about_y @ about_x @ shift
+
+
+def test_the_turntable_is_the_papers_film():
+    expected = np.stack([pose_spherical(theta, -30, 4) for theta in np.linspace(-180, 180, 41)[:-1]])
+    with jax.enable_x64(True):
+        found = nerf.turntable()
+        moved = nerf.turntable(5, 2.0, 10.0, target=(1.0, 2.0, 3.0))
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    origin = [pose_spherical(theta, -10, 2)[:3, 3] + [1, 2, 3] for theta in np.linspace(-180, 180, 6)[:-1]]
+    np.testing.assert_allclose(moved[:, :3, 3], origin, atol=1e-12)
+
+
+def test_the_hemisphere_is_even_and_looks_at_its_middle():
+    target = np.array([0.1, 0.2, -0.3])
+    with jax.enable_x64(True):
+        poses = np.asarray(nerf.hemisphere(400, 3.0, (0.0, 90.0), target))
+        turned = np.asarray(nerf.hemisphere(400, 3.0, (0.0, 90.0), target, turn=90.0))
+    away = poses[:, :3, 3] - target
+    np.testing.assert_allclose(np.linalg.norm(away, axis=-1), 3, rtol=1e-12)
+    np.testing.assert_allclose(poses[:, :3, 2], away / 3, atol=1e-12)
+    # Equal areas: z is uniform on the sphere, and x, y have mean 0 and variance r^2 / 3.
+    heights = np.sort(away[:, 2]) / 3
+    np.testing.assert_allclose(heights, (np.arange(400) + 0.5) / 400, atol=1e-12)
+    assert np.abs(away[:, :2].mean(0)).max() < 0.03
+    np.testing.assert_allclose(away[:, :2].var(0), 3, rtol=0.01)
+    np.testing.assert_allclose(turned[:, :2, 3] - target[:2], np.stack([away[:, 1], -away[:, 0]], -1), atol=1e-12)
+
+
+def test_the_spiral_is_the_llff_codes():
+    generator = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        positions = jnp.asarray(generator.normal(size=(9, 3)) * [0.5, 0.3, 0.1])
+        ahead = positions + jnp.asarray([0, 0, -1.0] + 0.1 * generator.normal(size=(9, 3)))
+        poses = nerf.recenter_poses(nerf.look_at(positions, ahead, jnp.array([[0.0, 1, 0]])))
+        found = nerf.spiral(poses, 1.2, 7.0, num_frames=30)
+        poses = np.asarray(poses)
+
+    unit = lambda v: v / np.linalg.norm(v)
+
+    def viewmatrix(z, up, pos):
+        z = unit(z)
+        x = unit(np.cross(up, z))
+        return np.stack([x, unit(np.cross(z, x)), z, pos], 1)
+
+    c2w = viewmatrix(poses[:, :3, 2].sum(0), poses[:, :3, 1].sum(0), poses[:, :3, 3].mean(0))
+    up = unit(poses[:, :3, 1].sum(0))
+    close, infinite = 1.2 * 0.9, 7.0 * 5
+    focal = 1 / ((1 - 0.75) / close + 0.75 / infinite)
+    rads = np.array([*np.percentile(np.abs(poses[:, :3, 3]), 90, 0), 1.0])
+    expected = []
+    for theta in np.linspace(0.0, 2 * np.pi * 2, 30 + 1)[:-1]:
+        c = c2w @ (np.array([np.cos(theta), -np.sin(theta), -np.sin(theta * 0.5), 1.0]) * rads)
+        z = unit(c - c2w @ np.array([0, 0, -focal, 1.0]))
+        expected.append(viewmatrix(z, up, c))
+    np.testing.assert_allclose(found[:, :3], expected, atol=1e-12)
+
+
+def test_wrong_inputs():
+    with pytest.raises(ValueError, match="0 poses at radius 4"):
+        nerf.turntable(0)
+    with pytest.raises(ValueError, match="elevation is 90"):
+        nerf.turntable(elevation=90)
+    with pytest.raises(ValueError, match="elevations are"):
+        nerf.hemisphere(4, elevations=(50, 10))
+    with pytest.raises(ValueError, match="near is 3.*far is 2"):
+        nerf.spiral(jnp.eye(4)[None], 3.0, 2.0)
+    with pytest.raises(ValueError, match="num_frames is 0"):
+        nerf.spiral(jnp.eye(4)[None], 1.0, 2.0, num_frames=0)
