@@ -164,6 +164,26 @@ def test_colors_are_colors_and_depend_on_the_view():
     assert inside.sum() > 100 and change.max() > 0.2 and np.median(change) < 0.05
 
 
+def test_a_marble_alone_is_shaded_by_its_formula():
+    """Ambient, diffuse, highlight and reflection of the sky, by hand for one body without shadow or pattern."""
+    body = scene.MARBLES[2]._replace(pattern=lambda q, u: 0 * u[0])
+    generator = np.random.default_rng(0)
+    normal, view = (v / np.linalg.norm(v, axis=-1, keepdims=True) for v in generator.normal(size=(2, 60, 3)))
+    points = np.array(body.center) + 0.8 * np.array(body.radii) * normal
+    with jax.enable_x64(True):
+        field = jax.jit(lambda p, v: scene.field(p, v, (body,)))
+        found = np.asarray(field(jnp.asarray(points[:, None]), jnp.asarray(view))[0])[:, 0]
+    light = np.array([0.45, -0.35, 0.82]) / np.linalg.norm([0.45, -0.35, 0.82])
+    albedo = np.mean(body.colors, axis=0)
+    diffuse = albedo * (0.3 + 0.16 * (0.5 + 0.5 * normal[:, 2:]) + 0.62 * np.maximum(normal @ light, 0)[:, None])
+    halfway = light - view
+    halfway /= np.linalg.norm(halfway, axis=-1, keepdims=True)
+    highlight = np.maximum(np.sum(normal * halfway, -1), 0)[:, None] ** 24
+    fresnel = np.minimum(1 + np.sum(normal * view, -1), 1)[:, None] ** 3
+    specular = body.gloss * (highlight + 0.27 * fresnel * np.array([0.75, 0.88, 1.0])) / 1.27
+    np.testing.assert_allclose(found, diffuse + specular - diffuse * specular, rtol=1e-10)
+
+
 def test_everything_is_inside_the_cube():
     for body in scene.MARBLES:
         reach = np.abs(body.center) + np.array(body.radii)
