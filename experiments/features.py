@@ -240,7 +240,7 @@ def _write(path: Path, params, about: dict) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **flatten(params))
+            np.savez(file, about=np.array(json.dumps(about)), **flatten(params))  # type: ignore[arg-type]
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
