@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -153,7 +153,8 @@ def fit(network: Classifier, train: image_batches.Images, settings: Settings) ->
     params = network.init(training.keys.stream(key, "params"), jnp.zeros((1, *train.shape)))["params"]
 
     def loss(params, batch, keys, context):
-        log_p = nn.log_softmax(network.apply({"params": params}, batch["x"]))
+        logits: Any = network.apply({"params": params}, batch["x"])
+        log_p = nn.log_softmax(logits)
         losses = -jnp.take_along_axis(log_p, batch["label"][:, None], axis=1)[:, 0]
         return losses, {}
 
@@ -223,7 +224,7 @@ def _extractor(network: Classifier, params, accuracy: float) -> Extractor:
     on_device = jax.tree.map(jnp.asarray, params)
 
     def both(params, x):
-        features, logits = network.apply({"params": params}, x, method="both")  # type: ignore[misc]
+        features, logits = cast(Any, network.apply({"params": params}, x, method="both"))
         return features, nn.softmax(logits)
 
     compiled = jax.jit(both)
