@@ -3,5 +3,17 @@
 from jaxgen.nn.conv import conv, conv_transpose, pixel_shuffle
 from jaxgen.nn.conv_layers import Conv, ConvTranspose, SubPixelConv
 from jaxgen.nn.dense import DenseStack
+from jaxgen.nn.normalization import GroupNorm, at_least_float32, group_norm
 
-__all__ = ["Conv", "ConvTranspose", "DenseStack", "SubPixelConv", "conv", "conv_transpose", "pixel_shuffle"]
+__all__ = [
+    "Conv",
+    "ConvTranspose",
+    "DenseStack",
+    "GroupNorm",
+    "SubPixelConv",
+    "at_least_float32",
+    "conv",
+    "conv_transpose",
+    "group_norm",
+    "pixel_shuffle",
+]
