@@ -4,6 +4,7 @@ from jaxgen.nn.conv import conv, conv_transpose, pixel_shuffle
 from jaxgen.nn.conv_layers import Conv, ConvTranspose, SubPixelConv
 from jaxgen.nn.dense import DenseStack
 from jaxgen.nn.normalization import GroupNorm, at_least_float32, group_norm
+from jaxgen.nn.weight_files import UnsafeWeightsError, read_weights, write_weights
 
 __all__ = [
     "Conv",
@@ -11,9 +12,12 @@ __all__ = [
     "DenseStack",
     "GroupNorm",
     "SubPixelConv",
+    "UnsafeWeightsError",
     "at_least_float32",
     "conv",
     "conv_transpose",
     "group_norm",
     "pixel_shuffle",
+    "read_weights",
+    "write_weights",
 ]
