@@ -30,7 +30,7 @@ class Model:
     """"points": dense layers, no output nonlinearity; "maxout": the paper's for images; "dcgan": convolutions"""
     noise: Literal["normal", "uniform"] = "normal"
     """p_z, of variance 1"""
-    noise_size: int = 16
+    noise_size: int = 2
     """dimensions of z"""
     generator_widths: tuple[int, ...] = (128, 128)
     """points, maxout: hidden layers"""
@@ -98,14 +98,17 @@ class Config:
     """name also "ring" (8 Gaussians), "grid" (25) and "gaussian" (one, on a line)"""
     model: Model = Model()
     objective: Objective = Objective()
-    generator: optimizers.Optimizer = optimizers.Optimizer("adam", 1e-3, "cosine", beta1=0.5)
-    discriminator: optimizers.Optimizer = optimizers.Optimizer("adam", 1e-3, "cosine", beta1=0.5)
+    generator: optimizers.Optimizer = optimizers.Optimizer("adam", 4e-3, "cosine", beta1=0.5)
+    discriminator: optimizers.Optimizer = optimizers.Optimizer("adam", 4e-3, "cosine", beta1=0.5)
     evaluation: Evaluation = Evaluation()
     train: training.Settings = training.Settings(num_steps=8000, batch_size=256, save_every=4000)
 
 
 MNIST_EPOCH = 500  # 50,000 images in batches of 100
-_RING = Config(objective=Objective(penalty="r1", penalty_weight=0.1, ema=0.99))
+_RING = Config(
+    objective=Objective(penalty="r1", penalty_weight=0.1, ema=0.99),
+    train=training.Settings(num_steps=5000, batch_size=256),
+)
 _PLAYERS_2014 = Model("maxout", "uniform", 100, (1200, 1200), (240, 240))
 _SGD_2014 = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5, epoch_steps=MNIST_EPOCH)
 
@@ -183,9 +186,9 @@ def prepare(config: Config) -> gan_data.Points | gan_data.Images:
     if not 1 <= config.seeds <= 2**32 - config.seed:
         raise ValueError(f"seeds is {config.seeds}; it must be at least 1")
     if images == (config.model.architecture == "points"):
-        fitting = "maxout or dcgan" if images else "points"
         raise ValueError(
-            f"model.architecture {config.model.architecture!r} does not fit the data {config.data.name!r}: {fitting} does"
+            f"model.architecture is {config.model.architecture!r}; for the data {config.data.name!r} it must be "
+            f"{'maxout or dcgan' if images else 'points'}"
         )
     if config.model.conditional and config.model.architecture != "dcgan":
         raise ValueError("model.conditional needs model.architecture 'dcgan'")
@@ -218,9 +221,7 @@ def build(model: Model, data: gan_data.Points | gan_data.Images) -> gan.Players:
     match model.architecture:
         case "points":
             start = nn.initializers.glorot_uniform()
-            generator = gan.MLPGenerator(
-                data.shape[0], model.generator_widths, output=lambda x: x, kernel_init=start
-            )
+            generator = gan.MLPGenerator(data.shape[0], model.generator_widths, output=lambda x: x, kernel_init=start)
             return gan.Players(generator, gan.MLPDiscriminator(model.discriminator_widths, nn.leaky_relu), noise)
         case "maxout":
             # The generator begins with the marginals of the training images, as in the authors' code.
@@ -302,9 +303,9 @@ def play(game: Game) -> tuple[Any, Any, Any]:
     )
     watch = [
         training.Every(config.evaluation.check_every or max(settings.num_steps // 20, 1), gan_health.watcher(game)),
-        training.Every(max(settings.num_steps // config.evaluation.frames, 1), gan_figures.filmed(game)),
+        gan_figures.filmed(game),
     ]
-    gan_figures.filmed(game)(0, state)
+    watch[-1].action(0, state)
     selected = config.evaluation.select_every
     if selected:
         watch.append(training.Every(selected, gan_evaluation.selector(game)))

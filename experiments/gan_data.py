@@ -45,7 +45,10 @@ class Points:
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Splits of images; `whole` is `train` and `validation`. Players see [H, W, C] in [-1, 1] (`signed`), or [D] in [0, 1]."""
+    """Splits of images; `whole` is `train` with `validation`.
+
+    The players see [H, W, C] in [-1, 1] (`signed`), or [D] in [0, 1].
+    """
 
     train: flat_images.FlatImages
     validation: flat_images.FlatImages

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import flat_images, gan_data, gan_health
+from experiments import features, flat_images, gan_data, gan_health, image_batches
 from experiments.gan_game import Game
 from jaxgen import data, gan, metrics, training
 
@@ -77,29 +77,27 @@ def kmeans_centres(images: flat_images.FlatImages, number: int, seed: int) -> np
     """float32 [number, D]: one pass of mini-batch k-means from images drawn at random, and a little more."""
     from sklearn.cluster import MiniBatchKMeans
 
-    # Each batch must hold several images for a centre, or the centres stay the images that they began as.
-    batch_size = min(len(images.x), 2 * number)
-    clusters = MiniBatchKMeans(
-        number, init="random", n_init=1, batch_size=batch_size, max_iter=2, reassignment_ratio=0, random_state=seed
-    )
-    return clusters.fit(images.unit()).cluster_centers_.astype(np.float32)
+    settings: dict[str, Any] = {
+        # Each batch must hold several images for a centre, or the centres stay the images that they began as.
+        "batch_size": min(len(images.x), 2 * number), "max_iter": 2,
+        "init": "random", "n_init": 1, "reassignment_ratio": 0, "random_state": seed,
+    }  # fmt: skip
+    clusters = MiniBatchKMeans(number, **settings)
+    return np.asarray(clusters.fit(images.unit()).cluster_centers_, np.float32)
 
 
 def on_features(game: Game, generator: Any) -> dict[str, float]:
     """Frechet distance, precision and recall on a classifier's features."""
-    from experiments import features, image_batches
-
     assert isinstance(game.data, gan_data.Images)
     images, evaluation = game.data, game.config.evaluation
     as_pictures = lambda x: np.asarray(x).reshape(-1, *images.train.shape)
-    whole = [
-        image_batches.Images(as_pictures(split.x), split.label, split.fingerprint) for split in (images.whole, images.test)
-    ]
-    path = evaluation.features or game.run.workdir / "features.npz"
-    samples = images.to_unit(game.fake(generator, 11, evaluation.samples))
-    return features.measure(
-        features.cached(path, *whole), as_pictures(np.rint(255 * samples).astype(np.uint8)), *whole
+    reference, held_out = (
+        image_batches.Images(as_pictures(split.x), split.label, split.fingerprint)
+        for split in (images.whole, images.test)
     )
+    extractor = features.cached(evaluation.features or game.run.workdir / "features.npz", reference, held_out)
+    samples = images.to_unit(game.fake(generator, 11, evaluation.samples))
+    return features.measure(extractor, as_pictures(np.rint(255 * samples).astype(np.uint8)), reference, held_out)
 
 
 def state_of_game(game: Game, last: Any, discriminator: Any) -> dict[str, float]:
@@ -107,16 +105,14 @@ def state_of_game(game: Game, last: Any, discriminator: Any) -> dict[str, float]
     fake = game.fake(last, 12, GAME_SAMPLES)
     fake_logits = game.logits(discriminator, fake, game.labels(len(fake)))
     measured = {}
-    splits = ("train", "test") if isinstance(game.data, gan_data.Images) else ("test",)
-    for split in splits:
-        real, labels = game.real(13, GAME_SAMPLES, split)
-        num = min(len(real), len(fake))
-        real_logits = game.logits(discriminator, real, labels)
-        found = gan_health.look(game.losses, real_logits[:num], fake_logits[:num], real[:num], fake[:num])
-        if split == "train":
-            # D knows them by heart where this is far above its answer to test images.
-            measured["train_probability"] = found["real_probability"]
-    measured |= found
+    if isinstance(game.data, gan_data.Images):
+        # D knows the training images by heart where this is far above its answer to the test images.
+        logits = game.logits(discriminator, *game.real(13, GAME_SAMPLES, "train"))
+        measured["train_probability"] = float(jnp.mean(jax.nn.sigmoid(jnp.asarray(logits))))
+    real, labels = game.real(13, GAME_SAMPLES)
+    num = min(len(real), len(fake))
+    real_logits = game.logits(discriminator, real, labels)
+    measured |= gan_health.look(game.losses, real_logits[:num], fake_logits[:num], real[:num], fake[:num])
     if isinstance(game.data, gan_data.Points):
         measured |= beside_best(game, discriminator, last)
         if game.data.shape == (1,):
@@ -132,19 +128,22 @@ def around(mixture: data.Mixture) -> np.ndarray:
     return np.linspace(mean - 2 * std, mean + 2 * std, 201, dtype=np.float32)[:, None]
 
 
-def best_logits(mixture: data.Mixture, samples: np.ndarray, x: np.ndarray) -> np.ndarray:
+def best_logits(mixture: data.Mixture, samples: np.ndarray, x: np.ndarray, floor: float = -np.inf) -> np.ndarray:
     """Of D*, log p_r - log p_g at x [N, D] -> [N], both densities smoothed by a Gaussian as wide as a mode's.
 
     A generator's density is not known, only samples of it: p_g is a Parzen estimate. The mixture's is smoothed by the
-    same kernel, exactly, so that D* = 1/2 where the two agree.
+    same kernel, exactly, so that D* = 1/2 where the two agree. `floor` is a log density added to both.
     """
     width = mixture.std
     smoothed = data.Mixture(mixture.means, width * 2**0.5)
     parts = []
     for start in range(0, len(x), 1000):
         part = jnp.asarray(x[start : start + 1000])
-        p_generated = metrics.parzen_log_density(part, jnp.asarray(samples), width)
-        parts.append(np.asarray(gan.optimal_logits(data.mixture_log_density(smoothed, part), p_generated)))
+        of_both = (
+            data.mixture_log_density(smoothed, part),
+            metrics.parzen_log_density(part, jnp.asarray(samples), width),
+        )
+        parts.append(np.asarray(gan.optimal_logits(*(jnp.logaddexp(p, floor) for p in of_both))))
     return np.concatenate(parts)
 
 
@@ -167,11 +166,12 @@ def beside_best(game: Game, discriminator: Any, last: Any) -> dict[str, float]:
 
 def selector(game: Game) -> Callable[[int, Any], None]:
     """Keeps the generator with the highest Parzen estimate on held-out images."""
-    assert isinstance(game.data, gan_data.Images)
-    held_out = game.data.validation.unit(0, VALIDATION)
+    images = game.data
+    assert isinstance(images, gan_data.Images)
+    held_out = images.validation.unit(0, VALIDATION)
 
     def validate(generator) -> dict[str, float]:
-        samples = game.data.to_unit(game.fake(generator, 17, game.config.evaluation.samples))
+        samples = images.to_unit(game.fake(generator, 17, game.config.evaluation.samples))
         # Only the choice of sigma matters here.
         found = metrics.parzen_log_likelihood(samples, held_out, held_out[:1])
         return {"parzen": max(found.validation), "sigma": found.sigma}

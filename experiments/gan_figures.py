@@ -18,17 +18,22 @@ REAL, FAKE = np.array([0x3F, 0x90, 0xDA]), np.array([0xE7, 0x63, 0x00])  # D = 1
 INK = np.array([30, 30, 30])
 
 
-def filmed(game: Game) -> Callable[[int, training.TrainState], None]:
-    """Keeps a picture of the samples at a step, for the film. The noise is always the same."""
+def filmed(game: Game) -> training.Every:
+    """Keeps pictures of the samples for the film, more of them early, when most happens. The noise stays the same."""
     folder = game.run.workdir / "frames" / game.name
+    num_steps, frames = game.config.train.num_steps, game.config.evaluation.frames
+    every = max(num_steps // (8 * frames), 1)
+    chosen = {0, num_steps} | {every * round(num_steps / every * (i / frames) ** 2) for i in range(frames)}
 
     def keep(step: int, state: training.TrainState) -> None:
+        if step not in chosen:
+            return
         picture = frame(game, game.generator(state), game.discriminator(state))
         if picture is not None:
             folder.mkdir(parents=True, exist_ok=True)
             pictures.save_png(folder / f"{step:09d}.png", pictures.captioned(picture, f"step {step}"))
 
-    return keep
+    return training.Every(every, keep)
 
 
 def frame(game: Game, generator: Any, discriminator: Any) -> np.ndarray | None:
@@ -136,7 +141,9 @@ def draw_plane(game: Game, last: Any, discriminator: Any, save: Callable) -> Non
     assert isinstance(game.data, gan_data.Points)
     samples, mixture = game.fake(last, 14, gan_evaluation.GAME_SAMPLES), game.data.mixture
     own = plane(game, lambda x: game.logits(discriminator, x, None), samples[:1000])
-    best = plane(game, lambda x: gan_evaluation.best_logits(mixture, samples, x), samples[:1000])
+    # Far from both their ratio says nothing: there it is drawn as 1/2.
+    floor = -7.0
+    best = plane(game, lambda x: gan_evaluation.best_logits(mixture, samples, x, floor), samples[:1000])
     panels = [pictures.captioned(own, "D"), pictures.captioned(best, "D* = p_r / (p_r + p_g)")]
     save("discriminator", np.concatenate(panels, axis=1))
 

@@ -31,9 +31,10 @@ def watcher(game: Game) -> Callable[[int, Any], None]:
     def measure(state: training.TrainState) -> dict[str, float]:
         fake, discriminator = game.fake(state.params["generator"], 4, SAMPLES), game.discriminator(state)
         real, labels = game.real(5, SAMPLES)
-        answers = [game.logits(discriminator, real, labels), game.logits(discriminator, fake, game.labels(SAMPLES))]
+        real_logits = game.logits(discriminator, real, labels)
+        fake_logits = game.logits(discriminator, fake, game.labels(SAMPLES))
         num = min(len(real), len(fake))
-        found = look(game.losses, *(a[:num] for a in answers), real[:num], fake[:num])
+        found = look(game.losses, real_logits[:num], fake_logits[:num], real[:num], fake[:num])
         if isinstance(game.data, gan_data.Points) and np.isfinite(fake).all():
             mixture = game.data.mixture
             captured = metrics.mode_coverage(fake, np.asarray(mixture.means), mixture.std).captured
@@ -43,6 +44,8 @@ def watcher(game: Game) -> Callable[[int, Any], None]:
 
     def check(step: int, state: training.TrainState) -> None:
         found = game.run.once(f"{game.prefix}game at step {step}", lambda: measure(state))
+        if step < game.config.train.num_steps // 10:
+            return  # a generator may well begin with samples that are all alike
         said = complaints(found, game.config.objective.loss)
         for kind, text in said.items():
             if kind in before and kind not in told:
@@ -71,13 +74,13 @@ def look(
         Means over the N of both losses, the value of the game and D on both; the samples' variance as a share of the
         data's ("variance"), and the squared distance of the means as a share of it ("shift").
     """
-    real_logits, fake_logits = jnp.asarray(real_logits), jnp.asarray(fake_logits)
+    of_real, of_fake = jnp.asarray(real_logits), jnp.asarray(fake_logits)
     each = {
-        "discriminator_loss": losses.discriminator(real_logits, fake_logits),
-        "generator_loss": losses.generator(fake_logits),
-        "value": gan.value(real_logits, fake_logits),
-        "real_probability": jax.nn.sigmoid(real_logits),
-        "fake_probability": jax.nn.sigmoid(fake_logits),
+        "discriminator_loss": losses.discriminator(of_real, of_fake),
+        "generator_loss": losses.generator(of_fake),
+        "value": gan.value(of_real, of_fake),
+        "real_probability": jax.nn.sigmoid(of_real),
+        "fake_probability": jax.nn.sigmoid(of_fake),
     }
     spread = lambda x: float(np.sum(np.var(x, axis=0, dtype=np.float64)))
     shift = real.mean(axis=0, dtype=np.float64) - fake.mean(axis=0, dtype=np.float64)
