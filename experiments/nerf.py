@@ -69,12 +69,14 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """Adam with an exponentially falling rate."""
+    """Adam with a falling rate."""
 
     learning_rate: float = 5e-4
     """at the first step"""
     final_rate: float = 5e-5
     """after `decay_steps`"""
+    decay: Literal["exponential", "cosine"] = "exponential"
+    """how it falls; "exponential" as in the paper, "cosine" for short trainings"""
     decay_steps: int = 0
     """0: the steps of the training"""
     delay_steps: int = 0
@@ -124,7 +126,7 @@ PRESETS = {
         data=nerf_scenes.Data(width=64, near=nerf.analytic_scene.NEAR, far=nerf.analytic_scene.FAR),
         model=Model(depth=4, width=64, skips=(), view_width=64, position_frequencies=6, direction_frequencies=2),
         sampling=Sampling(coarse=32, fine=32),
-        optimizer=Optimizer(4e-3, 1e-4),
+        optimizer=Optimizer(4e-3, 1e-4, "cosine"),
         evaluation=Evaluation(preview_every=100, film_frames=20),
         train=training.Settings(num_steps=800, batch_size=512, log_every=50),
     ),
@@ -134,7 +136,7 @@ PRESETS = {
         model=Model(depth=6, width=128, skips=(3,), view_width=64, position_frequencies=8),
         sampling=Sampling(coarse=48, fine=64),
         rays=nerf_scenes.Order(crop_steps=200),
-        optimizer=Optimizer(2e-3, 5e-5),
+        optimizer=Optimizer(2e-3, 5e-5, "cosine"),
         evaluation=Evaluation(preview_every=500),
         train=training.Settings(num_steps=6000, batch_size=512),
     ),
@@ -204,7 +206,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         raise ValueError("optimizer.clip must be 0 or more and optimizer.epsilon positive")
     rate = nerf.decayed_rate(
         chosen.learning_rate, chosen.final_rate, chosen.decay_steps or config.train.num_steps, chosen.delay_steps,
-        chosen.delay_factor,
+        chosen.delay_factor, cosine=chosen.decay == "cosine",
     )  # fmt: skip
     adam = optax.adam(rate, eps=chosen.epsilon)
     return optax.chain(optax.clip_by_global_norm(chosen.clip), adam) if chosen.clip else adam

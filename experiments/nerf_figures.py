@@ -47,7 +47,7 @@ def cameras_picture(poses: np.ndarray, held_out: np.ndarray, report: nerf.PoseRe
 
 
 def depth_picture(depth: np.ndarray, opacity: np.ndarray, near: float, far: float) -> np.ndarray:
-    """Mean depth of what is seen, near in warm and far in cold colours, over white where nothing is: [H, W] -> uint8."""
+    """Mean depth of what is seen, near warm and far cold, over white where nothing is: [H, W] -> uint8 [H, W, 3]."""
     import matplotlib
 
     mean = depth / np.maximum(opacity, 1e-3)

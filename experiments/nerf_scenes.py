@@ -55,7 +55,8 @@ class Views:
     def camera(self, i: int, pixel_center: float) -> nerf.Camera:
         """The camera of one view."""
         height, width = self.image.shape[1:3]
-        return nerf.Camera(width, height, *(float(x) for x in self.intrinsics[i]), pixel_center)
+        focal_x, focal_y, center_x, center_y = (float(x) for x in self.intrinsics[i])
+        return nerf.Camera(width, height, focal_x, focal_y, center_x, center_y, pixel_center)
 
     def rgb(self, i: int, background: float | None) -> np.ndarray:
         """float32 [H, W, 3] of one view over the background."""
@@ -111,13 +112,15 @@ def load(config: Data) -> Scene:
             "one view to train on: nothing says how far away anything is. Give at least two (a few dozen are usual), "
             "from different places"
         )
-    views = [
-        Views(s["image"], s["pose"].astype(np.float32), s["intrinsics"].astype(np.float32), s["name"])
-        for s in (train, test)
-    ]
-    fingerprint = data.fingerprint(train) + data.fingerprint(test)
-    exact = config.name == "marbles"
-    return Scene(*views, config.near, config.far, background, config.pixel_center, exact, fingerprint)
+    return Scene(
+        _views(train), _views(test), config.near, config.far, background, config.pixel_center,
+        exact=config.name == "marbles", fingerprint=data.fingerprint(train) + data.fingerprint(test),
+    )  # fmt: skip
+
+
+def _views(scene: dict) -> Views:
+    single = lambda name: scene[name].astype(np.float32)
+    return Views(scene["image"], single("pose"), single("intrinsics"), scene["name"])
 
 
 def _size(config: Data) -> dict[str, Any]:
@@ -219,9 +222,9 @@ def ray_batches(scene: Scene, batch_size: int, order: Order) -> training.DeviceB
             cropped = visit(key, step, positions, *crop)
             full = tuple(jnp.where(step < order.crop_steps, a, b) for a, b in zip(cropped, full, strict=True))
         image, row, column = full
-        pose, intrinsics = arrays["pose"][image], arrays["intrinsics"][image]
-        camera = nerf.Camera(width, height, *jnp.moveaxis(intrinsics, -1, 0), scene.pixel_center)
-        rays = nerf.camera_rays(camera, pose, jnp.stack([column, row], axis=-1))
+        focal_x, focal_y, center_x, center_y = jnp.moveaxis(arrays["intrinsics"][image], -1, 0)
+        camera = nerf.Camera(width, height, focal_x, focal_y, center_x, center_y, scene.pixel_center)
+        rays = nerf.camera_rays(camera, arrays["pose"][image], jnp.stack([column, row], axis=-1))
         seen = arrays["image"][(image * height + row) * width + column]
         return {"rays": rays, "rgb": over(seen, scene.background)}
 

@@ -73,9 +73,8 @@ def read_blender(
             )  # fmt: skip
             raise FileNotFoundError(f"{message}; {hint}")
         warnings.warn(f"{message}; these frames are left out", stacklevel=2)
-        paths, frames = (
-            [x for x, found in zip(xs, there, strict=True) if found] for xs in (paths, frames)
-        )
+        frames = [frame for frame, found in zip(frames, there, strict=True) if found]
+        paths = [p for p in paths if p.is_file()]
     poses = [as_pose(frame.get("transform_matrix"), f"{path}: {frame['file_path']}") for frame in frames]
     images, size = read_photos(paths, factor, width)
     intrinsics = [_intrinsics({**described, **frame}, size, path) for frame in frames]

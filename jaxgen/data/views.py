@@ -109,9 +109,7 @@ def new_size(size: tuple[int, int], factor: int, width: int | None) -> tuple[int
     return width, max(1, round(size[1] * width / size[0]))
 
 
-def read_photos(
-    paths: Sequence[Path], factor: int = 1, width: int | None = None
-) -> tuple[np.ndarray, tuple[int, int]]:
+def read_photos(paths: Sequence[Path], factor: int = 1, width: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
     """All images of a scene, shrunk, and the (width, height) that the files have.
 
     Returns:

@@ -9,9 +9,7 @@ _LIVE = 4
 """Layers' activations that are alive at the same time while a field is asked, encodings included."""
 
 
-def rays_at_once(
-    num_samples: int, width: int, device: Any = None, *, share: float = 0.25, most: int = 16_384
-) -> int:
+def rays_at_once(num_samples: int, width: int, device: Any = None, *, share: float = 0.25, most: int = 16_384) -> int:
     """The size of a chunk that keeps to a share of the memory that is free on the device.
 
     Args:
