@@ -14,6 +14,12 @@ from jaxgen.diffusion.bound import (
     vlb_term,
     vlb_terms,
 )
+from jaxgen.diffusion.convert import (
+    WeightsMismatchError,
+    from_guided_diffusion,
+    parameter_shapes,
+    to_guided_diffusion,
+)
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
 from jaxgen.diffusion.embedding import rescaled_timesteps, timestep_embedding
@@ -76,6 +82,7 @@ __all__ = [
     "Trajectory",
     "UNet",
     "Variance",
+    "WeightsMismatchError",
     "add_noise",
     "adm_classifier",
     "adm_unet",
@@ -99,6 +106,7 @@ __all__ = [
     "drop_labels",
     "example_keys",
     "example_normal",
+    "from_guided_diffusion",
     "gaussian_kl",
     "iddpm_unet",
     "init_history",
@@ -111,6 +119,7 @@ __all__ = [
     "noise_from_x0",
     "noise_loss_weight",
     "p_mean_variance",
+    "parameter_shapes",
     "prediction_target",
     "prior_kl",
     "q_posterior",
@@ -127,6 +136,7 @@ __all__ = [
     "split_output",
     "timestep_embedding",
     "timestep_probabilities",
+    "to_guided_diffusion",
     "training_loss",
     "update_history",
     "v_from_noise_and_x0",
