@@ -17,6 +17,7 @@ from jaxgen.data.load import NAMES, fingerprint, load
 from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
 from jaxgen.data.order import locate, permuted, shuffled_index
 from jaxgen.data.tfds import from_tfds
+from jaxgen.data.transforms import read_blender, read_transforms, write_blender
 
 __all__ = [
     "NAMES",
@@ -31,6 +32,7 @@ __all__ = [
     "mixture_log_density",
     "permuted",
     "random_affine",
+    "read_blender",
     "read_cifar10",
     "read_frey_faces",
     "read_idx",
@@ -41,6 +43,8 @@ __all__ = [
     "read_npy",
     "read_npy_folder",
     "read_olivetti",
+    "read_transforms",
     "ring_mixture",
     "shuffled_index",
+    "write_blender",
 ]

@@ -16,7 +16,9 @@ from jaxgen.diffusion.bound import (
 )
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
+from jaxgen.diffusion.embedding import timestep_embedding
 from jaxgen.diffusion.interpolation import ddim_interpolate, interpolate
+from jaxgen.diffusion.networks import UNet, ddpm_unet
 from jaxgen.diffusion.objectives import prediction_target, simple_loss
 from jaxgen.diffusion.predictions import (
     Prediction,
@@ -48,6 +50,7 @@ __all__ = [
     "Schedule",
     "Step",
     "Trajectory",
+    "UNet",
     "Variance",
     "add_noise",
     "ancestral_step",
@@ -60,6 +63,7 @@ __all__ = [
     "ddim_interpolate",
     "ddim_inversion_step",
     "ddim_step",
+    "ddpm_unet",
     "denoise_from",
     "discretized_gaussian_log_likelihood",
     "dpm_solver_step",
@@ -86,6 +90,7 @@ __all__ = [
     "sample_trajectory",
     "simple_loss",
     "split_output",
+    "timestep_embedding",
     "v_from_noise_and_x0",
     "vlb_term",
     "vlb_terms",

@@ -3,10 +3,13 @@
 from jaxgen.nerf import analytic_scene
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.encoding import positional_encoding
+from jaxgen.nerf.learning_rate import decayed_rate
+from jaxgen.nerf.memory import free_memory, rays_at_once
 from jaxgen.nerf.ndc import ndc_project, ndc_rays
 from jaxgen.nerf.networks import JoinedDense, NeRF, shifted_softplus
-from jaxgen.nerf.objectives import nerf_loss, photometric_loss
+from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
 from jaxgen.nerf.paths import hemisphere, spiral, turntable
+from jaxgen.nerf.pose_report import PoseReport, describe_poses
 from jaxgen.nerf.poses import (
     average_pose,
     check_poses,
@@ -29,7 +32,9 @@ __all__ = [
     "Composite",
     "Field",
     "JoinedDense",
+    "Loss",
     "NeRF",
+    "PoseReport",
     "Rays",
     "Rendering",
     "analytic_scene",
@@ -38,7 +43,10 @@ __all__ = [
     "check_poses",
     "colmap_to_opengl",
     "composite",
+    "decayed_rate",
+    "describe_poses",
     "disparity",
+    "free_memory",
     "hemisphere",
     "importance_samples",
     "invert_pose",
@@ -54,6 +62,7 @@ __all__ = [
     "photometric_loss",
     "positional_encoding",
     "quaternion_to_rotation",
+    "rays_at_once",
     "recenter_poses",
     "render_image",
     "render_rays",

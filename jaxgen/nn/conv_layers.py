@@ -1,5 +1,7 @@
 """Convolution layers. One layout for all kernels: [kh, kw, channels in, channels out]."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 
@@ -20,6 +22,7 @@ class Conv(nn.Module):
         kernel_init: initializer of the kernel.
         bias_init: initializer of the bias.
         backward: as in `conv`.
+        dtype: of the computation; None leaves x and the float32 parameters as they are, which must then match.
     """
 
     features: int
@@ -30,14 +33,19 @@ class Conv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
     backward: Backward = "auto"
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H', W', features]."""
         shape = (*_window(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
+        if self.dtype is not None:
+            x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
         y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
-        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1) if self.use_bias else y
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1).astype(y.dtype)
 
 
 class ConvTranspose(nn.Module):
