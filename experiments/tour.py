@@ -18,11 +18,12 @@ from pathlib import Path
 
 import tyro
 
-from experiments import page, report, run_folders
+from experiments import page, report, run_folders, tour_autoencoders, tour_generators
 from experiments.page import Html, Section
 from experiments.run_folders import RunFolder
-from experiments.tour_chapters import CHAPTERS, Chapter, Lesson
+from experiments.tour_lesson import Chapter, Lesson
 
+CHAPTERS = (*tour_autoencoders.CHAPTERS, *tour_generators.CHAPTERS)
 PRESET = "quick"
 STOPPED = {130, 143, -2, -15}  # by Ctrl-C or SIGTERM: the shell's codes and Python's
 

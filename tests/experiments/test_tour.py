@@ -12,7 +12,7 @@ import pytest
 from page_reader import Page
 
 from experiments import tour
-from experiments.tour_chapters import CHAPTERS
+from experiments.tour import CHAPTERS
 from jaxgen import pictures, training
 
 LESSONS = [lesson for chapter in CHAPTERS for lesson in chapter.lessons]

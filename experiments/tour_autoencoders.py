@@ -1,36 +1,6 @@
-"""What the tour shows of each chapter of the notes: ideas, equations, and what to look at in each quick run."""
+"""Chapters 1 and 2 on the tour: autoencoders, plain, sparse, contractive and variational."""
 
-from typing import NamedTuple
-
-
-class Lesson(NamedTuple):
-    """One experiment's `quick` preset and what to show of it.
-
-    Attributes:
-        experiment: the script.
-        title: of what is trained.
-        ideas: sentences.
-        equations: {TeX: the function that computes it}.
-        pictures: {file in figures/: what it shows}.
-        quantities: logged ones whose curves are drawn.
-        numbers: (what was measured, metric, what stands beside it); the last may name metrics in braces.
-    """
-
-    experiment: str
-    title: str
-    ideas: tuple[str, ...]
-    equations: dict[str, str]
-    pictures: dict[str, str]
-    quantities: tuple[str, ...]
-    numbers: tuple[tuple[str, str, str], ...]
-
-
-class Chapter(NamedTuple):
-    """A chapter of the notes."""
-
-    title: str
-    lessons: tuple[Lesson, ...]
-
+from experiments.tour_lesson import Chapter, Lesson
 
 DEEP = Lesson(
     "deep_autoencoder",
@@ -155,7 +125,7 @@ VAE = Lesson(
         r"z = \mu + \sigma \epsilon, \quad \epsilon \sim N(0, I)": "vae.reparameterize",
         r"D_{KL}(N(\mu, \sigma^2) \,\|\, N(0, I)) = \frac{1}{2} \sum_i \left( \mu_i^2 + \sigma_i^2 "
         r"- \log\,\sigma_i^2 - 1 \right)": "vae.kl_to_standard_normal",
-        r"L_b = E_{q(z|x)} \log\,p(x|z) - D_{KL}(q(z|x) \,\|\, p(z)) \leq \log\,p(x)": "vae.elbo",
+        r"L_b = E_{q(z|x)} \,\log\,p(x|z) - D_{KL}(q(z|x) \,\|\, p(z)) \leq \log\,p(x)": "vae.elbo",
         r"\log\,p(x) \approx \log\,\frac{1}{K} \sum_{k=1}^{K} \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}": (
             "vae.log_marginal_likelihood"
         ),
