@@ -20,7 +20,7 @@ GAN = Lesson(
         r"-E_{z \sim p_z} [ \,\log\,D(G(z)) ] \quad \text{(what G minimises here)}": "gan.generator_loss",
     },
     {
-        "film.gif": "The game as a film: generated dots, circles for the modes; D says real on blue, generated on orange",
+        "film.gif": "Generated dots, circles for the modes; D says real on blue, generated on orange",
         "discriminator.png": "D at the end, beside the best discriminator against this generator",
         "game.png": "The value of the game and D on both sides",
     },
