@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tour_check
 
 from experiments import command, nerf, nerf_scenes, nerf_views
 from jaxgen import nerf as mathematics
@@ -147,6 +148,7 @@ def test_a_short_run_leaves_everything_behind(call):
     names = {path.name for path in (workdir / "figures").iterdir()}
     assert {"view-0.png", "view-1.png", "cameras.png", "progress.png", "turntable.gif", "turntable-depth.gif"} <= names
     assert "3 cameras" in (workdir / "poses.txt").read_text()
+    tour_check.finds_what_it_shows("nerf", workdir)
     # Nothing is rendered a second time.
     (workdir / "figures" / "view-0.png").unlink()
     call("quick", *FEW)
