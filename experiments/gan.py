@@ -290,7 +290,7 @@ def update_of(config: Config, players: gan.Players):
 
 
 def start(key: jax.Array, objective: Objective, params: Any, optimizer: Any) -> training.TrainState:
-    """The state before the first step, with the moving average and the vectors of spectral normalisation, if asked for."""
+    """The state before the first step, with the moving average and spectral normalisation's vectors where asked for."""
     spectral = {"spectral": gan.init_spectral(key, params["discriminator"])} if objective.spectral else None
     state = training.create_state(params, optimizer, model_state=spectral)
     # A copy: the parameters' own buffers are given away (donated) at the first step.
