@@ -11,7 +11,6 @@ one named "fid" and everything below works with it as it stands.
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from experiments import image_batches, optimizers
+from experiments import array_files, image_batches, optimizers
 from jaxgen import metrics, training
 from jaxgen.nn import Conv
 from jaxgen.training.checkpoints import flatten, unflatten
@@ -143,7 +142,8 @@ def cached(
     else:
         params = fit(network, train, settings)
         accuracy = _accuracy(network, params, test)
-        _write(path, params, {**made_of, "accuracy": accuracy, "sha256": training.tree_digest(params)})
+        about = {**made_of, "accuracy": accuracy, "sha256": training.tree_digest(params)}
+        array_files.write(path, {"about": np.array(json.dumps(about)), **flatten(params)})
     return _extractor(network, params, accuracy)
 
 
@@ -236,25 +236,9 @@ def _accuracy(network: Classifier, params, test: image_batches.Images) -> float:
     return float(np.mean(probabilities.argmax(axis=1) == test.label))
 
 
-def _write(path: Path, params, about: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, about=np.array(json.dumps(about)), **flatten(params))  # type: ignore[arg-type]
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _read(path: Path, network: Classifier, shape: tuple[int, int, int], made_of: dict) -> tuple[Any, float]:
-    try:
-        # Opened here, because numpy leaves a file open that it cannot read.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        about = json.loads(str(arrays.pop("about")))
-    except Exception as error:  # numpy, zipfile and json each have their own
-        raise ValueError(f"{path} is not a whole file of features ({error}); remove it to train anew") from error
+    arrays = array_files.read(path)
+    about = json.loads(str(arrays.pop("about", "{}")))
     other = [name for name, value in made_of.items() if about.get(name) != value]
     if other:
         raise ValueError(

@@ -115,11 +115,16 @@ def to_nerf_pytorch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def to_authors(tree: Mapping[str, Any]) -> list[np.ndarray]:
-    """One network's tree -> the authors' list of arrays of any shape."""
+    """One network's tree -> the authors' list of arrays of any shape.
+
+    Raises:
+        ValueError: more than one layer knows the direction of view; theirs has one.
+    """
+    if _count(tree, "view") > 1:
+        raise ValueError(f"{_count(tree, 'view')} layers know the direction of view; the authors' network has one")
     layers = [tree[f"trunk_{i}"] for i in range(_count(tree, "trunk"))]
     if "feature" in tree:
-        layers += [tree["feature"], *(tree[f"view_{i}"] for i in range(_count(tree, "view")))]
-        layers += [tree["rgb"], tree["density"]]
+        layers += [tree["feature"], tree["view_0"], tree["rgb"], tree["density"]]
     else:
         layers.append(_joined(tree))
     return [np.asarray(layer[part]) for layer in layers for part in ("kernel", "bias")]
@@ -153,7 +158,9 @@ def _from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, _Layer]:
 
     number = lambda name: len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})
     if not number("pts_linears"):
-        raise ValueError("there is no layer on positions; expected the names of nerf-pytorch: pts_linears.0.weight, ...")
+        raise ValueError(
+            "there is no layer on positions; expected the names of nerf-pytorch: pts_linears.0.weight, ..."
+        )
     layers = {f"trunk_{i}": layer(f"pts_linears.{i}") for i in range(number("pts_linears"))}
     if "output_linear.weight" in state:
         # Its view layers are there without being used.

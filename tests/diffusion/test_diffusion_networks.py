@@ -248,5 +248,5 @@ def test_the_unet_refuses_what_does_not_fit():
         shapes(SMALL, jnp.zeros((2, 8, 8, 2), jnp.uint8), t)
     with pytest.raises(ValueError, match="do not divide into 32 groups"):
         shapes(SMALL.clone(num_groups=32), images(2, 8, 8, 2), t)
-    with pytest.raises(ValueError, match="32 and 256, not 64"):
+    with pytest.raises(ValueError, match="32, 256, not 64"):
         diffusion.ddpm_unet(64)

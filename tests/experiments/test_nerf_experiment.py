@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tour_check
 from PIL import Image
 
 from experiments import command, nerf, nerf_scenes, nerf_views
@@ -150,6 +151,7 @@ def test_a_short_run_leaves_everything_behind(call):
     names = {path.name for path in (workdir / "figures").iterdir()}
     assert {"view-0.png", "view-1.png", "cameras.png", "progress.png", "turntable.gif", "turntable-depth.gif"} <= names
     assert "3 cameras" in (workdir / "poses.txt").read_text()
+    tour_check.finds_what_it_shows("nerf", workdir)
     # Nothing is rendered a second time.
     (workdir / "figures" / "view-0.png").unlink()
     call("quick", *FEW)
@@ -229,7 +231,8 @@ def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(call, t
     plain = nerf_scenes.load(nerf_scenes.Data("llff", str(folder), background="none", ndc=False))
     assert (plain.near, plain.far) == pytest.approx((0.9 / 0.75, 25 / 0.75))
     arguments = [
-        "llff_paper", "--data.dir", str(folder), "--data.factor", "1", "--train.no-deterministic", *FEW[6:],
+        "llff_paper", "--data.dir", str(folder), "--data.factor", "1", "--train.no-deterministic", "--model.skips",
+        "0", *FEW[6:],
     ]  # fmt: skip
     workdir = call(*arguments)
     results = json.loads((workdir / "results.json").read_text())
