@@ -146,7 +146,7 @@ PRESETS = {
         objective=Objective(penalty="r1", penalty_weight=1.0),
         generator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
         discriminator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
-        train=training.Settings(num_steps=10_000, batch_size=64),
+        train=training.Settings(num_steps=25_000, batch_size=64, log_every=250, save_every=2500),
     ),
     # The configuration that the authors released, without the end that it lacks: the epoch with the highest Parzen
     # estimate on their validation images.
