@@ -181,7 +181,7 @@ def test_a_ring(tmp_path, monkeypatch):
     )
     results = played(config, gan.prepare(config), tmp_path)
     assert results["metrics"]["modes_in_all"] == 8 and not results["paper"]
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {"film.gif", "discriminator.png", "game.png"}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} >= {"film.gif", "discriminator.png", "game.png"}
     assert {p.stem for p in (tmp_path / "frames").iterdir()} == {"000000000", "000000002", "000000006"}
     looks = json.loads((tmp_path / "measured.json").read_text())
     assert {"game at step 3", "game at step 6"} <= looks.keys()
@@ -285,7 +285,7 @@ def test_the_papers_settings():
         ({"objective": gan.Objective(ema=1.0)}, "objective.ema is 1.0"),
         ({"objective": gan.Objective(penalty="r1", penalty_weight=-1.0)}, "must not be negative"),
         ({"model": gan.Model(conditional=True)}, "needs model.architecture 'dcgan'"),
-        ({"evaluation": gan.Evaluation(select_every=2)}, "select_every is 2; it is for images"),
+        ({"evaluation": gan.Evaluation(select_every=2)}, "only images have a Parzen"),
         ({"generator": optimizers.Optimizer("adam", -1.0)}, "learning_rate is -1.0"),
         ({"data": flat_images.Data(), "model": gan.Model("maxout")}, "held_out is 10000"),
     ],
