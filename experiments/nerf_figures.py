@@ -11,15 +11,16 @@ from jaxgen import nerf, pictures, training
 
 def describe_cameras(run: training.Run, scene) -> None:
     """Writes poses.txt and figures/cameras.png, and shows what looks wrong."""
-    report = nerf.describe_poses(scene.train.pose, scene.near, scene.far)
+    # In NDC the bounds are of another space.
+    report = nerf.describe_poses(scene.train.pose, *((None, None) if scene.ndc else (scene.near, scene.far)))
     (run.workdir / "poses.txt").write_text(report.text)
     for problem in report.problems:
         print(f"cameras: {problem}", file=sys.stderr)
     held_out = scene.test.pose
-    pictures.save_png(run.figures / "cameras.png", cameras_picture(scene.train.pose, held_out, report, scene.far))
+    pictures.save_png(run.figures / "cameras.png", cameras_picture(scene.train.pose, held_out, report))
 
 
-def cameras_picture(poses: np.ndarray, held_out: np.ndarray, report: nerf.PoseReport, far: float) -> np.ndarray:
+def cameras_picture(poses: np.ndarray, held_out: np.ndarray, report: nerf.PoseReport) -> np.ndarray:
     """Every camera as a dot with its axis of view, and the point that they look at: uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from jaxgen import data, nerf, training
 class Data:
     """Which images."""
 
-    name: Literal["marbles", "blender", "transforms"] = "marbles"
+    name: Literal["marbles", "blender", "transforms", "llff"] = "marbles"
     """"marbles" is embedded and has exact ground truth; the others are read from a folder"""
     dir: str = training.free("")
     """folder of the scene"""
@@ -26,7 +26,7 @@ class Data:
     every: int = 1
     """blender: every so many-th training frame"""
     test_every: int = 8
-    """blender: every so many-th test frame; transforms: every so many-th view is held out"""
+    """blender: every so many-th test frame; transforms and llff: every so many-th view is held out"""
     skip_missing: bool = False
     """blender: frames without an image are left out instead of refused"""
     train_views: int = 40
@@ -37,6 +37,8 @@ class Data:
     """where rays begin, in world units along the axis of view"""
     far: float = 6.0
     """where they end"""
+    ndc: bool = True
+    """llff: normalised device coordinates; near and far are then 0 and 1, otherwise those of the scene's bounds"""
     background: Literal["white", "black", "none"] = "white"
     """behind images with alpha; "none": images are opaque, and an empty ray is black"""
     pixel_center: float = 0.5
@@ -67,7 +69,8 @@ class Views:
 class Scene:
     """Both splits, and what lies between them and the world.
 
-    `exact` is whether the views are of the analytic scene, whose depth is known.
+    `near` and `far` are what is sampled between, in NDC if `ndc`; `bounds` are the nearest and farthest depth in world
+    units. `exact` is whether the views are of the analytic scene, whose depth is known.
     """
 
     train: Views
@@ -76,8 +79,10 @@ class Scene:
     far: float
     background: float | None
     pixel_center: float
-    exact: bool
     fingerprint: str
+    bounds: tuple[float, float]
+    ndc: bool = False
+    exact: bool = False
 
 
 BACKGROUNDS = {"white": 1.0, "black": 0.0, "none": None}
@@ -99,6 +104,8 @@ def load(config: Data) -> Scene:
             train, test = _blender(config)
         case "transforms":
             train, test = _transforms(config)
+        case "llff":
+            train, test = _llff(config)
     background = BACKGROUNDS[config.background]
     for split in (train, test):
         channels = split["image"].shape[-1]
@@ -112,9 +119,16 @@ def load(config: Data) -> Scene:
             "one view to train on: nothing says how far away anything is. Give at least two (a few dozen are usual), "
             "from different places"
         )
+    near, far = bounds = config.near, config.far
+    ndc = config.name == "llff" and config.ndc
+    if config.name == "llff":
+        both = np.concatenate([train["bounds"], test["bounds"]])
+        bounds = float(both.min()), float(both.max())
+        # The authors': a little before the nearest thing.
+        near, far = (0.0, 1.0) if ndc else (0.9 * bounds[0], bounds[1])
     return Scene(
-        _views(train), _views(test), config.near, config.far, background, config.pixel_center,
-        exact=config.name == "marbles", fingerprint=data.fingerprint(train) + data.fingerprint(test),
+        _views(train), _views(test), near, far, background, config.pixel_center,
+        data.fingerprint(train) + data.fingerprint(test), bounds, ndc, config.name == "marbles",
     )  # fmt: skip
 
 
@@ -142,6 +156,11 @@ def _transforms(config: Data) -> tuple[dict, dict]:
                 "undistort the images first"
             )
     return splits
+
+
+def _llff(config: Data) -> tuple[dict, dict]:
+    read = functools.partial(data.read_llff, config.dir or None, hold_out_every=config.test_every)
+    return read("train", **_size(config)), read("test", **_size(config))
 
 
 def _marbles(config: Data) -> tuple[dict, dict]:
@@ -225,6 +244,8 @@ def ray_batches(scene: Scene, batch_size: int, order: Order) -> training.DeviceB
         focal_x, focal_y, center_x, center_y = jnp.moveaxis(arrays["intrinsics"][image], -1, 0)
         camera = nerf.Camera(width, height, focal_x, focal_y, center_x, center_y, scene.pixel_center)
         rays = nerf.camera_rays(camera, arrays["pose"][image], jnp.stack([column, row], axis=-1))
+        if scene.ndc:
+            rays = nerf.ndc_rays(rays, camera)
         seen = arrays["image"][(image * height + row) * width + column]
         return {"rays": rays, "rgb": over(seen, scene.background)}
 

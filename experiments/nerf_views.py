@@ -42,14 +42,17 @@ def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: 
         chunk: rays at once; 0: from the device's memory.
     """
 
-    def render(params: Any, rays: nerf.Rays) -> Seen:
+    def render(params_and_camera: Any, rays: nerf.Rays) -> Seen:
+        params, camera = params_and_camera
+        if scene.ndc:
+            rays = nerf.ndc_rays(rays, camera)
         fields = [nerf.network_field(network, params[name]) for name in ("coarse", "fine") if name in params]
         seen = nerf.render_rays(None, rays, scene.near, scene.far, *fields, **settings)
         return Seen(seen.best.color, seen.coarse.color, seen.best.depth, seen.best.opacity)
 
     samples = settings["num_coarse"] + settings.get("num_fine", 0)
     at_once = chunk or nerf.rays_at_once(samples, network.width)
-    return lambda params, camera, pose: nerf.render_image(render, params, camera, pose, at_once)
+    return lambda params, camera, pose: nerf.render_image(render, (params, camera), camera, pose, at_once)
 
 
 def preview(see: See, params: Any, scene: nerf_scenes.Scene, run: training.Run) -> dict[str, float]:
@@ -93,19 +96,22 @@ def measure_view(see: See, params: Any, scene: nerf_scenes.Scene, run: training.
 def film(
     see: See, params: Any, scene: nerf_scenes.Scene, run: training.Run, frames: int, step: int
 ) -> dict[str, float]:
-    """A turntable around the point that the cameras look at, as far from it as they are."""
+    """A turntable around the point that the cameras look at; a spiral in front of a scene that they all face."""
 
     def make() -> dict[str, float]:
         report = nerf.describe_poses(scene.train.pose)
         camera = scene.train.camera(0, scene.pixel_center)
-        poses = nerf.turntable(frames, report.distance, 30.0, tuple(report.focus))
+        if report.surrounding:
+            name, poses = "turntable", nerf.turntable(frames, report.distance, 30.0, tuple(report.focus))
+        else:
+            name, poses = "spiral", nerf.spiral(jnp.asarray(scene.train.pose), *scene.bounds, num_frames=frames)
         start = time.perf_counter()
         seen = [see(params, camera, np.asarray(pose)) for pose in poses]
         seconds = time.perf_counter() - start
         pictures = [np.rint(255 * np.clip(s.color, 0, 1)).astype(np.uint8) for s in seen]
         depths = [nerf_figures.depth_picture(s.depth, s.opacity, scene.near, scene.far) for s in seen]
-        films.save(run.figures / "turntable", pictures)
-        films.save(run.figures / "turntable-depth", depths)
+        films.save(run.figures / name, pictures)
+        films.save(run.figures / f"{name}-depth", depths)
         return {"frames": frames, "seconds_per_frame": seconds / frames}
 
     return run.once(f"film of {frames} frames, step {step}", make)

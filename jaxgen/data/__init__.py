@@ -10,9 +10,11 @@ from jaxgen.data.arrays import (
 )
 from jaxgen.data.augment import random_affine
 from jaxgen.data.cifar10 import read_cifar10
+from jaxgen.data.colmap import read_colmap, read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.images import read_images
+from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, load
 from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
 from jaxgen.data.order import locate, permuted, shuffled_index
@@ -34,9 +36,12 @@ __all__ = [
     "random_affine",
     "read_blender",
     "read_cifar10",
+    "read_colmap",
+    "read_colmap_model",
     "read_frey_faces",
     "read_idx",
     "read_images",
+    "read_llff",
     "read_mat",
     "read_mat_folder",
     "read_mnist",

@@ -97,3 +97,36 @@ class SelfAttention(nn.Module):
         h = attend(*split_qkv(qkv, num_heads(channels, self.heads, self.head_channels), self.order))
         h = self.layers.dense(h.reshape(batch, height * width, channels), channels, "project", zero=True)
         return x + h.reshape(x.shape)
+
+
+class AttentionPool(nn.Module):
+    """One attention whose query is the mean over positions: [B, H, W, C] -> [B, features].
+
+    The sequence is the mean, then every position, each with its learned embedding. Source: CLIP, in the code of
+    Dhariwal & Nichol (2021).
+
+    Parameters: `positions` [1 + H W, C], `qkv` [C, 3 C], `project` [C, features].
+
+    Attributes:
+        layers: how layers are made.
+        features: width of the result.
+        head_channels: channels of a head.
+    """
+
+    layers: Layers
+    features: int
+    head_channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, H, W, C] -> [B, features]."""
+        batch, height, width, channels = x.shape
+        shape = (1 + height * width, channels)
+        positions = self.param("positions", nn.initializers.normal(channels**-0.5), shape)
+        x = x.reshape(batch, -1, channels)
+        x = jnp.concatenate([jnp.mean(x, axis=1, keepdims=True), x], axis=1) + positions.astype(x.dtype)[None]
+        qkv = self.layers.dense(x, 3 * channels, "qkv", parts=3)
+        q, k, v = split_qkv(qkv, num_heads(channels, 1, self.head_channels), "qkv_first")
+        # Of all the answers only that to the mean is used.
+        h = attend(q[:, :1], k, v).reshape(batch, channels)
+        return self.layers.dense(h, self.features, "project")

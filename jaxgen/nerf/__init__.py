@@ -1,6 +1,6 @@
 """Neural radiance fields (chapter 5 of the notes)."""
 
-from jaxgen.nerf import analytic_scene
+from jaxgen.nerf import analytic_scene, convert
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.encoding import positional_encoding
 from jaxgen.nerf.learning_rate import decayed_rate
@@ -43,6 +43,7 @@ __all__ = [
     "check_poses",
     "colmap_to_opengl",
     "composite",
+    "convert",
     "decayed_rate",
     "describe_poses",
     "disparity",

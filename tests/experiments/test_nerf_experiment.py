@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tour_check
+from PIL import Image
 
 from experiments import command, nerf, nerf_scenes, nerf_views
 from jaxgen import nerf as mathematics
@@ -33,7 +34,7 @@ def scene():
     poses = np.asarray(mathematics.hemisphere(N), np.float32)
     intrinsics = np.array([[9, 10, 4, 3], [11, 12, 4.5, 2.5], [13, 14, 4, 3]], np.float32)
     views = nerf_scenes.Views(pixels, poses, intrinsics, np.array(["a", "b", "c"]))
-    return nerf_scenes.Scene(views, views, 2.0, 6.0, None, 0.5, False, "")
+    return nerf_scenes.Scene(views, views, 2.0, 6.0, None, 0.5, "", (2.0, 6.0))
 
 
 def steps(scene, batch_size, order, which):
@@ -123,7 +124,9 @@ def test_every_preset_is_watched_and_the_papers_are_whole():
         params = jax.eval_shape(lambda config=config: nerf.init_params(config, jax.random.key(0)))
         assert {sum(x.size for x in jax.tree.leaves(params[name])) for name in ("coarse", "fine")} == {595_844}
         assert (config.sampling.coarse, config.sampling.fine) == (64, 128)
-    assert papers["blender_paper"].train.batch_size == 1024
+    assert papers.keys() == {"blender_paper", "llff_paper"}
+    assert [papers[name].train.batch_size for name in ("blender_paper", "llff_paper")] == [1024, 4096]
+    assert papers["llff_paper"].sampling.noise_std == 1 and papers["llff_paper"].data.ndc
 
 
 @pytest.fixture
@@ -197,3 +200,41 @@ def test_the_papers_values_stand_beside_its_own_scene_only(tmp_path):
     assert nerf.paper_values(at(dir=str(tmp_path / "lego")), measured) == {"psnr": 32.54, "ssim": 0.961}
     assert not nerf.paper_values(at(dir=str(tmp_path / "lego"), width=400), measured)
     assert not nerf.paper_values(at(dir=str(tmp_path / "mine")), measured)
+    forward = nerf.PRESETS["llff_paper"]
+    fern = dataclasses.replace(forward, data=dataclasses.replace(forward.data, dir="fern"))
+    assert nerf.paper_values(fern, measured) == {"psnr": 25.17, "ssim": 0.792}
+
+
+def forward_facing(folder):
+    """An LLFF folder of noise: nine cameras on a plane that look along -z."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(9):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(
+            folder / f"images/{i}.png"
+        )
+        down, right, back = [0, -1, 0], [1, 0, 0], [0, 0, 1]
+        pose = np.stack([down, right, back, [0.1 * (i % 3), 0.1 * (i // 3), 0.01 * i], [12, 16, 20]], axis=1)
+        rows.append([*pose.ravel(), 2.0, 50.0])
+    np.save(folder / "poses_bounds.npy", rows)
+    return folder
+
+
+def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(call, tmp_path):
+    folder = forward_facing(tmp_path / "fern")
+    scene = nerf.prepare(nerf.Config(data=nerf_scenes.Data("llff", str(folder), background="none")))
+    assert (scene.near, scene.far, scene.ndc) == (0, 1, True) and scene.bounds == pytest.approx((1 / 0.75, 25 / 0.75))
+    batches = nerf_scenes.ray_batches(scene, 50, nerf_scenes.Order())
+    batch = jax.jit(batches.make)(jax.random.key(0), batches.arrays, jnp.int32(0), jnp.arange(50, dtype=jnp.int32))
+    np.testing.assert_allclose(batch["rays"].origin[:, 2], -1)
+    np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)
+    plain = nerf_scenes.load(nerf_scenes.Data("llff", str(folder), background="none", ndc=False))
+    assert (plain.near, plain.far) == pytest.approx((0.9 / 0.75, 25 / 0.75))
+    arguments = [
+        "llff_paper", "--data.dir", str(folder), "--data.factor", "1", "--train.no-deterministic", "--model.skips",
+        "0", *FEW[6:],
+    ]  # fmt: skip
+    workdir = call(*arguments)
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["metrics"]["views"] == 2 and "depth_error" not in results["metrics"]
+    assert (workdir / "figures" / "spiral.gif").exists() and "facing" in (workdir / "poses.txt").read_text()
