@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +14,7 @@ from jaxgen import training
 
 Config = TypeVar("Config")
 Prepared = TypeVar("Prepared")
+Asked = TypeVar("Asked")
 
 
 def main(
@@ -35,30 +36,10 @@ def main(
         description: shown by --help.
         may_grow: `may_grow(config)`: dotted names of fields that may be larger when a run is resumed.
     """
-    preset, arguments = _preset(name, presets, sys.argv[1:], description)
-    chosen = presets[preset]
-    _check_options(chosen, arguments)
-
-    @dataclasses.dataclass(frozen=True)
-    class Command:
-        config: Annotated[type(chosen), tyro.conf.arg(name="")]  # type: ignore[valid-type]
-        workdir: str = ""
-        """where everything is written; empty: runs/<name>-<preset>-seed<seed>"""
-
     try:
-        command = tyro.cli(
-            Command, args=arguments, default=Command(chosen), prog=f"python -m experiments.{name} {preset}",
-            description=description,
-        )  # fmt: skip
-        config: Any = command.config
-        if config.train.deterministic:
-            flags = os.environ.get("XLA_FLAGS", "")
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
-        settings: training.Settings = config.train
-        training.keys.root(config.seed)
-        check_split(settings)
-        prepared = prepare(config)
-        workdir = command.workdir or f"runs/{name}-{preset}-seed{config.seed}"
+        preset, config, options = parse(f"experiments.{name}", presets, sys.argv[1:], description, Options())
+        prepared = checked(config, prepare)
+        workdir = options.workdir or f"runs/{name}-{preset}-seed{config.seed}"
         with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow(config)) as run:
             results = train(config, prepared, run)
     except training.Interrupted as stopped:
@@ -73,6 +54,59 @@ def main(
         print(f"{type(error).__name__}: {error}\n(JAXGEN_TRACEBACK=1 shows where)", file=sys.stderr)
         sys.exit(1)
     show(results, run.workdir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What every experiment is told besides its config."""
+
+    workdir: str = ""
+    """where everything is written; empty: runs/<name>-<preset>-seed<seed>"""
+
+
+def parse(
+    module: str,
+    presets: dict[str, Any],
+    arguments: Sequence[str],
+    description: str,
+    options: Asked,
+) -> tuple[str, Any, Asked]:
+    """(preset, config, options) of a command line `PRESET [--any.field value] [--option value]`.
+
+    A preset or a field that does not exist ends the program with the name of the nearest that does.
+
+    Args:
+        module: what is run, for the help.
+        presets: configs by name; the command line overrides single fields.
+        arguments: the command line behind the module's name.
+        description: shown by --help.
+        options: a frozen dataclass with the options beside the config and their defaults.
+    """
+    preset, arguments = _preset(module, presets, list(arguments), description)
+    chosen, kind = presets[preset], type(options)
+    _check_options(chosen, options, arguments)
+
+    @dataclasses.dataclass(frozen=True)
+    class Command:
+        config: Annotated[type(chosen), tyro.conf.arg(name="")]  # type: ignore[valid-type]
+        options: Annotated[kind, tyro.conf.arg(name="")]  # type: ignore[valid-type]
+
+    command: Any = tyro.cli(
+        Command, args=arguments, default=Command(chosen, options), prog=f"python -m {module} {preset}",
+        description=description,
+    )  # fmt: skip
+    return preset, command.config, command.options
+
+
+def checked(config: Config, prepare: Callable[[Config], Prepared]) -> Prepared:
+    """`prepare(config)`, after the flags that must stand before the devices are opened and what all configs have."""
+    settings: training.Settings = config.train  # type: ignore[attr-defined]
+    if settings.deterministic:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+    training.keys.root(config.seed)  # type: ignore[attr-defined]
+    check_split(settings)
+    return prepare(config)
 
 
 def check_split(settings: training.Settings, batch_size: int = 0) -> None:
@@ -92,9 +126,9 @@ def show(results: dict, workdir: Path) -> None:
         print(f"  {figure}")
 
 
-def _check_options(config: Any, arguments: list[str]) -> None:
+def _check_options(config: Any, options: Any, arguments: list[str]) -> None:
     """Ends the program at an option that does not exist, naming the nearest that does."""
-    known = ["help", "workdir", *_fields(config)]
+    known = ["help", *_fields(options), *_fields(config)]
     for argument in arguments:
         name = argument.removeprefix("--").partition("=")[0].replace("_", "-")
         if argument.startswith("--") and name not in known:
@@ -114,12 +148,12 @@ def _fields(config: Any, prefix: str = ""):
                 yield f"{prefix}no-{name}"
 
 
-def _preset(name: str, presets: dict, arguments: list[str], description: str) -> tuple[str, list[str]]:
-    usage = f"usage: python -m experiments.{name} {{{','.join(presets)}}} [--any.field value] [--workdir DIR]"
+def _preset(module: str, presets: dict, arguments: list[str], description: str) -> tuple[str, list[str]]:
+    usage = f"usage: python -m {module} {{{','.join(presets)}}} [--any.field value] [--workdir DIR]"
     if arguments and arguments[0] in presets:
         return arguments[0], arguments[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{usage}\n\n{description}\n\nThe fields of a preset: python -m experiments.{name} PRESET --help")
+        print(f"{usage}\n\n{description}\n\nThe fields of a preset: python -m {module} PRESET --help")
         sys.exit(0 if arguments else 2)
     near = difflib.get_close_matches(arguments[0], presets, n=1, cutoff=0)[0]
     print(f"no preset {arguments[0]!r}; the nearest is {near!r}\n{usage}", file=sys.stderr)

@@ -102,16 +102,17 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
     network = autoencoder.Autoencoder(
         train_set.x.shape[1], (), config.model.code_size, code_activation=nn.sigmoid, tied=True
     )
-    metrics, trained, spectra = {}, {}, {}
+    metrics, trained = {}, {}
     for method in config.methods:
         params = pretrain(config, run, method, network, train_set)
-        measured, spectra[method] = measure(config, network, params, test_set)
+        measured = dict(run.once(f"{method} layer", partial(measure_and_draw, run, method, network, params, test_set)))
         classifier, fine_tuned = fine_tune(config, run, method, params, classes, train_set)
-        measured["error_percent"] = error_percent(classifier, fine_tuned, test_set)
+        error = partial(error_percent, classifier, fine_tuned, test_set)
+        measured |= run.once(f"{method} classifier", lambda error=error: {"error_percent": error()})
         metrics |= {f"{method}_{name}": value for name, value in measured.items()}
         trained[method] = {"autoencoder": params, "classifier": fine_tuned}
-        draw_filters(run, method, params, test_set)
-    draw_spectra(run, spectra)
+    layers = {method: params["autoencoder"] for method, params in trained.items()}
+    run.once(f"spectra of {config.spectrum_examples}", partial(draw_spectra, config, run, network, layers, test_set))
     paper = {name: value for name, value in PAPER.items() if name in metrics}
     is_papers = config.data.name == "mnist" and config.model.code_size == 1000
     steps = len(config.methods) * (config.train.num_steps + config.classifier_steps)
@@ -168,20 +169,19 @@ def pretrain(config, run, method: Method, network, train_set) -> dict:
     return jax.device_get(state.params)
 
 
-def measure(config, network, params, test_set) -> tuple[dict[str, float], np.ndarray]:
-    """Table 1's measures of the Jacobian over the test set, and its mean singular values over a few images."""
+def measure_and_draw(run, method, network, params, test_set) -> dict[str, float]:
+    """Table 1's measures of the Jacobian over the test set; the filters."""
+    draw_filters(run, method, params, test_set)
     encode = lambda x: network.apply({"params": params}, x, method="encode")
     chunks = range(0, len(test_set.x), 1000)
     hidden = jnp.concatenate([jax.jit(encode)(test_set.unit(i, i + 1000)) for i in chunks])
     kernel = jnp.asarray(params["encoder"]["layers_0"]["kernel"])
     reconstruct = lambda x: network.apply({"params": params}, x)
-    some = jnp.asarray(test_set.unit(0, config.spectrum_examples))
-    spectra = jax.jit(partial(autoencoder.jacobian_spectrum, encode))(some)
     return {
         "jacobian_norm": float(jnp.mean(jnp.sqrt(autoencoder.sigmoid_contractive_penalty(hidden, kernel)))),
         "saturated_percent": 100 * float(jnp.mean(autoencoder.saturation(hidden))),
         "test_error": autoencoder.reconstruction_error(reconstruct, test_set.unit()),
-    }, np.asarray(jnp.mean(spectra, axis=0))
+    }
 
 
 def fine_tune(config, run, method, params, classes, train_set):
@@ -217,11 +217,16 @@ def draw_filters(run, method, params, images) -> None:
     pictures.save_png(run.figures / f"filters-{method}.png", pictures.upscale(picture, max(1, 48 // images.shape[0])))
 
 
-def draw_spectra(run, spectra) -> None:
-    """Mean singular values of the Jacobian at test images, largest first."""
-    lines = {method: (np.arange(1, len(s) + 1), np.maximum(s, 1e-8)) for method, s in spectra.items()}
+def draw_spectra(config, run, network, layers, test_set) -> dict[str, float]:
+    """Mean singular values of the Jacobian over a few test images, largest first; nothing is measured."""
+    some, lines = jnp.asarray(test_set.unit(0, config.spectrum_examples)), {}
+    for method, params in layers.items():
+        encode = lambda x, params=params: network.apply({"params": params}, x, method="encode")
+        spectra = np.mean(jax.jit(partial(autoencoder.jacobian_spectrum, encode))(some), axis=0)
+        lines[method] = (np.arange(1, len(spectra) + 1), np.maximum(spectra, 1e-8))
     picture = pictures.curves(lines, "singular value, largest first", "mean over test images", log="y")
     pictures.save_png(run.figures / "jacobian-spectra.png", picture)
+    return {}
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ Boltzmann machines.
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 import jax
@@ -177,7 +178,8 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
         key=root,
     )
     params = jax.device_get(state.params)
-    metrics = evaluate(config, network, params, train_set, test_set, run)
+    look = partial(measure_and_draw, config, network, params, train_set, test_set, run)
+    metrics = run.once(f"step {config.train.num_steps}", look)
     case = (config.data.name, config.model.code_size)
     paper = {name: value for name, value in PAPER.get(case, {}).items() if name in metrics}
     if not config.model.widths and case in PAPER_LOGISTIC_PCA:
@@ -271,7 +273,7 @@ def pretrain(config: Config, run: training.Run, images: flat_images.FlatImages, 
     return autoencoder.unroll(stack)
 
 
-def evaluate(config, network, params, train_set, test_set, run) -> dict[str, float]:
+def measure_and_draw(config, network, params, train_set, test_set, run) -> dict[str, float]:
     """The paper's measure for the autoencoder and its baselines; figures."""
     train_x, test_x = train_set.unit(), test_set.unit()
     reconstruct = lambda x: network.apply({"params": params}, x)

@@ -9,6 +9,7 @@ multinomial logistic regression on the code, beside the same on the pixels, and 
 """
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 import jax
@@ -82,7 +83,8 @@ PRESETS = {
 def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: training.Run) -> dict:
     train_set, test_set = images
     run.note_data(config.data.name, train_set.fingerprint + test_set.fingerprint)
-    metrics = {"pixels_probe_error_percent": probe(config, lambda x: x, train_set, test_set)}
+    pixels = lambda: {"pixels_probe_error_percent": probe(config, lambda x: x, train_set, test_set)}
+    metrics = dict(run.once("pixels", pixels))
     trained, steps = {}, 0
     for number, method in enumerate(config.methods):
         network, loss, statistics = build(config, method, train_set.x.shape[1])
@@ -100,10 +102,9 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
         )
         steps += int(state.step)
         trained[method] = params = jax.device_get(state.params)
-        encode = encoder(config, method, network, params)
-        measured = measure(config, network, params, encode, train_set, test_set)
+        look = partial(measure_and_draw, config, run, method, network, params, train_set, test_set)
+        measured = run.once(f"{method} step {config.train.num_steps}", look)
         metrics |= {f"{method}_{name}": value for name, value in measured.items()}
-        draw(run, method, network, params, encode, test_set)
     return run.finish(step=steps, params=trained, metrics=metrics)
 
 
@@ -160,8 +161,10 @@ def probe(config: Config, encode, train_set, test_set) -> float:
     )
 
 
-def measure(config, network, params, encode, train_set, test_set) -> dict[str, float]:
-    """Error of the code as a representation and as a feature, and how its units are used."""
+def measure_and_draw(config, run, method, network, params, train_set, test_set) -> dict[str, float]:
+    """Error of the code as a representation and as a feature, and how its units are used; figures."""
+    encode = encoder(config, method, network, params)
+    draw(run, method, network, params, encode, test_set)
     decode = lambda x: network.apply({"params": params}, encode(x), method="decode")
     test_codes = codes(encode, test_set)
     used = autoencoder.dead_units(jnp.asarray(test_codes), threshold=0.05)

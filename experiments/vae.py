@@ -198,8 +198,10 @@ def train(config: Config, prepared: tuple[flat_images.FlatImages, ...], run: tra
         key = training.keys.stage(key, number) if size else key
         params, bounds = train_one(config, model, run, name, key, train_set, test_set)
         trained[name or "vae"], steps = params, steps + config.train.num_steps
-        measured = {**bounds, **measure(config, model, run, name, key, params, test_set)}
-        metrics |= {f"{name}_{what}" if name else what: value for what, value in measured.items()}
+        look = partial(measure_and_draw, config, model, run, name, key, params, test_set)
+        what = f"{name or 'vae'} and figures, step {config.train.num_steps}, {config.evaluation}"
+        measured = {**bounds, **run.once(what, look)}
+        metrics |= {f"{name}_{metric}" if name else metric: value for metric, value in measured.items()}
     return run.finish(step=steps, params=trained, metrics=metrics, paper=paper_values(config, metrics))
 
 
@@ -339,30 +341,24 @@ def _never(points):
     raise ValueError(f"the bound at {points} images was not measured while training; start in an empty --workdir")
 
 
-def measure(config, model, run, name, key, params, test_set) -> dict[str, float]:
+def measure_and_draw(config, model, run, name, key, params, test_set) -> dict[str, float]:
     """The bound, -log p and the active units on test images; figures."""
     network, likelihood = build(model, test_set), likelihood_of(model, config.binarization)
     x = test_set.unit(0, config.evaluation.examples)
     # Streams are folded so that no two measurements share a key.
     eval_key = lambda number: jax.random.fold_in(training.keys.stream(key, "eval"), number)
-
-    def likelihoods() -> dict[str, float]:
-        samples = config.evaluation.num_samples or 1
-        found = vae.log_marginal_likelihood(eval_key(3), network, params, likelihood, x, samples)
-        measured = {"test_bound": float(jnp.mean(found.elbo)), "test_examples": len(x)}
-        if config.evaluation.num_samples:
-            nll = -float(jnp.mean(found.log_likelihood))
-            measured |= {
-                "negative_log_likelihood": nll,
-                # Of the mean over images, from how they differ; the sampling error of each image is far smaller.
-                "standard_error": float(jnp.std(found.log_likelihood)) / len(x) ** 0.5,
-                "sampling_error": float(jnp.sqrt(jnp.sum(jnp.square(found.standard_error)))) / len(x),
-                "bits_per_dim": float(vae.bits_per_dim(-jnp.float32(nll), x.shape[1])),
-            }
-        return measured
-
-    what = f"{name or 'vae'} step {config.train.num_steps}, {config.evaluation}"
-    measured = dict(run.once(what, likelihoods))
+    samples = config.evaluation.num_samples or 1
+    found = vae.log_marginal_likelihood(eval_key(3), network, params, likelihood, x, samples)
+    measured = {"test_bound": float(jnp.mean(found.elbo)), "test_examples": len(x)}
+    if config.evaluation.num_samples:
+        nll = -float(jnp.mean(found.log_likelihood))
+        measured |= {
+            "negative_log_likelihood": nll,
+            # Of the mean over images, from how they differ; the sampling error of each image is far smaller.
+            "standard_error": float(jnp.std(found.log_likelihood)) / len(x) ** 0.5,
+            "sampling_error": float(jnp.sqrt(jnp.sum(jnp.square(found.standard_error)))) / len(x),
+            "bits_per_dim": float(vae.bits_per_dim(-jnp.float32(nll), x.shape[1])),
+        }
     means = vae.posterior_means(eval_key(4), network, params, x)
     layers = [vae.active_units(layer) for layer in means]
     measured["active_units"] = sum(layers)

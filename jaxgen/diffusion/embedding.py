@@ -41,3 +41,15 @@ def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_co
     if convention == "cos_sin":
         parts.reverse()
     return jnp.pad(jnp.concatenate(parts, axis=1), ((0, 0), (0, width % 2)))
+
+
+def rescaled_timesteps(t: jax.Array, num_original_steps: int) -> jax.Array:
+    """1000 t / T: timesteps of a schedule of T steps in the units of one of 1000, float32 [B].
+
+    What a network trained with "rescaled timesteps" sees (Nichol & Dhariwal 2021, their code's default).
+
+    Args:
+        t: 0-based timesteps of the original schedule, [B].
+        num_original_steps: T, the schedule's `num_original_steps`.
+    """
+    return t.astype(jnp.float32) * jnp.float32(1000 / num_original_steps)

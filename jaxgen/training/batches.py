@@ -3,10 +3,10 @@
 Both are functions of (key, step, positions), so the order of the data needs no iterator and no state.
 """
 
+import dataclasses
 import queue
 import threading
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 Tree = Any
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class DeviceBatches:
     """Batches gathered from arrays that live on every device.
 
@@ -29,7 +29,7 @@ class DeviceBatches:
     arrays: Tree
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class HostBatches:
     """Batches made by the host, for data that does not fit on a device.
 
@@ -41,6 +41,32 @@ class HostBatches:
 
     make: Callable[[jax.Array, int, np.ndarray], Tree]
     prefetch: int = 2
+
+
+def on_host(batches: DeviceBatches | HostBatches, prefetch: int) -> HostBatches:
+    """The same batches, made by the CPU `prefetch` steps ahead; the arrays stay in the host's memory.
+
+    Args:
+        batches: DeviceBatches, whose `make` is compiled for the CPU, or HostBatches.
+        prefetch: batches made ahead.
+
+    Raises:
+        ValueError: JAX_PLATFORMS leaves the CPU out.
+    """
+    if isinstance(batches, HostBatches):
+        return dataclasses.replace(batches, prefetch=prefetch)
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError as error:
+        raise ValueError("prefetch makes batches on the CPU: add cpu to JAX_PLATFORMS, or set prefetch to 0") from error
+    program = jax.jit(batches.make)
+    arrays = jax.device_put(batches.arrays, cpu)
+
+    def make(key, step, positions):
+        with jax.default_device(cpu):
+            return jax.device_get(program(jax.device_put(key, cpu), arrays, np.int32(step), positions))
+
+    return HostBatches(make, prefetch)
 
 
 def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.ndarray) -> Generator[Tree, None, None]:

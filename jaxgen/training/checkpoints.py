@@ -91,7 +91,7 @@ class Checkpoints:
         self.wait()
         for step in reversed(self.steps()):
             try:
-                arrays = self._read(step)
+                arrays = self.arrays(step)
             except DamagedCheckpoint as error:
                 aside = self._move_aside(step)
                 warnings.warn(
@@ -100,6 +100,15 @@ class Checkpoints:
                 continue
             return step, unflatten(arrays, target, self.directory / str(step))
         return None
+
+    def arrays(self, step: int) -> dict[str, np.ndarray]:
+        """{path such as 'state/params/kernel': array} of one checkpoint.
+
+        Raises:
+            DamagedCheckpoint: it is not there, or not what was saved.
+        """
+        self.wait()
+        return self._thread.submit(self._read, step).result()
 
     def last_good(self) -> str:
         """A sentence that names the newest checkpoint, once the save under way has ended."""
@@ -148,9 +157,6 @@ class Checkpoints:
         self._manager().save(step, args=saved, force=True)
 
     def _read(self, step: int) -> dict[str, np.ndarray]:
-        return self._thread.submit(self._read_in_thread, step).result()
-
-    def _read_in_thread(self, step: int) -> dict[str, np.ndarray]:
         import orbax.checkpoint as ocp
 
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())

@@ -29,6 +29,8 @@ class Settings:
     """newest checkpoints kept"""
     steps_per_call: int = free(0)
     """updates a call of the compiled program; 0: as many as take about half a second"""
+    prefetch: int = free(0)
+    """batches that the host makes ahead, for data too large for a device; 0: made on the device inside the step"""
     devices: int = free(0)
     """devices to use; 0: all there are"""
     backend: Literal["pmap", "shard_map"] = free("pmap")
@@ -40,7 +42,7 @@ class Settings:
         for name in ("num_steps", "batch_size", "accumulate", "log_every", "save_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("exact_shards", "steps_per_call", "devices"):
+        for name in ("exact_shards", "steps_per_call", "prefetch", "devices"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if self.backend not in ("pmap", "shard_map"):

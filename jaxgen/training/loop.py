@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 
 from . import keys
-from .batches import DeviceBatches, HostBatches, prefetched
+from .batches import DeviceBatches, HostBatches, on_host, prefetched
 from .config import Settings
 from .parallel import ParallelUpdate, Tally, warn_if_pool_unset
 from .run import Run
@@ -71,7 +71,7 @@ def fit(
         settings: how.
         update: `update(state, batch, keys, mean) -> (state, metrics)`.
         state: the state before the first step.
-        batches: where a step's batch comes from.
+        batches: where a step's batch comes from; with `settings.prefetch`, the host makes them.
         key: the root key (of the run, or of the stage).
         stage: name of this training among several of one run; its checkpoints are kept apart.
         also: things to do every so many steps, such as previews.
@@ -84,6 +84,8 @@ def fit(
         NonFiniteLoss: a metric was not finite.
         Interrupted: SIGINT or SIGTERM; the state was saved first.
     """
+    if settings.prefetch:
+        batches = on_host(batches, settings.prefetch)
     parallel = ParallelUpdate(
         update,
         batches,

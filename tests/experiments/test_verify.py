@@ -1,0 +1,146 @@
+"""verify finds what it should: a toy experiment that keeps the promises, and the same with each promise broken."""
+
+import dataclasses
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae, verify, verify_runs
+from jaxgen import training
+
+BATCH, FEATURES = 16, 3
+DATA = np.random.default_rng(0).normal(size=(40, FEATURES)).astype(np.float32)
+OPTIMIZER = optax.sgd(0.1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    seed: int = 0
+    train: training.Settings = training.Settings(num_steps=500, batch_size=100)
+
+
+def toy(objective, make=lambda key, arrays, step, positions: arrays[(step * BATCH + positions) % 40], update=None):
+    """An experiment of two trainings; the second starts where the first ended."""
+
+    def train(config, prepared, run):
+        params = {"w": jnp.ones(FEATURES)}
+        for stage in ("first", "second"):
+            state = training.fit(
+                run,
+                config.train,
+                update=update or training.update_from_objective(objective, OPTIMIZER),
+                state=training.create_state(params, OPTIMIZER),
+                batches=training.DeviceBatches(make, DATA),
+                key=training.keys.root(config.seed),
+                stage=stage,
+                also=[training.Every(1, pytest.fail)],
+            )
+            params = jax.device_get(state.params)
+            run.once("never", pytest.fail)
+        return run.finish(step=1, params=params, metrics={})
+
+    return types.SimpleNamespace(__name__="toy", PRESETS={"quick": Config()}, prepare=lambda config: None, train=train)
+
+
+def honest(params, batch, keys, context):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (FEATURES,)))(keys)
+    losses = jnp.sum((params["w"][None] * batch - 0.1 * noise) ** 2, axis=-1)
+    return losses, {}
+
+
+@pytest.fixture
+def broken_by(tmp_path, monkeypatch):
+    """The ways of these names that break a promise of an experiment."""
+
+    def compare(script, *names, shards=0):
+        monkeypatch.setattr(verify, "WAYS", tuple(way for way in verify.WAYS if way.name in names))
+        assert len(verify.WAYS) == len(names)
+        config = verify_runs.small(Config())
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, exact_shards=shards))
+        return verify.compare(script, config, None, verify.Options(), tmp_path, [])
+
+    return compare
+
+
+def test_promises_that_are_kept(broken_by, capsys):
+    ways = ("SIGTERM at step 5, then resumed", "3 steps per call", "fed by the host, 2 ahead", "4 devices, shard_map")
+    assert broken_by(toy(honest), *ways, shards=8) == []
+    shown = capsys.readouterr().out
+    exact, plain = shown.split("plain mean")
+    assert len({line.split("  ")[-3] for line in exact.splitlines() if " s  " in line}) == 1
+    assert "2 stops" in exact and "same" in plain and "DIFFERS" not in plain
+
+
+def test_noise_that_depends_on_the_clock_is_found(broken_by):
+    times = iter(range(1000))
+
+    def make(key, arrays, step, positions):
+        late = jax.pure_callback(lambda: np.float32(next(times)), jax.ShapeDtypeStruct((), np.float32))
+        return arrays[positions] + 1e-3 * late
+
+    assert broken_by(toy(honest, make), "1 step per call") == ["1 step per call (plain)"]
+
+
+def test_a_gradient_that_is_summed_and_not_averaged_is_found(broken_by):
+    """Adam would hide it; so does a single device."""
+
+    def update(state, batch, keys, mean):
+        share = mean(lambda batch, keys: jnp.float32(len(batch) / BATCH), batch, keys)
+        loss = lambda params: jnp.mean(honest(params, batch, keys, None)[0])
+        gradient = mean(lambda batch, keys: jax.grad(loss)(state.params), batch, keys)
+        params = jax.tree.map(lambda p, g: p - 0.01 * g / share, state.params, gradient)
+        return state.replace(step=state.step + 1, params=params), {"loss": share}
+
+    broken = broken_by(toy(None, update=update), "1 step per call", "2 devices")
+    assert broken == ["2 devices (plain)"]
+
+
+def test_a_batch_that_depends_on_the_device_is_found(broken_by):
+    make = lambda key, arrays, step, positions: arrays[positions - positions[0]]
+    broken = broken_by(toy(honest, make), "2 devices", shards=8)
+    assert broken == ["2 devices (exact shards 8)", "2 devices (plain)"]
+
+
+def end(**changes):
+    arrays = {": state/params/w": np.float32([1, 2]), ": state/opt_state/m": np.float32([0.0]), **changes}
+    return verify_runs.End(arrays, {": state/params/w": np.float32([0, 2])}, b"")
+
+
+@pytest.mark.parametrize(
+    "changes, rounds, holds, said",
+    [
+        ({}, False, True, "same"),
+        (
+            {": state/params/w": np.float32([1, 2.001])},
+            False,
+            False,
+            "DIFFERS: up to 1e-03 apart in 1 arrays, .* 1e-03",
+        ),
+        ({": state/params/w": np.float32([1, 2.001])}, True, True, "rounding: up to 1e-03"),
+        ({": state/params/w": np.float32([1, 2.1])}, True, False, "FAR: up to 1e-01"),
+        ({": state/opt_state/m": np.float32([-0.0])}, False, False, "DIFFERS: up to 0e[+]00 apart in 1 arrays"),
+        ({": state/params/b": np.float32([1])}, True, False, "missing or extra: : state/params/b"),
+    ],
+)
+def test_verdicts(changes, rounds, holds, said):
+    import re
+
+    found = verify.judged(end(), end(**changes), rounds)
+    assert found[0] == holds and re.match(f".*{said}", found[1])
+
+
+@pytest.mark.parametrize("script", [deep_autoencoder, sparse_autoencoder, contractive_autoencoder, vae])
+def test_every_preset_is_made_small(script):
+    for config in script.PRESETS.values():
+        small = verify_runs.small(config)
+        assert small.train.num_steps == 12 and small.train.batch_size <= 16
+        numbers = [v for value in vars(small.model).values() for v in (value if isinstance(value, tuple) else (value,))]
+        assert all(v <= 32 for v in numbers if isinstance(v, int))
+        assert dataclasses.replace(small.data) == config.data and small.seed == config.seed
+    assert deep_autoencoder.PRESETS["paper"].pretraining.batch_size == 100
+    assert verify_runs.small(deep_autoencoder.PRESETS["paper"]).pretraining.batch_size == 16
+    assert verify_runs.small(vae.PRESETS["mnist"]).optimizer.warmup_steps == 6
