@@ -131,14 +131,14 @@ PRESETS = {
     "cifar10": _CIFAR10,
     "celeba_hq_256": dataclasses.replace(
         _256,
-        data=image_batches.Data("images", size=256, flip=True, on_host=True),
-        train=dataclasses.replace(_PAPER, num_steps=500_000, batch_size=64),
+        data=image_batches.Data("images", size=256, flip=True),
+        train=dataclasses.replace(_PAPER, num_steps=500_000, batch_size=64, prefetch=2),
     ),
     # Church. Bedroom: --train.num-steps 2400000; Cat: --train.num-steps 1800000 --data.no-flip.
     "lsun": dataclasses.replace(
         _256,
-        data=image_batches.Data("images", size=256, flip=True, on_host=True),
-        train=dataclasses.replace(_PAPER, num_steps=1_200_000, batch_size=64),
+        data=image_batches.Data("images", size=256, flip=True),
+        train=dataclasses.replace(_PAPER, num_steps=1_200_000, batch_size=64, prefetch=2),
     ),
 }  # fmt: skip
 # Ho et al. (2020), tables 1 and 2 and section 4.3, CIFAR-10. Their FID is on Inception's features.
@@ -289,7 +289,7 @@ def fit(
             ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
         ),
         state=training.create_state(params, optimizer, ema=True),
-        batches=image_batches.batches(train_set, config.train.batch_size, config.data),
+        batches=image_batches.batches(train_set, config.train.batch_size, config.data.flip),
         key=key,
         also=[training.Every(config.preview_every, draw_preview)],
     )
