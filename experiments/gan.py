@@ -115,7 +115,14 @@ _SGD_2014 = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5, epoch_s
 PRESETS = {
     # Offline, about a minute on two cores.
     "quick": _RING,
-    "grid": dataclasses.replace(_RING, data=flat_images.Data("grid")),
+    # More noise than dimensions of the data, and a discriminator that learns faster than the generator.
+    "grid": dataclasses.replace(
+        _RING,
+        data=flat_images.Data("grid"),
+        model=Model(noise_size=16),
+        generator=optimizers.Optimizer("adam", 2e-3, "cosine", beta1=0.5),
+        train=training.Settings(num_steps=8000, batch_size=256),
+    ),
     # The simplest game: D must end at 1/2 wherever there is data.
     "gaussian": Config(
         data=flat_images.Data("gaussian"),
@@ -139,7 +146,7 @@ PRESETS = {
         objective=Objective(penalty="r1", penalty_weight=1.0),
         generator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
         discriminator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
-        train=training.Settings(num_steps=10_000, batch_size=64),
+        train=training.Settings(num_steps=25_000, batch_size=64, log_every=250, save_every=2500),
     ),
     # The configuration that the authors released, without the end that it lacks: the epoch with the highest Parzen
     # estimate on their validation images.
@@ -180,9 +187,8 @@ def train(config: Config, data: gan_data.Points | gan_data.Images, run: training
 
 def prepare(config: Config) -> gan_data.Points | gan_data.Images:
     """Refuses impossible settings and reads the data."""
-    data = gan_data.load(config.data, config.evaluation.held_out, config.model.architecture == "dcgan")
     objective, evaluation = config.objective, config.evaluation
-    images = isinstance(data, gan_data.Images)
+    images = config.data.name not in gan_data.POINTS
     if not 1 <= config.seeds <= 2**32 - config.seed:
         raise ValueError(f"seeds is {config.seeds}; it must be at least 1")
     if images == (config.model.architecture == "points"):
@@ -190,6 +196,7 @@ def prepare(config: Config) -> gan_data.Points | gan_data.Images:
             f"model.architecture is {config.model.architecture!r}; for the data {config.data.name!r} it must be "
             f"{'maxout or dcgan' if images else 'points'}"
         )
+    data = gan_data.load(config.data, evaluation.held_out, config.model.architecture == "dcgan")
     if config.model.conditional and config.model.architecture != "dcgan":
         raise ValueError("model.conditional needs model.architecture 'dcgan'")
     if config.model.conditional and not data.num_classes:
@@ -202,11 +209,9 @@ def prepare(config: Config) -> gan_data.Points | gan_data.Images:
         raise ValueError("model.noise_size and evaluation.frames must be at least 1, evaluation.samples at least 10")
     if min(evaluation.centres, evaluation.select_every, evaluation.check_every) < 0:
         raise ValueError("evaluation.centres, select_every and check_every must not be negative")
-    if evaluation.select_every > config.train.num_steps:
-        raise ValueError(
-            f"evaluation.select_every is {evaluation.select_every}, beyond the last step {config.train.num_steps}"
-        )
-    if images and isinstance(data, gan_data.Images) and evaluation.centres > len(data.train.x):
+    if evaluation.select_every and not images:
+        raise ValueError(f"evaluation.select_every is {evaluation.select_every}; only images have a Parzen estimate")
+    if isinstance(data, gan_data.Images) and evaluation.centres > len(data.train.x):
         raise ValueError(f"evaluation.centres is {evaluation.centres}, of {len(data.train.x)} training images")
     players = build(config.model, data)
     labels = {"label": np.zeros(1, np.int32)} if config.model.conditional else {}
@@ -281,6 +286,14 @@ def update_of(config: Config, players: gan.Players):
     )
 
 
+def start(key: jax.Array, objective: Objective, params: Any, optimizer: Any) -> training.TrainState:
+    """The state before the first step, with the moving average and spectral normalisation's vectors where asked for."""
+    spectral = {"spectral": gan.init_spectral(key, params["discriminator"])} if objective.spectral else None
+    state = training.create_state(params, optimizer, model_state=spectral)
+    # A copy: the parameters' own buffers are given away (donated) at the first step.
+    return state.replace(ema={"generator": jax.tree.map(jnp.copy, params["generator"])}) if objective.ema else state
+
+
 def play(game: Game) -> tuple[Any, Any, Any]:
     """Trains; (the generator to evaluate, the last generator itself, the last discriminator)."""
     config, data, settings = game.config, game.data, game.config.train
@@ -288,13 +301,7 @@ def play(game: Game) -> tuple[Any, Any, Any]:
     for_params, for_spectral = jax.random.split(training.keys.stream(game.key, "params"))
     x, labels = game.real(0, 1)
     params = game.players.init(for_params, {"x": x, "label": labels} if labels is not None else {"x": x})
-    model_state = None
-    if config.objective.spectral:
-        model_state = {"spectral": gan.init_spectral(for_spectral, params["discriminator"])}
-    state = training.create_state(params, optimizer, model_state=model_state)
-    if config.objective.ema:
-        state = state.replace(ema={"generator": jax.tree.map(jnp.copy, params["generator"])})
-
+    state = start(for_spectral, config.objective, params, optimizer)
     steps = config.objective.discriminator_steps
     batches = (
         data.batches(settings.batch_size, steps, config.data.distort)

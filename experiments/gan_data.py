@@ -9,6 +9,8 @@ import numpy as np
 from experiments import flat_images
 from jaxgen import data, training
 
+POINTS = ("gaussian", "ring", "grid")
+
 
 @dataclasses.dataclass(frozen=True)
 class Points:
@@ -92,20 +94,15 @@ def load(config: flat_images.Data, held_out: int, signed: bool) -> Points | Imag
     Raises:
         ValueError: more held out than there are, options that points do not have, or what the readers refuse.
     """
-    mixture = None
+    if config.name in POINTS and (config.distort or config.size or config.dir):
+        raise ValueError(f"data.name is {config.name!r}: points have no data.dir, data.size or data.distort")
     match config.name:
         case "gaussian":
-            mixture = data.Mixture(jnp.ones((1, 1)), 0.5)
+            return Points(data.Mixture(jnp.ones((1, 1)), 0.5))
         case "ring":
-            mixture = in_unit_variance(data.ring_mixture())
+            return Points(in_unit_variance(data.ring_mixture()))
         case "grid":
-            mixture = in_unit_variance(data.grid_mixture())
-    if mixture is not None:
-        if signed:
-            raise ValueError(f"data.name is {config.name!r}, points; model.architecture 'dcgan' takes images")
-        if config.distort or config.size or config.dir:
-            raise ValueError(f"data.name is {config.name!r}: points have no data.dir, data.size or data.distort")
-        return Points(mixture)
+            return Points(in_unit_variance(data.grid_mixture()))
     train, test = flat_images.load(config)
     first = len(train.x) - held_out
     if held_out < 1 or first < 1:

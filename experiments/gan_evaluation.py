@@ -188,12 +188,10 @@ def selector(game: Game) -> Callable[[int, Any], None]:
 
 
 def selected(game: Game, like: Any) -> Any:
-    """The generator that `selector` kept; `like` is one of its structure."""
+    """The generator that `selector` kept, or `like`, one of its structure, where it has kept none."""
     with _best(game) as best:
         restored = best.restore({"generator": like})
-    if restored is None:
-        raise ValueError(f"{best.directory} holds no generator; start in an empty --workdir")
-    return restored[1]["generator"]
+    return like if restored is None else restored[1]["generator"]
 
 
 def over_seeds(measured: list[dict[str, float]]) -> dict[str, float]:

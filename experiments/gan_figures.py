@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import gan_data, gan_evaluation
+from experiments import films, gan_data, gan_evaluation
 from experiments.gan_game import Game
 from jaxgen import gan, pictures, training
 
@@ -87,7 +87,7 @@ def draw(game: Game, generator: Any, last: Any, discriminator: Any) -> None:
     if frames:
         shown = [pictures.read_png(path) for path in frames]
         # The last one stays a while.
-        pictures.save_gif(game.run.figures / f"{game.prefix}film.gif", shown + 10 * shown[-1:], 0.12)
+        films.save(game.run.figures / f"{game.prefix}film", shown + 10 * shown[-1:], 8)
     save("game", course(game))
     if isinstance(game.data, gan_data.Images):
         draw_images(game, generator, save)

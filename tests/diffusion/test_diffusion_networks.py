@@ -3,13 +3,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_unet
 import pytest
 
 from jaxgen import diffusion
 from jaxgen.diffusion.attention import SelfAttention
 from jaxgen.diffusion.unet_blocks import Downsample, ResidualBlock, Upsample
 from jaxgen.diffusion.unet_layers import Layers, dropout
-from tests.diffusion import numpy_unet
 
 RNG = np.random.default_rng(0)
 SMALL = diffusion.UNet(
@@ -149,6 +149,16 @@ def test_the_unet_is_numpys():
     ]
     found = apply(SMALL, p, x, t)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+
+
+def test_remat_computes_every_block_again_and_changes_no_name():
+    x, t = images(1, 8, 8, 2), jnp.asarray([3])
+    p, remat = random_params(SMALL, x, t), SMALL.clone(remat=True)
+    assert jax.tree.structure(shapes(remat, x, t)) == jax.tree.structure(p)
+    program = lambda net: jax.make_jaxpr(lambda p: net.apply({"params": p}, x, t))(p)
+    again = [e for e in program(remat).eqns if e.primitive.name in ("checkpoint", "remat", "remat2")]
+    assert len(again) == sum("block" in name or "attention" in name for name in p)
+    assert not [e for e in program(SMALL).eqns if e.primitive.name in ("checkpoint", "remat", "remat2")]
 
 
 def test_the_unet_computes_in_bfloat16_and_answers_in_float32():

@@ -37,3 +37,28 @@ def test_unpublished_sizes_are_refused():
     for make in (diffusion.adm_unet, diffusion.adm_classifier, diffusion.iddpm_unet, diffusion.adm_upsampler):
         with pytest.raises(ValueError, match="not 48"):
             make(48)
+
+
+def test_the_classifier_refuses_what_it_cannot_pool():
+    x, t = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1, jnp.int32)
+    small = diffusion.EncoderUNet(channels=32, multipliers=(1,), num_blocks=1)
+    for network, message in (
+        (small, "needs head_channels"),
+        (small.clone(pool="max"), "attention, adaptive, spatial, spatial_v2"),
+        (small.clone(multipliers=(1, 1, 1, 1, 1), pool="adaptive"), "nearest size that can is 16 x 16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(network.init, jax.random.key(0), x, t)
+
+
+def test_an_upsampler_sees_the_small_image_enlarged():
+    """Halving the pixels of a line: the new centres are a quarter of a pixel to each side, and the ends are held."""
+    low = np.array([0.0, 4.0, 8.0])[None, :, None, None] + np.array([0.0, 0.4])[None, None, :, None]
+    x = np.random.default_rng(0).normal(size=(1, 6, 4, 1)).astype(np.float32)
+    found = diffusion.with_low_resolution(jnp.asarray(x), jnp.asarray(low, jnp.float32))
+    np.testing.assert_array_equal(found[..., :1], x)
+    expected = np.array([0, 1, 3, 5, 7, 8])[:, None] + np.array([0.0, 0.1, 0.3, 0.4])
+    np.testing.assert_allclose(found[0, :, :, 1], expected, rtol=1e-5, atol=1e-6)
+    for shape in ((2, 3, 3, 1), (1, 3, 3, 3), (1, 8, 3, 1)):
+        with pytest.raises(ValueError, match="h <= H"):
+            diffusion.with_low_resolution(jnp.asarray(x), jnp.zeros(shape))
