@@ -44,10 +44,7 @@ def undistort(points: jax.Array, distortion: Any, steps: int = 12) -> jax.Array:
         distortion: (k1, k2, p1, p2), [..., 4].
         steps: of the iteration.
     """
-    found = points
-    for _ in range(steps):
-        found = found + points - distort(found, distortion)
-    return found
+    return jax.lax.fori_loop(0, steps, lambda _, found: found + points - distort(found, distortion), points)
 
 
 def undistort_rays(rays: Rays, pose: jax.Array, distortion: Any) -> Rays:

@@ -2,6 +2,7 @@
 
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -57,7 +58,8 @@ def triangle():
 
 def test_a_vertex_has_the_color_that_is_seen_from_outside():
     def field(points, view):
-        return np.array([0.5, 0, 0]) + 0 * points + np.array([0, 0, -0.25]) * view[..., None, :], points[..., 0]
+        blue = -0.25 * view[..., None, 2]
+        return jnp.stack([jnp.full_like(blue, 0.5), 0 * blue, blue], axis=-1), points[..., 0]
 
     colors = mesh.vertex_colors(field, triangle(), chunk=2)
     np.testing.assert_array_equal(colors, [[128, 0, 64]] * 3)
