@@ -8,6 +8,7 @@ from flax import linen as nn
 
 from jaxgen.diffusion.unet_layers import Layers
 from jaxgen.nn import at_least_float32
+from jaxgen.nn.conv import uses_forward_form
 
 QKVOrder = Literal["qkv_first", "heads_first"]
 
@@ -31,10 +32,45 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     def flat(x):  # One batch axis: with two, XLA's products on CPU are up to 3 times slower.
         return x.swapaxes(1, 2).reshape(batch * heads, -1, width)
 
-    scale = width**-0.25
-    logits = flat(q * scale) @ flat(k * scale).swapaxes(1, 2)
-    weights = jax.nn.softmax(logits.astype(at_least_float32(logits.dtype)), axis=-1).astype(v.dtype)
-    return (weights @ flat(v)).reshape(batch, heads, -1, width).swapaxes(1, 2)
+    q, k, v = flat(q), flat(k), flat(v)
+    on_cpu = q.dtype == at_least_float32(q.dtype) and uses_forward_form("auto")
+    y = _attend_on_cpu(q, k, v) if on_cpu else _plain_attend(q, k, v)
+    return y.reshape(batch, heads, -1, width).swapaxes(1, 2)
+
+
+def _plain_attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """`attend` of [B, N, D]."""
+    scale = q.shape[-1] ** -0.25
+    logits = (q * scale) @ (k * scale).swapaxes(1, 2)
+    return jax.nn.softmax(logits.astype(at_least_float32(logits.dtype)), axis=-1).astype(v.dtype) @ v
+
+
+@jax.custom_vjp
+def _attend_on_cpu(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """The same. Derivatives in reverse mode only: 0.5 to 0.6 of the time of autodiff's, with the projections around it.
+
+    The softmax's own term needs only the sum of g y, and products over positions get their factor laid out for them,
+    as in `jaxgen.nn.matmul`.
+    """
+    return _plain_attend(q, k, v)
+
+
+def _attend_forward(q, k, v):
+    scale = q.shape[-1] ** -0.25
+    weights = jax.nn.softmax((q * scale) @ (k * scale).swapaxes(1, 2), axis=-1)
+    y = weights @ v
+    return y, (q, k, v, weights, y)
+
+
+def _attend_backward(residuals, g):
+    q, k, v, weights, y = residuals
+    scale = q.shape[-1] ** -0.5
+    g_logits = weights * (g @ v.swapaxes(1, 2) - jnp.sum(g * y, axis=-1, keepdims=True))
+    by_key, by_key_weights = jax.lax.optimization_barrier((g_logits.swapaxes(1, 2), weights.swapaxes(1, 2)))
+    return (g_logits @ k) * scale, by_key @ (q * scale), by_key_weights @ g
+
+
+_attend_on_cpu.defvjp(_attend_forward, _attend_backward)
 
 
 def split_qkv(qkv: jax.Array, heads: int, order: QKVOrder) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -49,11 +85,13 @@ def split_qkv(qkv: jax.Array, heads: int, order: QKVOrder) -> tuple[jax.Array, j
     if order not in ("qkv_first", "heads_first"):
         raise ValueError(f"the order is {order!r}; expected 'qkv_first' or 'heads_first'")
     batch, positions, _ = qkv.shape
+    # Split, so that the gradient is a concatenation.
     if order == "qkv_first":
-        q, k, v = jnp.moveaxis(qkv.reshape(batch, positions, 3, heads, -1), 2, 0)
+        q, k, v = jnp.split(qkv.reshape(batch, positions, 3, heads, -1), 3, axis=2)
     else:
-        q, k, v = jnp.moveaxis(qkv.reshape(batch, positions, heads, 3, -1), 3, 0)
-    return q, k, v
+        q, k, v = jnp.split(qkv.reshape(batch, positions, heads, 3, -1), 3, axis=3)
+    shape = (batch, positions, heads, -1)
+    return q.reshape(shape), k.reshape(shape), v.reshape(shape)
 
 
 def num_heads(channels: int, heads: int, head_channels: int | None) -> int:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.diffusion.unet_layers import Layers, dropout
+from jaxgen.nn import nearest
 
 Resample = Literal["same", "down", "up"]
 StridePadding = Literal["same", "symmetric"]
@@ -16,12 +17,6 @@ def average_pool(x: jax.Array) -> jax.Array:
     """Means of 2 x 2 pixels: [B, H, W, C] -> [B, H / 2, W / 2, C]."""
     b, h, w, c = x.shape
     return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))
-
-
-def nearest(x: jax.Array) -> jax.Array:
-    """Each pixel four times: [B, H, W, C] -> [B, 2 H, 2 W, C]."""
-    b, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
 RESAMPLE = {"same": lambda x: x, "down": average_pool, "up": nearest}
@@ -111,5 +106,4 @@ class Upsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, 2 H, 2 W, C]."""
-        x = nearest(x)
-        return self.layers.conv(x, x.shape[-1], "conv") if self.learned else x
+        return self.layers.conv(x, x.shape[-1], "conv", upsample=True) if self.learned else nearest(x)

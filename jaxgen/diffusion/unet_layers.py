@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgen.nn import Conv, GroupNorm
+from jaxgen.nn import Conv, GroupNorm, dense_dot
 
 Initialization = Literal["fan_avg", "fan_in"]
 Initializer = nn.initializers.Initializer
@@ -34,12 +34,27 @@ class Layers:
     def dense(self, x: jax.Array, width: int, name: str, *, zero: bool = False, parts: int = 1) -> jax.Array:
         """x W + b on the last axis: [..., C] -> [..., width]; each of `parts` outputs is initialised on its own."""
         kernel_init, bias_init = self._initializers(x.shape[-1], zero, parts)
-        return nn.Dense(width, dtype=self.dtype, kernel_init=kernel_init, bias_init=bias_init, name=name)(x)
+        return nn.Dense(
+            width,
+            dtype=self.dtype,
+            kernel_init=kernel_init,
+            bias_init=bias_init,
+            dot_general=dense_dot,
+            name=name,
+        )(x)
 
     def conv(
-        self, x: jax.Array, features: int, name: str, *, zero: bool = False, stride: int = 1, padding: Any = "SAME"
+        self,
+        x: jax.Array,
+        features: int,
+        name: str,
+        *,
+        zero: bool = False,
+        stride: int = 1,
+        padding: Any = "SAME",
+        upsample: bool = False,
     ) -> jax.Array:
-        """A 3x3 convolution: [B, H, W, C] -> [B, H', W', features]."""
+        """A 3x3 convolution, after doubling the image where asked: [B, H, W, C] -> [B, H', W', features]."""
         kernel_init, bias_init = self._initializers(9 * x.shape[-1], zero)
         return Conv(
             features,
@@ -48,6 +63,7 @@ class Layers:
             padding,
             kernel_init=kernel_init,
             bias_init=bias_init,
+            upsample=upsample,
             dtype=self.dtype,
             name=name,
         )(x)

@@ -6,6 +6,7 @@ import jax
 from flax import linen as nn
 
 from jaxgen.nn.conv import Backward, Padding, Pair, conv, conv_transpose, pixel_shuffle
+from jaxgen.nn.upsampling import upsampled_conv
 
 
 class Conv(nn.Module):
@@ -22,6 +23,7 @@ class Conv(nn.Module):
         kernel_init: initializer of the kernel.
         bias_init: initializer of the bias.
         backward: as in `conv`.
+        upsample: whether the image is first doubled by repetition (3x3, stride 1, "SAME"), see `upsampled_conv`.
         dtype: of the computation; None leaves x and the float32 parameters as they are, which must then match.
     """
 
@@ -33,6 +35,7 @@ class Conv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
     backward: Backward = "auto"
+    upsample: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -42,7 +45,12 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape)
         if self.dtype is not None:
             x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
-        y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
+        if self.upsample:
+            if (self.stride, self.padding) != (1, "SAME"):
+                raise ValueError(f'upsample needs stride 1 and padding "SAME", not {self.stride} and {self.padding!r}')
+            y = upsampled_conv(x, kernel, backward=self.backward)
+        else:
+            y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
         if not self.use_bias:
             return y
         return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1).astype(y.dtype)

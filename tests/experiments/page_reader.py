@@ -1,5 +1,6 @@
 """Reads a page as a strict browser would: every element closed in order, everything that it asks for noted."""
 
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "img", "br", "line", "circle", "polyline", "mspace"}
@@ -49,6 +50,9 @@ class Page(HTMLParser):
             self.problems.append(f"</{tag}> out of order")
 
     def handle_data(self, data):
+        if self.open and self.open[-1] == "style":
+            self.links += re.findall(r"url\([^)]*|@import[^;]*", data)
+            return
         self.text += data
         if self.rows and {"td", "th"} & set(self.open):
             self.rows[-1][-1] += data

@@ -43,6 +43,7 @@ def test_a_reader_of_pages_sees_what_is_wrong():
     assert Page("<p><b></p></b>").problems and Page("<div>").problems
     assert not Page('<img src="https://example.org/x.png" alt="">').asks_for_nothing()
     assert not Page("<script></script>").asks_for_nothing()
+    assert not Page("<style>p { background: url(https://example.org/x.png); }</style>").asks_for_nothing()
 
 
 def test_pictures_are_inside_the_page(tmp_path):
