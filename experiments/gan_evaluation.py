@@ -204,6 +204,8 @@ def over_seeds(measured: list[dict[str, float]]) -> dict[str, float]:
         table |= {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1))}
         if name in ("modes", "modes_20"):
             table |= {f"{name}_least": float(values.min())}
+        if name == "largest_distance_from_half":
+            table |= {f"{name}_most": float(values.max())}
     return table | {"seeds": len(measured)}
 
 
