@@ -10,9 +10,6 @@ import sys
 
 import jax
 import numpy as np
-
-jax.config.update("jax_numpy_rank_promotion", "raise")
-
 from engine_toy import BATCH, BATCHES, DATA, Config, state, update
 
 from jaxgen import training
