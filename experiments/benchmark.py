@@ -1,205 +1,183 @@
-"""Training speed beside this machine's matrix-product rate and, where torch is installed, plain PyTorch.
+"""Speed of every family's training step and sampling step, beside this machine's ceilings and plain PyTorch.
 
     python -m experiments.benchmark
+    python -m experiments.benchmark --only vae gan --rounds 3 --markdown --json speed.json
 
-Every case runs real updates of its MNIST preset's shapes on random images, one after another in interleaved rounds, and
-the medians are printed with the share of the matrix-product rate measured in the same rounds. The floating-point
-operations are counted by hand: 2 for each weight and example forward, 4 backward. PyTorch runs the same step on as many
-threads as there are cores.
+Each module of `experiments.benchmarks` lists cases. A case is measured in rounds; in each, one after another: the
+ceilings (matrix product, memory copy), the step inside a compiled loop, as single calls, and where torch is installed
+the same network and step in PyTorch on as many threads as there are cores. Times are medians over rounds, ratios the
+medians of each round's ratio. Nothing else should run meanwhile.
 """
 
 import dataclasses
-import functools
+import difflib
+import importlib
 import importlib.util
+import json
 import os
-import time
-from collections.abc import Callable
-from typing import NamedTuple
+import pkgutil
+import sys
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
-from flax import linen as nn
+import tyro
 
-from experiments import (
-    contractive_autoencoder,
-    deep_autoencoder,
-    flat_images,
-    optimizers,
-    sparse_autoencoder,
-    torch_steps,
-)
-from experiments import vae as vae_experiment
-from jaxgen import autoencoder, training, vae
+from experiments import benchmarks, timing
+from jaxgen.training import environment
 
-ROUNDS, SECONDS = 5, 1.5
+Row = dict[str, Any]
 
 
-class Case(NamedTuple):
-    """One training step: its name, its batch, the multiply-adds of one example forward and backward, and the step.
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What to measure and where to write it."""
 
-    `torch` makes the same step in PyTorch, if it is there to compare with.
+    only: tuple[str, ...] = ()
+    """families, the modules of experiments.benchmarks; none: all"""
+    rounds: int = 5
+    """measurements of each number"""
+    seconds: float = timing.SECONDS
+    """how long one measurement should take"""
+    json: str = ""
+    """file for every single measurement"""
+    markdown: bool = False
+    """print the table as Markdown"""
+    cold: bool = False
+    """compile without the cache, so that compile_seconds in the file are true"""
+
+
+def families() -> list[str]:
+    """The names that --only takes."""
+    return sorted(module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+
+
+def cases(family: str) -> list[timing.Case]:
+    """Of one family, those for this backend.
+
+    Raises:
+        ValueError: no such family.
     """
-
-    name: str
-    batch_size: int
-    multiply_adds: int
-    update: training.Update
-    state: training.TrainState
-    torch: Callable[[], Callable[[int], None]] | None = None
-    binarize: bool = False
+    known = families()
+    if family not in known:
+        near = difflib.get_close_matches(family, known, n=1, cutoff=0)[0]
+        raise ValueError(f"no family {family!r}; the nearest is {near!r}, all are {', '.join(known)}")
+    listed = importlib.import_module(f"{benchmarks.__name__}.{family}").cases()
+    return [case for case in listed if case.precision == "float32" or jax.default_backend() != "cpu"]
 
 
-def cases() -> list[Case]:
-    """The steps of the experiments at their MNIST presets' sizes."""
-    key = jax.random.key(0)
-    init = lambda network: network.init(key, jnp.zeros((1, 784)))["params"]
-    made = []
-
-    def add(name, batch_size, params, multiply_adds, loss, optimizer, statistics=None):
-        update = training.update_from_objective(loss, optimizer, statistics=statistics)
-        made.append(Case(name, batch_size, multiply_adds, update, training.create_state(params, optimizer)))
-
-    deep = deep_autoencoder.PRESETS["mnist"]
-    network = deep_autoencoder.build(deep.model, 784)
-    params = init(network)
-    add(
-        "deep autoencoder", deep.train.batch_size, params, 3 * weights(params) - 784_000,
-        autoencoder.reconstruction_loss(network, deep.model.error),
-        optimizers.build(deep.optimizer, deep.train.num_steps),
-    )  # fmt: skip
-    optimizer = autoencoder.momentum_sgd(0.1, 0.9)
-    rbm = autoencoder.rbm_params(key, 784, 1000)
-    update = autoencoder.contrastive_divergence_update(optimizer)
-    # Up, down, up, and two outer products.
-    made.append(Case("RBM 784-1000", 100, 5 * 784_000, update, training.create_state(rbm, optimizer)))
-    sparse = sparse_autoencoder.PRESETS["mnist"]
-    for method in sparse.methods:
-        network, loss, statistics = sparse_autoencoder.build(sparse, method, 784)
-        # Two layers, tied or not; the gradient for the pixels is not taken. XLA merges KL's two passes of the encoder.
-        params = init(network)
-        add(f"sparse: {method}", sparse.train.batch_size, params, 5 * 784_000, loss, optax.adam(1e-3), statistics)
-    contractive = contractive_autoencoder.PRESETS["mnist"]
-    network = autoencoder.Autoencoder(784, (), 1000, code_activation=nn.sigmoid, tied=True)
-    loss = autoencoder.contractive_loss(network, contractive.model.contraction)
-    add("contractive", 100, init(network), 5 * 784_000, loss, optax.adam(1e-3))
-    classifier = autoencoder.Classifier(784, (), 1000, 10, code_activation=nn.sigmoid)
-    loss = autoencoder.classification_loss(classifier)
-    add("classifier 784-1000-10", 100, init(classifier), 2 * 784_000 + 30_000, loss, optax.sgd(0.05, momentum=0.9))
-    return made + variational_cases()
+def measured(family: str, case: timing.Case, options: Options) -> list[Row]:
+    """One row for the training step and one for the sampling step, with all rounds' values."""
+    twin = timing.torch_steps(case)
+    rows = []
+    for step in ("training", "sampling"):
+        if step == "training":
+            steps, in_torch, batch = timing.training_steps(case), twin and twin.train, case.batch_size
+        elif case.sampling is not None:
+            steps, in_torch = timing.sampling_steps(case), twin and twin.sample
+            batch = len(jax.tree.leaves(case.sampling.start)[0])
+        else:
+            continue
+        runs = {"in_loop": steps.in_loop, "single": steps.single, **({"torch": in_torch} if in_torch else {})}
+        measure = {name: timing.timed(run, options.seconds) for name, run in runs.items()}
+        measure |= {"product_rate": lambda: timing.product_rate(case.precision), "copy_rate": timing.copy_rate}
+        rounds = [{name: take() for name, take in measure.items()} for _ in range(options.rounds)]
+        row = {"family": family, "case": case.name, "step": step, "batch": batch, "precision": case.precision}
+        row |= steps.work._asdict() | {name: [r[name] for r in rounds] for name in measure}
+        stats = jax.devices()[0].memory_stats()
+        rows.append(row | {"device_peak_bytes": stats["peak_bytes_in_use"] if stats else None})
+    return rows
 
 
-def variational_cases() -> list[Case]:
-    """The one-layer networks of Burda et al. and of Kingma & Welling."""
-    made = []
-    for name, preset, num_samples in (
-        ("VAE 784-200-200-50", "mnist", 0),
-        ("IWAE 784-200-200-50, k = 1", "iwae", 1),
-        ("IWAE 784-200-200-50, k = 5", "iwae", 5),
-        ("IWAE 784-200-200-50, k = 50", "iwae", 50),
-        ("VAE 784-500-20", "paper_kingma", 0),
-    ):
-        config = vae_experiment.PRESETS[preset]
-        model, batch_size = config.model, config.train.batch_size
-        if config.sweep:
-            model = dataclasses.replace(model, latent_sizes=(20,))
-        chosen = dataclasses.replace(
-            config, objective=dataclasses.replace(config.objective, num_samples=max(1, num_samples))
+def summary(row: Row) -> dict[str, float | None]:
+    """Milliseconds, ratios and shares of a row."""
+    median = lambda name: float(np.median(row[name]))
+    over = lambda name: float(np.median(np.divide(row[name], row["torch"]))) if "torch" in row else None
+    return {
+        "loop ms": 1e3 * median("in_loop"),
+        "single ms": 1e3 * median("single"),
+        "PyTorch ms": 1e3 * median("torch") if "torch" in row else None,
+        "loop / PyTorch": over("in_loop"),
+        "single / PyTorch": over("single"),
+        "GFLOP": row["flops"] / 1e9,
+        "of product rate": row["flops"] / median("in_loop") / median("product_rate"),
+        "of copy rate": row["bytes"] / median("in_loop") / median("copy_rate"),
+        "MiB": row["memory"] / 2**20,
+    }
+
+
+def table(rows: list[Row], markdown: bool) -> str:
+    """The rows as text."""
+    names = list(summary(rows[0])) if rows else []
+    lines = [["case", "step", "batch", *names]]
+    for row in rows:
+        name = row["case"] if row["precision"] == "float32" else f"{row['case']}, {row['precision']}"
+        values = ["-" if value is None else f"{value:.3g}" for value in summary(row).values()]
+        lines.append([name, row["step"], str(row["batch"]), *values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if markdown:
+        lines.insert(1, ["---"] * len(widths))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)) for line in lines)
+
+
+def line(row: Row) -> str:
+    """A row as it is shown while others are still measured."""
+    found = summary(row)
+    shown = [f"{name} {value:.3g}" for name, value in found.items() if value is not None and " ms" in name]
+    return f"{row['case']}, {row['step']}: {', '.join(shown)}"
+
+
+def record(options: Options, rows: list[Row]) -> dict:
+    """What --json writes."""
+    made: dict[str, Any] = {"options": dataclasses.asdict(options), "environment": environment.describe()}
+    if importlib.util.find_spec("torch"):
+        import torch  # pyright: ignore[reportMissingImports]
+
+        made["torch"] = {"version": torch.__version__, "threads": torch.get_num_threads()}
+    return made | {"rows": rows}
+
+
+def run(options: Options) -> list[Row]:
+    """Measures, prints each row as it comes and the table at the end, and writes the file after every case.
+
+    Raises:
+        ValueError: an unknown family, or no rounds.
+    """
+    if options.rounds < 1 or options.seconds < 0:
+        raise ValueError(f"rounds is {options.rounds}, seconds {options.seconds}; expected at least 1 and 0")
+    if options.cold:
+        jax.config.update("jax_enable_compilation_cache", False)
+    if importlib.util.find_spec("torch"):
+        import torch  # pyright: ignore[reportMissingImports]
+
+        torch.set_num_threads(os.cpu_count() or 1)
+    chosen = [(family, case) for family in options.only or families() for case in cases(family)]
+    rows: list[Row] = []
+    for family, case in chosen:
+        new = measured(family, case, options)
+        rows += new
+        for row in new:
+            print(line(row), file=sys.stderr, flush=True)
+        if options.json:
+            Path(options.json).write_text(json.dumps(record(options, rows), indent=1) + "\n")
+    if rows:
+        rates = {name: np.median([np.median(row[name]) for row in rows]) for name in ("product_rate", "copy_rate")}
+        device = jax.devices()[0].device_kind
+        print(
+            f"{device}: product {rates['product_rate'] / 1e9:.0f} GFLOP/s, copy {rates['copy_rate'] / 1e9:.0f} GB/s\n"
         )
-        random = flat_images.FlatImages(np.zeros((1, 784), np.uint8), None, (28, 28, 1), "random")
-        network = vae_experiment.build(model, random)
-        loss, _ = vae_experiment.objective(chosen, model, random)
-        params = vae.init_params(jax.random.key(0), network)
-        encoder, decoder = weights(params["recognition_0"]), weights(params["generator"])
-        # The encoder runs once, the decoder for each sample; the gradient for the pixels is not taken.
-        cost = 3 * (encoder + max(1, num_samples) * decoder) - 784 * model.widths[0]
-        optimizer = optax.adam(1e-3)
-        update, state = training.update_from_objective(loss, optimizer), training.create_state(params, optimizer)
-        in_torch = functools.partial(torch_steps.vae, batch_size, model.widths, model.latent_sizes[0], num_samples)
-        made.append(Case(name, batch_size, cost, update, state, in_torch, binarize=True))
-    return made
-
-
-def weights(params) -> int:
-    """Entries of the kernels."""
-    return sum(x.size for x in jax.tree.leaves(params) if x.ndim == 2)
-
-
-def runner(case: Case) -> Callable[[], float]:
-    """Returns a function that trains for about SECONDS and returns steps a second."""
-    x = np.asarray(jax.random.bits(jax.random.key(0), (10_000, 784), jnp.uint8))
-    label = np.arange(10_000, dtype=np.int32) % 10
-    images = flat_images.FlatImages(x, label, (28, 28, 1), "random")
-    batches = flat_images.batches(images, case.batch_size, binarize=case.binarize)
-    parallel = training.ParallelUpdate(case.update, batches, batch_size=case.batch_size, devices=jax.devices()[:1])
-    key = training.keys.root(0)
-    carry = [parallel.replicate(case.state), parallel.empty_tally(case.state, key)]
-
-    def steps(number: int) -> float:
-        start = time.perf_counter()
-        carry[:] = parallel(carry[0], carry[1], key, None, number)
-        jax.block_until_ready(carry)
-        return number / (time.perf_counter() - start)
-
-    return for_seconds(steps)
-
-
-def torch_runner(case: Case) -> Callable[[], float] | None:
-    """The same for the step in PyTorch, where there is one and torch is installed."""
-    if case.torch is None or importlib.util.find_spec("torch") is None:
-        return None
-    import torch  # pyright: ignore[reportMissingImports]
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    train = case.torch()
-
-    def steps(number: int) -> float:
-        start = time.perf_counter()
-        train(number)
-        return number / (time.perf_counter() - start)
-
-    return for_seconds(steps)
-
-
-def for_seconds(steps: Callable[[int], float]) -> Callable[[], float]:
-    """Warms up, then fixes the number of steps to take about SECONDS."""
-    steps(2)
-    number = max(2, int(steps(10) * SECONDS))
-    return lambda: steps(number)
-
-
-def product_rate(size: int = 2048) -> float:
-    """Floating-point operations a second of a square float32 matrix product."""
-    a = jnp.ones((size, size), jnp.float32)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    start = time.perf_counter()
-    for _ in range(5):
-        product(a).block_until_ready()
-    return 5 * 2 * size**3 / (time.perf_counter() - start)
+        print(table(rows, options.markdown))
+    return rows
 
 
 def main() -> None:
-    run = [(case, runner(case), torch_runner(case)) for case in cases()]
-    rates: dict[str, list[float]] = {case.name: [] for case, _, _ in run}
-    in_torch: dict[str, list[float]] = {case.name: [] for case, _, _ in run}
-    products = []
-    for _ in range(ROUNDS):
-        products.append(product_rate())
-        for case, steps, other in run:
-            rates[case.name].append(steps())
-            if other is not None:
-                in_torch[case.name].append(other())
-    peak = float(np.median(products))
-    print(f"matrix product 2048: {peak / 1e9:.0f} GFLOP/s ({jax.devices()[0].device_kind})\n")
-    print("| step | batch | steps/s | GFLOP/s | share of the product rate | time over PyTorch's |")
-    print("|---|---|---|---|---|---|")
-    for case, _, _ in run:
-        rate = float(np.median(rates[case.name]))
-        ratio = f"{np.median(in_torch[case.name]) / rate:.2f}" if in_torch[case.name] else "-"
-        flops = rate * case.batch_size * 2 * case.multiply_adds
-        print(f"| {case.name} | {case.batch_size} | {rate:.1f} | {flops / 1e9:.0f} | {flops / peak:.2f} | {ratio} |")
+    try:
+        run(tyro.cli(Options, prog="python -m experiments.benchmark", description=__doc__))
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Optimizers as configs."""
 
 import dataclasses
+import math
 from typing import Literal
 
+import jax.numpy as jnp
 import optax
 
 
@@ -14,10 +16,14 @@ class Optimizer:
     """the optax optimizer; "sgd" is heavy-ball momentum, "nesterov" its other form"""
     learning_rate: float = 1e-3
     """peak"""
-    schedule: Literal["constant", "cosine", "rounds"] = "constant"
-    """"cosine" falls to zero at the last step; "rounds" is that of Burda et al. (2015)"""
+    schedule: Literal["constant", "cosine", "rounds", "goodfellow"] = "constant"
+    """"cosine" falls to zero at the last step; "rounds" is that of Burda et al. (2015); "goodfellow", for sgd, that of
+    Goodfellow et al. (2014): the rate is divided by 1.000004 at each step, down to 1e-6, and from epoch 1 to 250 the
+    momentum rises linearly to 0.7"""
     rounds: int = 8
     """of the schedule "rounds": round i has 3^i times the steps of round 0, at the rate learning_rate * 10^(-i / 7)"""
+    epoch_steps: int = 500
+    """of the schedule "goodfellow": steps of an epoch"""
     warmup_steps: int = 0
     """steps in which the rate rises linearly from zero"""
     weight_decay: float = 0.0
@@ -52,6 +58,8 @@ def build(config: Optimizer, num_steps: int) -> optax.GradientTransformation:
             raise ValueError(f"{name} is {decay}; it must be in [0, 1)")
     if not 0 <= config.warmup_steps <= num_steps:
         raise ValueError(f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}")
+    if config.schedule == "goodfellow":
+        return _goodfellow(config)
     rate = optax.constant_schedule(config.learning_rate)
     if config.schedule == "rounds":
         rate = _rounds(config, num_steps)
@@ -86,6 +94,28 @@ def _rounds(config: Optimizer, num_steps: int) -> optax.Schedule:
     ends = [num_steps * ((3**i - 1) // 2) // total for i in range(1, config.rounds)]
     rates = [optax.constant_schedule(config.learning_rate * 10 ** (-i / 7)) for i in range(config.rounds)]
     return optax.join_schedules(rates, ends)
+
+
+def _goodfellow(config: Optimizer) -> optax.GradientTransformation:
+    """delta <- m delta - lr g, W <- W + delta, m changing between epochs."""
+    defaults = Optimizer(config.name, config.learning_rate, config.schedule, momentum=config.momentum)
+    if config.name != "sgd" or dataclasses.replace(config, epoch_steps=defaults.epoch_steps) != defaults:
+        raise ValueError(
+            "schedule 'goodfellow' is for sgd with learning_rate, momentum and epoch_steps, and nothing else set"
+        )
+    if config.epoch_steps < 1:
+        raise ValueError(f"epoch_steps is {config.epoch_steps}; it must be at least 1")
+
+    def momentum(step):
+        epoch = (step // config.epoch_steps).astype(jnp.float32)
+        return config.momentum + (0.7 - config.momentum) * jnp.clip((epoch - 1) / 249, 0, 1)
+
+    def rate(step):
+        # Not a power of 1 / 1.000004, of which float32 keeps two digits of what it differs from 1.
+        decayed = config.learning_rate * jnp.exp(-math.log(1.000004) * step.astype(jnp.float32))
+        return jnp.maximum(decayed, 1e-6)
+
+    return optax.chain(optax.scale_by_learning_rate(rate), optax.inject_hyperparams(optax.trace)(decay=momentum))
 
 
 def _starting_at(adam: optax.GradientTransformation, second_moment: float) -> optax.GradientTransformation:

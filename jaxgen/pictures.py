@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike
 
 __all__ = [
     "COLORS",
+    "captioned",
     "curves",
     "grid",
+    "read_png",
     "save_gif",
     "save_png",
     "scatter",
@@ -136,6 +138,26 @@ def upscale(image: ArrayLike, factor: int) -> np.ndarray:
             "an integer of at least 1"
         )
     return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def captioned(image: ArrayLike, text: str) -> Picture:
+    """A line of text above a picture uint8 [H, W] or [H, W, 3] -> uint8 [H + 20, W, 3]; text too long is cut."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = _pillow_image(image).convert("RGB")
+    whole = Image.new("RGB", (picture.width, picture.height + 20), (255, 255, 255))
+    whole.paste(picture, (0, 20))
+    draw = ImageDraw.Draw(whole)
+    draw.text((4, 10), text, fill=(0, 0, 0), font=ImageFont.load_default(size=13), anchor="lm")
+    return np.array(whole)
+
+
+def read_png(path: str | os.PathLike) -> Picture:
+    """A picture from a file, uint8 [H, W, 3]."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.array(image.convert("RGB"))
 
 
 def save_png(path: str | os.PathLike, image: ArrayLike) -> None:

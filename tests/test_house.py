@@ -266,7 +266,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:tmp|work|root|home)/")
 
 def project_files():
     for top in ROOT.iterdir():
-        if top.is_dir() and top.name in ("jaxgen", "experiments", "tests", ".ci"):
+        if top.is_dir() and top.name in ("jaxgen", "experiments", "tests", "docs", ".ci", ".github"):
             yield from (p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         elif top.is_file() and top.name != ".git":
             yield top

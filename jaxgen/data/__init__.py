@@ -10,13 +10,16 @@ from jaxgen.data.arrays import (
 )
 from jaxgen.data.augment import random_affine
 from jaxgen.data.cifar10 import read_cifar10
+from jaxgen.data.colmap import read_colmap, read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.images import read_images
+from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, load
 from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
 from jaxgen.data.order import locate, permuted, shuffled_index
 from jaxgen.data.tfds import from_tfds
+from jaxgen.data.transforms import read_blender, read_transforms, write_blender
 
 __all__ = [
     "NAMES",
@@ -31,16 +34,22 @@ __all__ = [
     "mixture_log_density",
     "permuted",
     "random_affine",
+    "read_blender",
     "read_cifar10",
+    "read_colmap",
+    "read_colmap_model",
     "read_frey_faces",
     "read_idx",
     "read_images",
+    "read_llff",
     "read_mat",
     "read_mat_folder",
     "read_mnist",
     "read_npy",
     "read_npy_folder",
     "read_olivetti",
+    "read_transforms",
     "ring_mixture",
     "shuffled_index",
+    "write_blender",
 ]

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.draws import example_keys, example_normal
+from jaxgen.diffusion.guidance import Guidance
 from jaxgen.diffusion.predictions import Prediction
 from jaxgen.diffusion.reverse import EditX0, Variance
 from jaxgen.diffusion.schedule import Schedule
@@ -51,6 +52,7 @@ def sample(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    guidance: Guidance | None = None,
     dtype: Any = jnp.float32,
 ) -> jax.Array:
     """Samples from the model: x_T ~ N(0, I), then every step of the schedule down to the data.
@@ -68,6 +70,7 @@ def sample(
         variance: as in `p_mean_variance`.
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`, at every step: (x0, t) -> x0, with the schedule's own 0-based t.
+        guidance: (x [B, ...], original timesteps [B]) -> the gradient of a log probability, `classifier_guidance`.
         dtype: of the samples.
 
     Returns:
@@ -79,7 +82,7 @@ def sample(
     keys, x = _start(key, shape, dtype)
     return denoise_from(
         keys, denoise, x, schedule, method=method, eta=eta, prediction=prediction, variance=variance, clip=clip,
-        edit_x0=edit_x0,
+        edit_x0=edit_x0, guidance=guidance,
     )  # fmt: skip
 
 
@@ -96,6 +99,7 @@ def sample_trajectory(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    guidance: Guidance | None = None,
     dtype: Any = jnp.float32,
 ) -> Trajectory:
     """`sample`, with the states and predictions of `num_frames` equally spaced steps, the first and the last included.
@@ -114,6 +118,7 @@ def sample_trajectory(
         variance: as in `sample`.
         clip: as in `sample`.
         edit_x0: as in `sample`.
+        guidance: as in `sample`.
         dtype: as in `sample`.
 
     Raises:
@@ -128,7 +133,7 @@ def sample_trajectory(
     # Where a step has no frame it writes beyond the last, which is dropped.
     slots = np.full(schedule.num_steps, num_frames, np.int32)
     slots[shown] = np.arange(num_frames)
-    return _loop(keys, denoise, x, schedule, schedule.num_steps - 1, step, shown, slots)
+    return _loop(keys, denoise, x, schedule, schedule.num_steps - 1, step, guidance, shown, slots)
 
 
 def denoise_from(
@@ -144,6 +149,7 @@ def denoise_from(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    guidance: Guidance | None = None,
 ) -> jax.Array:
     """From x_t at index t down to the data; `sample` is this from noise at the last index.
 
@@ -159,6 +165,7 @@ def denoise_from(
         variance: as in `sample`.
         clip: as in `sample`.
         edit_x0: as in `sample`.
+        guidance: as in `sample`.
 
     Returns:
         x_0, [B, ...].
@@ -170,7 +177,8 @@ def denoise_from(
     if not 0 <= start < schedule.num_steps:
         raise ValueError(f"t is {start}; the schedule has indices 0 to {schedule.num_steps - 1}")
     step = _stepper(schedule, start, method, eta, prediction, variance, clip, edit_x0)
-    return _loop(key, denoise, x_t, schedule, start, step, np.zeros(0, np.int32), np.zeros(0, np.int32)).x
+    none = np.zeros(0, np.int32)
+    return _loop(key, denoise, x_t, schedule, start, step, guidance, none, none).x
 
 
 def ddim_encode(
@@ -205,9 +213,7 @@ def ddim_encode(
     def body(x, t):
         def refine(_, seen):
             output = denoise(seen, jnp.broadcast_to(schedule.timesteps[t], (x.shape[0],)))
-            return ddim_inversion_step(
-                schedule, output, x, t, seen=seen, prediction=prediction, variance=variance
-            )
+            return ddim_inversion_step(schedule, output, x, t, seen=seen, prediction=prediction, variance=variance)
 
         return jax.lax.fori_loop(0, 1 + num_refinements, refine, x), None
 
@@ -222,8 +228,8 @@ def _start(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> tuple[jax.Arra
     return pairs[:, 1], example_normal(pairs[:, 0], jax.ShapeDtypeStruct(shape, dtype))  # type: ignore[arg-type]
 
 
-Stepper = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array], Step]
-"""(keys [B], the network's output, x_t, t, the x0 of the step before) -> Step."""
+Stepper = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None], Step]
+"""(keys [B], the network's output, x_t, t, the x0 of the step before, the guidance's gradient) -> Step."""
 
 
 def _stepper(schedule, start, method, eta, prediction, variance, clip, edit_x0) -> Stepper:
@@ -233,17 +239,18 @@ def _stepper(schedule, start, method, eta, prediction, variance, clip, edit_x0) 
         raise ValueError(f"eta is {eta} with method {method!r}; it belongs to 'ddim'")
     options: dict[str, Any] = dict(prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0)
 
-    def step(keys, output, x, t, before):
+    def step(keys, output, x, t, before, gradient):
         if method == "ancestral":
-            return ancestral_step(keys, schedule, output, x, t, **options)
+            return ancestral_step(keys, schedule, output, x, t, gradient=gradient, **options)
         if method == "ddim":
-            return ddim_step(keys, schedule, output, x, t, eta=eta, **options)
-        return dpm_solver_step(schedule, output, x, t, before, is_first=t == start, **options)
+            return ddim_step(keys, schedule, output, x, t, eta=eta, gradient=gradient, **options)
+        is_first = t == start
+        return dpm_solver_step(schedule, output, x, t, before, is_first=is_first, gradient=gradient, **options)
 
     return step
 
 
-def _loop(key, denoise, x, schedule, start, step, shown, slots) -> Trajectory:
+def _loop(key, denoise, x, schedule, start, step, guidance, shown, slots) -> Trajectory:
     batch = x.shape[0]
     keys = example_keys(key, batch)
     empty = jnp.zeros((len(shown), *x.shape), x.dtype)
@@ -251,8 +258,10 @@ def _loop(key, denoise, x, schedule, start, step, shown, slots) -> Trajectory:
 
     def body(carry, t):
         x, before, x_frames, x0_frames = carry
-        output = denoise(x, jnp.broadcast_to(schedule.timesteps[t], (batch,)))
-        after = step(jax.vmap(jax.random.fold_in, (0, None))(keys, t), output, x, t, before)
+        original = jnp.broadcast_to(schedule.timesteps[t], (batch,))
+        output = denoise(x, original)
+        gradient = None if guidance is None else guidance(x, original)
+        after = step(jax.vmap(jax.random.fold_in, (0, None))(keys, t), output, x, t, before, gradient)
         if len(shown):
             x_frames = x_frames.at[slot_of[t]].set(x, mode="drop")
             x0_frames = x0_frames.at[slot_of[t]].set(after.x0, mode="drop")

@@ -39,6 +39,7 @@ def ancestral_step(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    gradient: jax.Array | None = None,
 ) -> Step:
     """x_{t-1} ~ p_theta(x_{t-1} | x_t), at t = 0 its mean (Ho et al. 2020, algorithm 2).
 
@@ -52,13 +53,16 @@ def ancestral_step(
         variance: as in `p_mean_variance`.
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`.
+        gradient: of s log p(y | x_t), [B, ..., C]: the mean moves by variance x gradient (Dhariwal & Nichol 2021,
+            algorithm 1). None: no guidance.
     """
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     )
     moves = align(jnp.asarray(t) > 0, x_t)
     sigma = jnp.where(moves, jnp.exp(p.log_variance / 2), jnp.zeros((), x_t.dtype))
-    return Step(p.mean + sigma * example_normal(key, x_t), p.x0)
+    mean = p.mean if gradient is None else p.mean + p.variance * gradient
+    return Step(mean + sigma * example_normal(key, x_t), p.x0)
 
 
 def ddim_step(
@@ -73,6 +77,7 @@ def ddim_step(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    gradient: jax.Array | None = None,
 ) -> Step:
     """x_{t-1} = sqrt(alpha-bar_{t-1}) x_0 + sqrt(1 - alpha-bar_{t-1} - sigma^2) eps + sigma z.
 
@@ -91,6 +96,8 @@ def ddim_step(
         variance: as in `p_mean_variance`: whether there is a second half of the output to leave out.
         clip: as in `p_mean_variance`; eps is then the one that belongs to the clipped x_0.
         edit_x0: as in `p_mean_variance`.
+        gradient: of s log p(y | x_t), [B, ..., C]: eps moves by -sqrt(1 - alpha-bar) gradient, after clipping (Dhariwal
+            & Nichol 2021, algorithm 2). None: no guidance.
 
     Raises:
         ValueError: eta outside [0, 1], or above 0 without a key.
@@ -100,6 +107,7 @@ def ddim_step(
     x0 = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     ).x0
+    x0 = _guided(schedule, x0, t, gradient)
     mean = _towards(schedule, x0, noise_from_x0(schedule, x0, x_t, t), t, eta)
     if eta == 0:
         return Step(mean, x0)
@@ -158,6 +166,7 @@ def dpm_solver_step(
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
+    gradient: jax.Array | None = None,
 ) -> Step:
     """DPM-Solver++(2M): the DDIM step with x_0 extrapolated from this step's and the one before.
 
@@ -177,10 +186,12 @@ def dpm_solver_step(
         variance: as in `p_mean_variance`.
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`.
+        gradient: as in `ddim_step`.
     """
     x0 = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     ).x0
+    x0 = _guided(schedule, x0, t, gradient)
     # 1 / (2 r) with r = (lambda_t - lambda_{t+1}) / (lambda_{t-1} - lambda_t), in float64.
     log_alphas_bar = exact_log_alphas_bar(schedule)
     sizes = -np.diff((log_alphas_bar - np.log(-np.expm1(log_alphas_bar))) / 2)
@@ -190,6 +201,14 @@ def dpm_solver_step(
     weight = jnp.where(jnp.asarray(is_first), jnp.zeros((), x_t.dtype), weight)
     extrapolated = x0 + weight * (x0 - x0_before)
     return Step(_towards(schedule, extrapolated, noise_from_x0(schedule, extrapolated, x_t, t), t, 0.0), x0)
+
+
+def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: jax.Array | None) -> jax.Array:
+    """The x_0 that belongs to eps - sqrt(1 - alpha-bar) gradient."""
+    if gradient is None:
+        return x0
+    noise = at(schedule.one_minus_alphas_bar, t, x0)
+    return x0 + noise / jnp.sqrt(at(schedule.alphas_bar, t, x0)) * gradient
 
 
 def _towards(schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array | int, eta: float) -> jax.Array:

@@ -1,12 +1,15 @@
 """Neural radiance fields (chapter 5 of the notes)."""
 
-from jaxgen.nerf import analytic_scene
+from jaxgen.nerf import analytic_scene, convert
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.encoding import positional_encoding
+from jaxgen.nerf.learning_rate import decayed_rate
+from jaxgen.nerf.memory import free_memory, rays_at_once
 from jaxgen.nerf.ndc import ndc_project, ndc_rays
 from jaxgen.nerf.networks import JoinedDense, NeRF, shifted_softplus
-from jaxgen.nerf.objectives import nerf_loss, photometric_loss
+from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
 from jaxgen.nerf.paths import hemisphere, spiral, turntable
+from jaxgen.nerf.pose_report import PoseReport, describe_poses
 from jaxgen.nerf.poses import (
     average_pose,
     check_poses,
@@ -29,7 +32,9 @@ __all__ = [
     "Composite",
     "Field",
     "JoinedDense",
+    "Loss",
     "NeRF",
+    "PoseReport",
     "Rays",
     "Rendering",
     "analytic_scene",
@@ -38,7 +43,11 @@ __all__ = [
     "check_poses",
     "colmap_to_opengl",
     "composite",
+    "convert",
+    "decayed_rate",
+    "describe_poses",
     "disparity",
+    "free_memory",
     "hemisphere",
     "importance_samples",
     "invert_pose",
@@ -54,6 +63,7 @@ __all__ = [
     "photometric_loss",
     "positional_encoding",
     "quaternion_to_rotation",
+    "rays_at_once",
     "recenter_poses",
     "render_image",
     "render_rays",

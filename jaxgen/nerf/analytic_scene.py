@@ -374,6 +374,26 @@ def render_view(
     return seen
 
 
+def render_rgba(camera: Camera, poses: Any, bodies: Sequence[Body] = MARBLES, **settings: Any) -> np.ndarray:
+    """Images as files hold them: color not multiplied by alpha, rounded to 8 bits.
+
+    Args:
+        camera: the camera.
+        poses: [N, 4, 4] or [N, 3, 4], OpenGL axes.
+        bodies: as in `render_view`.
+        **settings: of `render_view`.
+
+    Returns:
+        uint8 [N, height, width, 4].
+    """
+    images = []
+    for pose in poses:
+        seen = render_view(camera, pose, 0.0, bodies, **settings)
+        alpha = seen.opacity[..., None]
+        images.append(np.concatenate([seen.color / np.maximum(alpha, 1e-6), alpha], axis=-1))
+    return np.rint(255 * np.clip(np.stack(images), 0, 1)).astype(np.uint8)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _see(bodies: tuple[Body, ...], camera: Camera, pose: jax.Array, pixels: jax.Array) -> tuple[Rays, jax.Array]:
     rays = camera_rays(camera, pose, pixels)

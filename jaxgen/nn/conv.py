@@ -46,7 +46,7 @@ def conv(
     geometry = Geometry(stride, pads, (h, w), (kh, kw))
     if min(geometry.output) < 1:
         raise ValueError(f"the kernel {(kh, kw)} is larger than the image {(h, w)} padded by {pads}")
-    if not _forward_form(backward):
+    if not uses_forward_form(backward):
         return plain_output(geometry, x, kernel)
     if (kh, kw) == (1, 1):
         # A matrix product, whose derivatives are fast as they are (weight gradient: 1.3 ms, as a convolution 7).
@@ -101,7 +101,7 @@ def conv_transpose(
     if min(size) < 1:
         raise ValueError(f"padding {pads} takes away the whole image: its size would be {size}")
     geometry = Geometry(stride, pads, size, (kh, kw))
-    transposed = image if _forward_form(backward) else plain_image
+    transposed = image if uses_forward_form(backward) else plain_image
     return transposed(geometry, kernel.swapaxes(2, 3), x)
 
 
@@ -127,7 +127,8 @@ def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, factor * h, factor * w, -1)
 
 
-def _forward_form(backward: Backward) -> bool:
+def uses_forward_form(backward: Backward) -> bool:
+    """Whether this choice means "forward_form" here."""
     if backward not in ("auto", "forward_form", "xla"):
         raise ValueError(f"backward is {backward!r}; expected 'auto', 'forward_form' or 'xla'")
     # Of the process, not of the array: a program placed on another device only loses the faster backward pass.

@@ -1,9 +1,12 @@
 """Convolution layers. One layout for all kernels: [kh, kw, channels in, channels out]."""
 
+from typing import Any
+
 import jax
 from flax import linen as nn
 
 from jaxgen.nn.conv import Backward, Padding, Pair, conv, conv_transpose, pixel_shuffle
+from jaxgen.nn.upsampling import upsampled_conv
 
 
 class Conv(nn.Module):
@@ -20,6 +23,8 @@ class Conv(nn.Module):
         kernel_init: initializer of the kernel.
         bias_init: initializer of the bias.
         backward: as in `conv`.
+        upsample: whether the image is first doubled by repetition (3x3, stride 1, "SAME"), see `upsampled_conv`.
+        dtype: of the computation; None leaves x and the float32 parameters as they are, which must then match.
     """
 
     features: int
@@ -30,14 +35,25 @@ class Conv(nn.Module):
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
     bias_init: nn.initializers.Initializer = nn.initializers.zeros_init()
     backward: Backward = "auto"
+    upsample: bool = False
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[B, H, W, C] -> [B, H', W', features]."""
         shape = (*_window(self.kernel_size), x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
-        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1) if self.use_bias else y
+        if self.dtype is not None:
+            x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if self.upsample:
+            if (self.stride, self.padding) != (1, "SAME"):
+                raise ValueError(f'upsample needs stride 1 and padding "SAME", not {self.stride} and {self.padding!r}')
+            y = upsampled_conv(x, kernel, backward=self.backward)
+        else:
+            y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1).astype(y.dtype)
 
 
 class ConvTranspose(nn.Module):

@@ -37,6 +37,7 @@ def update_from_objective(
     *,
     statistics: Callable[[Tree, Tree, jax.Array, Context], Tree] | None = None,
     ema_decay: float | Callable[[jax.Array], jax.Array] | None = None,
+    observe: Callable[[Tree, dict[str, jax.Array]], Tree] | None = None,
 ) -> Update:
     """Gradient descent on the mean of `objective` over the global batch.
 
@@ -49,6 +50,9 @@ def update_from_objective(
             same gradient.
         ema_decay: decay of the moving average of the parameters, or a function of the step (`warm_up_decay`).
             The state must have been created with `ema=True`.
+        observe: `observe(model_state, {name: [B]}) -> model_state`, for a state that follows what happened to examples,
+            such as a history of losses: it is given the objective's metrics of every example of the global batch, in
+            global order, after the step.
 
     Returns:
         `update(state, batch, keys, mean) -> (state, metrics)`; metrics: "loss", "gradient_norm" and the objective's.
@@ -67,12 +71,18 @@ def update_from_objective(
         def loss_and_gradient(batch, keys):
             def mean_loss(params):
                 losses, metrics = objective(params, batch, keys, context)
-                return jnp.mean(losses), jax.tree.map(jnp.mean, metrics)
+                return jnp.mean(losses), (jax.tree.map(jnp.mean, metrics), metrics)
 
-            (loss, metrics), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-            return gradient, {"loss": loss, **metrics}
+            (loss, (metrics, per_example)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+            averages = gradient, {"loss": loss, **metrics}
+            return (averages, per_example) if observe is not None else averages
 
-        gradient, metrics = mean(loss_and_gradient, batch, keys)
+        model_state = state.model_state
+        if observe is None:
+            gradient, metrics = mean(loss_and_gradient, batch, keys)
+        else:
+            (gradient, metrics), per_example = mean(loss_and_gradient, batch, keys, has_aux=True)
+            model_state = observe(model_state, mean.gather(per_example))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes integer counts and floats
             changes, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, changes)
@@ -82,7 +92,8 @@ def update_from_objective(
                 raise ValueError("ema_decay is set but the state has no ema: create_state(..., ema=True)")
             ema = average_parameters(ema, params, ema_decay, state.step)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
-        return state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema), metrics
+        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, model_state=model_state)
+        return state, metrics
 
     return update
 

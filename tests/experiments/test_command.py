@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tour_check
 
 from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae
 
@@ -17,7 +18,7 @@ SCRIPTS = {
 SHORT = {
     "deep_autoencoder": [
         "quick", "--data.name", "digits", "--model.widths", "16", "--train.num-steps", "6", "--train.batch-size", "8",
-        "--optimizer.warmup-steps", "2", "--baselines.extra-components", "8", "--train.log-every", "3",
+        "--optimizer.warmup-steps", "2", "--baselines.extra-components", "18", "--train.log-every", "3",
     ],
     "sparse_autoencoder": [
         "quick", "--train.num-steps", "4", "--train.batch-size", "8", "--model.code-size", "20", "--model.k", "3",
@@ -25,7 +26,7 @@ SHORT = {
     ],
     "contractive_autoencoder": [
         "quick", "--train.num-steps", "4", "--train.batch-size", "8", "--model.code-size", "20",
-        "--classifier-steps", "4", "--methods", "cae", "kl",
+        "--classifier-steps", "4", "--methods", "ae", "cae", "kl",
     ],
     "vae": [
         "quick", "--train.num-steps", "4", "--train.batch-size", "8", "--model.widths", "12",
@@ -80,6 +81,7 @@ def test_a_short_run_leaves_everything_behind(name, call):
     for file in ("config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "checkpoints"):
         assert (workdir / file).exists()
     assert list((workdir / "figures").glob("*.png"))
+    tour_check.finds_what_it_shows(name, workdir)
     # The same command again has nothing left to train and finds the same parameters.
     call(name, *SHORT[name])
     again = json.loads((workdir / "results.json").read_text())

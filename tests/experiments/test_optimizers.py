@@ -62,3 +62,34 @@ def test_adagrad_divides_by_the_root_of_the_sum_of_squares():
 def test_impossible_settings_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
         optimizers.build(config, 10)
+
+
+def test_goodfellows_momentum_changes_between_epochs():
+    config = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5, epoch_steps=3)
+    path = steps_of(config, 12, [1.0] * 12)
+    delta, params, expected = 0.0, 0.0, []
+    for step in range(12):
+        momentum = 0.5 + 0.2 * max(step // 3 - 1, 0) / 249
+        delta = momentum * delta - 0.1 / 1.000004**step
+        params += delta
+        expected.append(params)
+    np.testing.assert_allclose(path, expected, rtol=1e-6)
+
+
+def test_goodfellows_late_rate_and_last_momentum():
+    """Half a million steps on: the rate is 0.1 / 1.000004^500000, not that of a power of a float32."""
+    late = 500_000
+    config = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5)
+    optimizer = optimizers.build(config, 1)
+    state = jax.tree.map(
+        lambda x: jnp.full_like(x, late) if x.dtype == jnp.int32 else x, optimizer.init(jnp.float32(0))
+    )
+    moves = []
+    for _ in range(2):
+        with jax.numpy_dtype_promotion("standard"):
+            change, state = optimizer.update(jnp.float32(-1), state)
+        moves.append(float(change))
+    rate = 0.1 * 1.000004**-late
+    np.testing.assert_allclose(moves, [rate, 1.7 * rate], rtol=1e-5)
+    with pytest.raises(ValueError, match="'goodfellow' is for sgd"):
+        optimizers.build(optimizers.Optimizer("sgd", 0.1, "goodfellow", clip=1.0), 10)

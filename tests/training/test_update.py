@@ -21,9 +21,7 @@ def test_one_sgd_step_against_the_gradient():
     mean_loss = lambda p: jnp.mean(objective(p, BATCH_ARRAYS, example_keys(), None)[0])
     value, gradient = jax.value_and_grad(mean_loss)(params)
     update = training.update_from_objective(objective, optimizer)
-    state, metrics = update(
-        training.create_state(params, optimizer), BATCH_ARRAYS, example_keys(), training.plain_mean
-    )
+    state, metrics = update(training.create_state(params, optimizer), BATCH_ARRAYS, example_keys(), training.plain_mean)
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
     squares = sum(np.sum(np.asarray(g, np.float64) ** 2) for g in jax.tree.leaves(gradient))
     np.testing.assert_allclose(metrics["gradient_norm"], np.sqrt(squares), rtol=1e-6)
@@ -95,3 +93,25 @@ def test_the_objective_sees_the_step():
     for step in range(3):
         state, metrics = update(state, BATCH_ARRAYS, example_keys(), training.plain_mean)
         assert float(metrics["loss"]) == step
+
+
+@pytest.mark.parametrize("devices, options", [(1, {}), (2, {"accumulate": 4}), (4, {"exact_shards": 8})])
+def test_an_observer_sees_every_example_of_the_global_batch_in_order(devices, options):
+    def numbered(params, batch, example_keys, context):
+        first = batch["x"][:, 0]
+        return params["w"] * first, {"first": first, "count": context.model_state["count"] + 0 * first}
+
+    def observe(model_state, metrics):
+        return {"count": model_state["count"] + 1.0, "first": metrics["first"]}
+
+    optimizer = optax.sgd(1.0)
+    update = training.update_from_objective(numbered, optimizer, observe=observe)
+    model_state = {"count": jnp.zeros(()), "first": jnp.zeros(BATCH)}
+    state = training.create_state({"w": jnp.ones(())}, optimizer, model_state=model_state)
+    take = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
+    parallel = training.ParallelUpdate(update, take, batch_size=BATCH, devices=jax.devices()[:devices], **options)
+    end, tally = parallel(parallel.replicate(state), parallel.empty_tally(state, keys.root(0)), keys.root(0), None, 2)
+    np.testing.assert_array_equal(end.model_state["first"], DATA[:BATCH, 0])
+    assert float(end.model_state["count"]) == 2
+    # The objective of each step saw the state before it: 0, then 1.
+    assert float(tally.totals["count"]) == 1

@@ -1,0 +1,56 @@
+"""NeRF at the paper's size and at the demonstrations'; drawing renders rays in the way of evaluation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import nerf as experiment
+from experiments import nerf_scenes
+from experiments.benchmarks.autoencoder import random_bytes
+from experiments.timing import Case, Sampling
+from experiments.torch_steps import nerf as in_torch
+from jaxgen import nerf, training
+
+RENDERED = 1024
+"""rays of one step of rendering"""
+
+
+def cases() -> list[Case]:
+    return [case(name, preset) for name, preset in (
+        ("NeRF 8 x 256, 64 + 128 samples", "blender_paper"),
+        ("NeRF 6 x 128, 48 + 64 samples", "blender_small"),
+        ("NeRF 4 x 64, 32 + 32 samples", "quick"),
+    )]  # fmt: skip
+
+
+def case(name: str, preset: str) -> Case:
+    """The preset's step on rays from all of 20 random images of 100 x 100."""
+    config, scene = experiment.PRESETS[preset], noise()
+    settings = experiment.sampling_settings(config.sampling, scene.background)
+    network, adam = experiment.build(config.model), experiment.optimizer(config)
+    update = training.update_from_objective(nerf.nerf_loss(network, scene.near, scene.far, **settings), adam)
+    batches = nerf_scenes.ray_batches(scene, config.train.batch_size, nerf_scenes.Order())
+    shown = nerf_scenes.ray_batches(scene, RENDERED, nerf_scenes.Order())
+
+    def render(params, key, x):
+        # Other rays at each step, as in an image.
+        rays = shown.make(key, shown.arrays, jnp.int32(0), jnp.arange(len(x), dtype=jnp.int32))["rays"]
+        fields = [nerf.network_field(network, params[which]) for which in ("coarse", "fine")]
+        return nerf.render_rays(None, rays, scene.near, scene.far, *fields, **settings).best.color
+
+    init = lambda: training.create_state(experiment.init_params(config, jax.random.key(0)), adam)
+    sampling = Sampling(render, jnp.zeros((RENDERED, 3)))
+    twin = functools.partial(in_torch.nerf, config.train.batch_size, RENDERED, config.model, config.sampling)
+    return Case(name, config.train.batch_size, update, init, batches, sampling, twin)
+
+
+@functools.cache
+def noise() -> nerf_scenes.Scene:
+    """Random images around the origin."""
+    poses = np.asarray(nerf.hemisphere(20), np.float32)
+    camera = nerf.Camera.from_angle(100, 100, nerf.analytic_scene.CAMERA_ANGLE_X)
+    intrinsics = np.array([[camera.focal_x, camera.focal_y, 50, 50]] * 20, np.float32)
+    views = nerf_scenes.Views(random_bytes((20, 100, 100, 4)), poses, intrinsics, np.array([""] * 20))
+    return nerf_scenes.Scene(views, views, 2.0, 6.0, 1.0, 0.5, "random", (2.0, 6.0))

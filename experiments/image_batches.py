@@ -1,0 +1,116 @@
+"""Images [H, W, C] from -1 to 1, visited in the stateless order: the data of convolutional networks."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen import data, training
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images."""
+
+    name: str = "digits"
+    """"digits" and "curves" are embedded; "mnist", "cifar10", ... and "tfds:<name>" are read from a folder"""
+    dir: str = training.free("")
+    """folder of a dataset that is not embedded, in its original format"""
+    size: int = 0
+    """"images": crop and resize to so many pixels a side; 0: as they are"""
+    flip: bool = False
+    """half of the training images, drawn anew at each visit, are mirrored left to right"""
+    on_host: bool = training.free(False)
+    """the images stay in the host's memory and a step's are sent ahead of it, for data larger than a device's memory"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A split in memory: `image` uint8 [N, H, W, C], `label` int32 [N] or None, sha256."""
+
+    image: np.ndarray
+    label: np.ndarray | None
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.image.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def signed(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 [n, H, W, C] in [-1, 1]."""
+        return signed(self.image[start:stop])
+
+    def first(self, num: int) -> "Images":
+        """The first `num` images, all where there are fewer."""
+        return dataclasses.replace(self, image=self.image[:num], label=None if self.label is None else self.label[:num])
+
+
+def load(config: Data) -> tuple[Images, Images]:
+    """The training and the test split."""
+    splits = []
+    for split in ("train", "test"):
+        dataset = data.load(config.name, split, config.dir or None, size=config.size or None)
+        splits.append(Images(dataset["image"], dataset.get("label"), data.fingerprint(dataset)))
+    return splits[0], splits[1]
+
+
+def signed(image):
+    """Bytes, any shape -> float32 in [-1, 1], x / 127.5 - 1: the same bits from NumPy and from XLA.
+
+    A division would not give the same: XLA replaces it by a product with the reciprocal, and fuses what is added.
+    """
+    numpy = np if isinstance(image, np.ndarray) else jnp
+    return (2 * image.astype(numpy.float32) - numpy.float32(255)) * numpy.float32(1 / 255)
+
+
+def to_bytes(x) -> np.ndarray:
+    """Floating point in [-1, 1], any shape -> the nearest of the 256 levels, uint8; beyond the ends, the ends."""
+    return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
+
+
+def batches(images: Images, batch_size: int, config: Data = Data()) -> training.DeviceBatches | training.HostBatches:
+    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]}; the images are kept as bytes.
+
+    Which image is at a position, and whether it is mirrored, depends on (key, step, position) alone: not on the number
+    of devices, nor on where the images are kept.
+    """
+    num_examples = len(images)
+    arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
+
+    def choose(key, step, positions):
+        # Every step splits the same key, on purpose: the step comes in below.
+        order, mirror = jax.random.split(jax.random.clone(key))
+        chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
+        if not config.flip:
+            return chosen, jnp.zeros(positions.shape, bool)
+        each = training.keys.per_example(training.keys.at_step(mirror, step), positions)
+        return chosen, jax.vmap(jax.random.bernoulli)(each)
+
+    def make(key, arrays, step, positions):
+        chosen, mirrored = choose(key, step, positions)
+        batch = {name: array[chosen] for name, array in arrays.items()}
+        x = jnp.where(mirrored[:, None, None, None], batch["x"][:, :, ::-1], batch["x"]) if config.flip else batch["x"]
+        return {**batch, "x": signed(x)}
+
+    if not config.on_host:
+        return training.DeviceBatches(make, arrays)
+    compiled = jax.jit(choose)
+
+    def make_on_host(key, step, positions):
+        chosen, mirrored = (np.asarray(a) for a in compiled(key, step, positions))
+        batch = {name: array[chosen] for name, array in arrays.items()}
+        batch["x"][mirrored] = batch["x"][mirrored][:, :, ::-1]
+        return {**batch, "x": signed(batch["x"])}
+
+    return training.HostBatches(make_on_host)
+
+
+def slices(num: int, batch_size: int) -> Iterator[slice]:
+    """0 .. num in pieces of `batch_size`, the last one shorter."""
+    return (slice(i, min(i + batch_size, num)) for i in range(0, num, batch_size))

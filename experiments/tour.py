@@ -1,0 +1,187 @@
+"""All chapters of the notes, trained one after another on embedded data, on one page.
+
+    python -m experiments.tour
+
+Trains the `quick` preset of every experiment, offline, each in a folder of its own below runs/tour, and writes
+runs/tour/index.html after each: the idea, the equations beside the functions that compute them, pictures, curves,
+numbers, and the time it took. Interrupted, the same command goes on where it was; what is finished is not trained
+again.
+"""
+
+import importlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+from experiments import page, report, run_folders, tour_autoencoders, tour_generators
+from experiments.page import Html, Section
+from experiments.run_folders import RunFolder
+from experiments.tour_lesson import Chapter, Lesson
+
+CHAPTERS = (*tour_autoencoders.CHAPTERS, *tour_generators.CHAPTERS)
+PRESET = "quick"
+STOPPED = {130, 143, -2, -15}  # by Ctrl-C or SIGTERM: the shell's codes and Python's
+
+
+def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
+    """The page, from whatever has been trained below `folder`."""
+    found = {lesson.experiment: read(folder / lesson.experiment) for chapter in chapters for lesson in chapter.lessons}
+    rows, total = [], 0.0
+    for chapter in chapters:
+        for lesson in chapter.lessons:
+            run = found[lesson.experiment]
+            total += run.seconds() if run else 0.0
+            state = "finished" if run and run.results else "begun" if run else "not yet trained"
+            rows.append((lesson.title, page.code(command(lesson)), state, round(run.seconds()) if run else None))
+    intro = page.join(
+        page.paragraph(
+            "The notes' generative models: their equations, and small systems trained by them on this machine, on data "
+            "that comes with the library."
+        ),
+        page.table(("system", "command", "state", "seconds"), rows),
+        page.paragraph(f"{total / 60:.1f} minutes of training, measuring and drawing, without starting the programs."),
+    )
+    sections = [
+        Section(chapter.title, page.join(*[taught(lesson, found[lesson.experiment]) for lesson in chapter.lessons]))
+        for chapter in chapters
+    ]
+    return page.document("A tour of generative models", intro, sections, "Made by python -m experiments.tour.")
+
+
+def taught(lesson: Lesson, run: RunFolder | None) -> Html:
+    """One system: its idea and equations, and what came of it."""
+    parts = [page.heading(lesson.title), page.paragraph(*lesson.ideas), page.equations(lesson.equations)]
+    if run is None or run.results is None:
+        return page.join(*parts, page.status(run.state() if run else "Not yet trained."))
+    drawn = {path.name: path for path in run.pictures}
+    shown = [page.picture(drawn[name], caption) for name, caption in lesson.pictures.items() if name in drawn]
+    missing = sorted(set(lesson.pictures) - set(drawn))
+    if missing:
+        parts.append(page.status(f"Not drawn: {', '.join(missing)}."))
+    return page.join(
+        *parts,
+        numbers(lesson, run.results["metrics"]),
+        page.tiles(shown),
+        page.tiles(chart for chart in curves_of(run, lesson.quantities)),
+        page.paragraph(f"Took {run.seconds():.0f} seconds."),
+        page.folded(f"All numbers of {lesson.experiment}, and how it ran", report.results(run), report.how_it_ran(run)),
+    )
+
+
+def numbers(lesson: Lesson, metrics: dict[str, float]) -> Html:
+    """The chosen numbers, and what stands beside them."""
+    rows = [(what, metrics.get(metric), filled(beside, metrics)) for what, metric, beside in lesson.numbers]
+    return page.table(("measured", "value", "beside it"), rows)
+
+
+def filled(text: str, metrics: dict[str, float]) -> str:
+    """Text with the metrics that it names in braces."""
+    try:
+        return text.format_map(metrics)
+    except KeyError as missing:
+        return f"{missing.args[0]} was not measured"
+
+
+def curves_of(run: RunFolder, quantities: Sequence[str]) -> list[Html]:
+    """A chart for each quantity, a line a stage."""
+    lines = {
+        stage: [{name: line[name] for name in ("step", *quantities) if name in line} for line in found]
+        for stage, found in run.stages().items()
+    }
+    return report.charts({stage: found for stage, found in lines.items() if len(found[0]) > 1})
+
+
+def read(folder: Path) -> RunFolder | None:
+    """The run in a folder, or None before it has begun."""
+    return run_folders.read(folder) if (folder / "config.json").exists() else None
+
+
+def command(lesson: Lesson) -> str:
+    """What a person would type."""
+    return f"python -m experiments.{lesson.experiment} {PRESET}"
+
+
+def finished(lesson: Lesson, folder: Path) -> bool:
+    """Whether the folder holds results of the preset as it now is."""
+    run = read(folder)
+    if run is None or run.results is None:
+        return False
+    from jaxgen import training
+
+    preset = importlib.import_module(f"experiments.{lesson.experiment}").PRESETS[PRESET]
+    return run.record["config"] == json.loads(json.dumps(training.to_dict(preset)))
+
+
+def train(lesson: Lesson, folder: Path) -> int:
+    """Runs the command to its end and returns its exit code.
+
+    Being stopped is the command's to answer: Ctrl-C reaches it from the terminal, SIGTERM is passed on.
+    """
+    arguments = [sys.executable, "-m", f"experiments.{lesson.experiment}", PRESET, "--workdir", str(folder)]
+    with subprocess.Popen(arguments, cwd=Path(__file__).parents[1]) as process:
+        before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+
+def main(workdir: Path = Path("runs/tour"), chapters: tuple[int, ...] = ()) -> None:
+    """Trains and writes the page.
+
+    Args:
+        workdir: where everything is written
+        chapters: numbers of the notes' chapters; by default all
+    """
+    try:
+        code = walk(workdir.absolute(), chapters)
+    except (ValueError, OSError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def walk(folder: Path, numbers_of_chapters: Sequence[int] = ()) -> int:
+    """The tour, and its exit code: 0, that of an interruption, or 1 where an experiment failed.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    wrong = [number for number in numbers_of_chapters if not 1 <= number <= len(CHAPTERS)]
+    if wrong:
+        raise ValueError(f"no chapter {wrong[0]}; there are 1 to {len(CHAPTERS)}")
+    chosen = [CHAPTERS[number - 1] for number in sorted(set(numbers_of_chapters))] or list(CHAPTERS)
+    lessons = [lesson for chapter in chosen for lesson in chapter.lessons]
+    folder.mkdir(parents=True, exist_ok=True)
+    index, failed = folder / "index.html", []
+    page.write(index, tour_page(CHAPTERS, folder))
+    for number, lesson in enumerate(lessons, 1):
+        where = folder / lesson.experiment
+        print(f"[{number}/{len(lessons)}] {lesson.title}: {command(lesson)}", flush=True)
+        if finished(lesson, where):
+            print("finished before", flush=True)
+            continue
+        code = train(lesson, where)
+        page.write(index, tour_page(CHAPTERS, folder))
+        if code in STOPPED:
+            print("The tour has stopped; the same command goes on from here.", file=sys.stderr)
+            return 128 - code if code < 0 else code
+        if code:
+            failed.append(lesson.experiment)
+    if failed:
+        print(f"Failed, for the reasons above: {', '.join(failed)}. The others are on the page.", file=sys.stderr)
+    print(index)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    tyro.cli(main, prog="python -m experiments.tour", description=__doc__)

@@ -1,0 +1,154 @@
+"""Chapters 1 and 2 on the tour: autoencoders, plain, sparse, contractive and variational."""
+
+from experiments.tour_lesson import Chapter, Lesson
+
+DEEP = Lesson(
+    "deep_autoencoder",
+    "A deep autoencoder beside PCA",
+    (
+        "An autoencoder squeezes x through a few numbers, the code z = g(x), and rebuilds x from them.",
+        "It is trained so that f(g(x)) comes close to x; nobody tells it what the code should mean.",
+        "Here each image is a stroke drawn from six numbers, and the code has six. PCA, the best linear code, "
+        "needs far more components for the same error: the strokes lie on a curved surface.",
+    ),
+    {
+        r"L_{AE}(\theta, \phi) = \frac{1}{n} \sum_{i=1}^{n} \left( x^i - f_\theta(g_\phi(x^i)) \right)^2": (
+            "autoencoder.squared_error"
+        ),
+        r"\hat{x} = m + V V^{T} (x - m)": "autoencoder.pca, autoencoder.pca_reconstruct",
+    },
+    {
+        "reconstructions.png": "Test images, rebuilt from 6 numbers by the autoencoder, and by PCA from 6 and from 18",
+        "filters.png": "What the first layer's units look for",
+    },
+    ("squared_error",),
+    (
+        (
+            "Squared error of the autoencoder with 6 numbers, test images",
+            "test_error",
+            "PCA with 6 numbers {pca_error:.4g}, with 18 {pca_18_error:.4g}",
+        ),
+        (
+            "The same as a share of the error of PCA with 18",
+            "error_over_pca_18",
+            "Hinton & Salakhutdinov 2006, on their own curves: 1.44 / 5.90 = 0.244",
+        ),
+    ),
+)
+
+SPARSE = Lesson(
+    "sparse_autoencoder",
+    "Sparse codes",
+    (
+        "A code may have more units than x has pixels, if only a few of them are used at a time.",
+        "Four codes of 144 units on scanned digits: without a constraint, with an L1 penalty, with a mean activation "
+        "held near rho (KL), and with all but the k largest units set to zero.",
+        "A code is good if a linear classifier reads the digit from it.",
+    ),
+    {
+        r"\sum_j \mathrm{KL}(\rho \,\|\, \hat{\rho}_j) = \sum_j \rho \log\,\frac{\rho}{\hat{\rho}_j} "
+        r"+ (1-\rho) \log\,\frac{1-\rho}{1-\hat{\rho}_j}": "autoencoder.kl_sparsity",
+        r"\sum_j |a_j|": "autoencoder.l1_sparsity",
+        r"a_j \text{ if it is one of the } k \text{ largest, else } 0": "autoencoder.top_k",
+    },
+    {
+        "filters-plain.png": "Filters without a constraint",
+        "filters-l1.png": "Filters with L1",
+        "filters-kl.png": "Filters with KL: parts of digits",
+        "filters-k_sparse.png": "Filters of the k-sparse code",
+        "reconstructions-k_sparse.png": "Rebuilt from the k-sparse code",
+    },
+    ("squared_error",),
+    (
+        (
+            "Errors of a linear classifier on the k-sparse code, percent",
+            "k_sparse_probe_error_percent",
+            "on the pixels themselves {pixels_probe_error_percent:.4g}",
+        ),
+        (
+            "The same on the KL code",
+            "kl_probe_error_percent",
+            "on the plain code {plain_probe_error_percent:.4g}, on the L1 code {l1_probe_error_percent:.4g}",
+        ),
+        ("Share of units in use on an image, k-sparse", "k_sparse_active_share", "plain {plain_active_share:.4g}"),
+    ),
+)
+
+CONTRACTIVE = Lesson(
+    "contractive_autoencoder",
+    "A contractive code",
+    (
+        "A robust code hardly moves when x moves a little: the Jacobian of the encoder is kept small.",
+        "The reconstruction keeps it from being small in every direction, so it stays large along the few directions "
+        "in which the data itself varies. The singular values show them.",
+        "Each of six layers is then fine-tuned as a classifier.",
+    ),
+    {
+        r"\| J_f(x) \|_F^2 = \sum_{ij} \left( \frac{\partial h_j(x)}{\partial x_i} \right)^2": (
+            "autoencoder.contractive_penalty"
+        ),
+        r"\| J_f(x) \|_F^2 = \sum_j \left( h_j (1 - h_j) \right)^2 \sum_i W_{ij}^2": (
+            "autoencoder.sigmoid_contractive_penalty"
+        ),
+    },
+    {
+        "jacobian-spectra.png": "Mean singular values of the Jacobian: the contractive code's fall first",
+        "filters-ae.png": "Filters of the plain autoencoder",
+        "filters-cae.png": "Filters of the contractive autoencoder",
+    },
+    ("squared_error",),
+    (
+        (
+            "Norm of the Jacobian, contractive",
+            "cae_jacobian_norm",
+            "plain {ae_jacobian_norm:.4g}, KL-sparse {kl_jacobian_norm:.4g}",
+        ),
+        (
+            "Errors of the fine-tuned classifier, percent, contractive",
+            "cae_error_percent",
+            "plain {ae_error_percent:.4g}; Rifai et al. 2011 on MNIST: 1.14 and 1.78",
+        ),
+    ),
+)
+
+VAE = Lesson(
+    "vae",
+    "A variational autoencoder with two latent numbers",
+    (
+        "An autoencoder rebuilds but cannot invent: nobody knows which codes stand for images.",
+        "A VAE makes the code random, z ~ N(mu(x), sigma(x)^2), and pulls it towards N(0, I). Then z drawn from "
+        "N(0, I) gives new images.",
+        "Minus the loss is a lower bound of log p(x), in nats, and nothing is rescaled. Here log p(x) "
+        "is also estimated, by importance sampling, so the gap can be seen.",
+    ),
+    {
+        r"z = \mu + \sigma \epsilon, \quad \epsilon \sim N(0, I)": "vae.reparameterize",
+        r"D_{KL}(N(\mu, \sigma^2) \,\|\, N(0, I)) = \frac{1}{2} \sum_i \left( \mu_i^2 + \sigma_i^2 "
+        r"- \log\,\sigma_i^2 - 1 \right)": "vae.kl_to_standard_normal",
+        r"L_b = E_{q(z|x)} \,\log\,p(x|z) - D_{KL}(q(z|x) \,\|\, p(z)) \leq \log\,p(x)": "vae.elbo",
+        r"\log\,p(x) \approx \log\,\frac{1}{K} \sum_{k=1}^{K} \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}": (
+            "vae.log_marginal_likelihood"
+        ),
+    },
+    {
+        "manifold.png": "The decoder's image at every place of the latent plane",
+        "posterior.png": "Where the encoder puts the test images: no label was used",
+        "interpolations.png": "From one test image to another, through the latent plane",
+        "samples.png": "New images: z drawn from N(0, I)",
+        "reconstructions.png": "Test images, drawn as black and white, and rebuilt",
+    },
+    ("bound", "kl"),
+    (
+        (
+            "-log p(x), nats, test images",
+            "negative_log_likelihood",
+            "standard error {standard_error:.2g}; by the bound log p(x) is at least {test_bound:.4g}",
+        ),
+        ("Latent numbers in use", "active_units", "of 2"),
+    ),
+)
+
+CHAPTERS = (
+    Chapter("1. Autoencoders", (DEEP, SPARSE, CONTRACTIVE)),
+    Chapter("2. Variational autoencoders", (VAE,)),
+)

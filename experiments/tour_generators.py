@@ -1,0 +1,126 @@
+"""Chapters 3 to 5 on the tour: generative adversarial networks, diffusion models, neural radiance fields."""
+
+from experiments.tour_lesson import Chapter, Lesson
+
+GAN = Lesson(
+    "gan",
+    "A generative adversarial network finds eight modes",
+    (
+        "A generator G turns noise z into samples; a discriminator D says how likely a sample is to be real. Each is "
+        "trained against the other.",
+        "For a given G the best D is known, and against it the game measures how far the generated distribution is "
+        "from the real one. At the equilibrium D answers 1/2 everywhere and the value is -2 log 2.",
+        "The data are eight Gaussians on a ring, because there the densities are known: it can be counted how many "
+        "modes G has found, and D can be drawn beside the best one.",
+    ),
+    {
+        r"\min_G \max_D \; E_{x \sim p_r} [ \,\log\,D(x) ] + E_{z \sim p_z} [ \,\log\,(1 - D(G(z))) ]": "gan.value",
+        r"D^{*}(x) = \frac{p_r(x)}{p_r(x) + p_g(x)}": "gan.optimal_discriminator",
+        r"\max_D L(D, G) = 2 D_{JS}(p_r \,\|\, p_g) - 2 \,\log\,2": "gan.jensen_shannon",
+        r"-E_{z \sim p_z} [ \,\log\,D(G(z)) ] \quad \text{(what G minimises here)}": "gan.generator_loss",
+    },
+    {
+        "film.gif": "Generated dots, circles for the modes; D says real on blue, generated on orange",
+        "discriminator.png": "D at the end, beside the best discriminator against this generator",
+        "game.png": "The value of the game and D on both sides",
+    },
+    ("value", "real_probability", "fake_probability"),
+    (
+        ("Modes with at least 20 of 2,500 samples", "modes_20", "of {modes_in_all:.0f}"),
+        (
+            "Samples within three standard deviations of a mode, percent",
+            "high_quality_percent",
+            "98.89 for perfect samples",
+        ),
+        ("Value of the game at the end", "value", "-2 log 2 = -1.3863 at the equilibrium"),
+        ("D on real data", "real_probability", "1/2 at the equilibrium; on generated data {fake_probability:.4g}"),
+        ("Jensen-Shannon divergence, by the best discriminator", "jensen_shannon", "0 at the equilibrium"),
+    ),
+)
+
+DDPM = Lesson(
+    "ddpm",
+    "A diffusion model draws digits",
+    (
+        "Noise is added to an image in many small steps, until nothing is left of it. How that happens is fixed, and "
+        "x_t can be drawn in one go from x_0.",
+        "A network learns to say which noise was added. Going back step by step, from pure noise, gives new images.",
+        "Every step backwards is a Gaussian whose mean follows from the predicted noise. The sum of the divergences "
+        "between true and learned steps bounds -log p(x).",
+    ),
+    {
+        r"x_t = \sqrt{\bar{\alpha}_t}\, x_0 + \sqrt{1 - \bar{\alpha}_t}\, \epsilon": "diffusion.q_sample",
+        r"\tilde{\beta}_t = \frac{1 - \bar{\alpha}_{t-1}}{1 - \bar{\alpha}_t} \beta_t": "diffusion.q_posterior",
+        r"\mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{1 - \alpha_t}{\sqrt{1 - \bar{\alpha}_t}} "
+        r"\epsilon_\theta(x_t, t) \right)": "diffusion.mean_from_noise",
+        r"x_{t-1} = \mu_\theta(x_t, t) + \sigma_t z": "diffusion.ancestral_step",
+        r"L_{simple} = E_{t, x_0, \epsilon} \| \epsilon - \epsilon_\theta(x_t, t) \|^2": "diffusion.simple_loss",
+        r"L_{VLB} = L_T + \sum_{t=2}^{T} L_{t-1} + L_0 \geq -\log\,p_\theta(x_0)": "diffusion.vlb_terms",
+    },
+    {
+        "denoising.png": "From noise to image: x_t, and below it the x_0 that is predicted from it",
+        "samples.png": "New images",
+        "neighbours.png": "Samples, and below each the training images nearest to it",
+        "interpolations.png": "Between two test images, both half-way into the noise",
+        "bound.png": "The bound's terms and the error of the noise at every step",
+    },
+    ("error",),
+    (
+        (
+            "Bound of -log p(x), bits/dim, test images",
+            "bits_per_dim",
+            "rate {rate:.4g} and distortion {distortion:.4g}; 8 bits/dim for uniform pixels",
+        ),
+        (
+            "Frechet distance of samples on a classifier's features",
+            "classifier_fid",
+            "{classifier_fid_floor:.4g} for real images that were held out",
+        ),
+        ("Precision", "precision", "{precision_floor:.4g} for held-out images"),
+        ("Recall", "recall", "{recall_floor:.4g} for held-out images"),
+    ),
+)
+
+NERF = Lesson(
+    "nerf",
+    "A radiance field learned from images with poses",
+    (
+        "A network maps a place and a direction to a colour and a density. An image is made of rays: along each, "
+        "colours are summed, weighted by how much is seen of them.",
+        "All of it can be differentiated, so the network is trained by comparing rendered with photographed pixels.",
+        "Sines and cosines of the position give it sharp detail, and a coarse network shows the fine one where along "
+        "the ray there is something to see.",
+        "The scene here is known exactly, so depth can be measured too.",
+    ),
+    {
+        r"r(t) = o + t d": "nerf.camera_rays",
+        r"\gamma(p) = \left( \sin(2^0 \pi p), \cos(2^0 \pi p), \ldots, \sin(2^{L-1} \pi p), "
+        r"\cos(2^{L-1} \pi p) \right)": "nerf.positional_encoding",
+        r"t_i \sim U \left[ t_n + \frac{i-1}{N} (t_f - t_n), t_n + \frac{i}{N} (t_f - t_n) \right]": (
+            "nerf.stratified_samples"
+        ),
+        r"\hat{C}(r) = \sum_{i=1}^{N} T_i (1 - e^{-\sigma_i \delta_i}) c_i, \quad "
+        r"T_i = e^{-\sum_{j<i} \sigma_j \delta_j}": "nerf.composite",
+        r"\hat{w}_i = w_i / \sum_{j=1}^{N_c} w_j": "nerf.importance_samples",
+        r"L = \sum_r \| \hat{C}_c(r) - C(r) \|^2 + \| \hat{C}_f(r) - C(r) \|^2": "nerf.photometric_loss",
+    },
+    {
+        "turntable.gif": "Around the scene, from places where no image was taken",
+        "turntable-depth.gif": "The same way round, depth: near is warm, far is cold",
+        "view-0.png": "A held-out view: truth, rendering, difference, depth, opacity",
+        "view-1.png": "Another held-out view",
+        "progress.png": "PSNR of a held-out view while training",
+    },
+    ("fine_squared_error", "coarse_squared_error"),
+    (
+        ("PSNR of held-out views, dB", "psnr", "coarse network {psnr_coarse:.4g}"),
+        ("SSIM of held-out views", "ssim", "1 at best"),
+        ("Error of depth where the scene is opaque, world units", "depth_error", "0 at best"),
+    ),
+)
+
+CHAPTERS = (
+    Chapter("3. Generative adversarial networks", (GAN,)),
+    Chapter("4. Diffusion models", (DDPM,)),
+    Chapter("5. Neural radiance fields", (NERF,)),
+)

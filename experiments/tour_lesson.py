@@ -1,0 +1,32 @@
+"""What the tour shows of a chapter: ideas, equations, and what to look at in each quick run."""
+
+from typing import NamedTuple
+
+
+class Lesson(NamedTuple):
+    """One experiment's `quick` preset and what to show of it.
+
+    Attributes:
+        experiment: the script.
+        title: of what is trained.
+        ideas: sentences.
+        equations: {TeX: the function that computes it}.
+        pictures: {file in figures/: what it shows}.
+        quantities: logged ones whose curves are drawn.
+        numbers: (what was measured, metric, what stands beside it); the last may name metrics in braces.
+    """
+
+    experiment: str
+    title: str
+    ideas: tuple[str, ...]
+    equations: dict[str, str]
+    pictures: dict[str, str]
+    quantities: tuple[str, ...]
+    numbers: tuple[tuple[str, str, str], ...]
+
+
+class Chapter(NamedTuple):
+    """A chapter of the notes."""
+
+    title: str
+    lessons: tuple[Lesson, ...]

@@ -1,0 +1,246 @@
+"""Weights from elsewhere: nerf-pytorch's checkpoints and the authors' own, and back.
+
+| source | file | arrays |
+|---|---|---|
+| nerf-pytorch | 200000.tar | network_fn_state_dict.pts_linears.0.weight [out, in], ...; network_fine_... |
+| the authors | model_200000.npy, model_fine_200000.npy | Keras: kernel [in, out], bias, ..., in the order of layers |
+
+Both lay gamma(x) before the hidden layer after a skip ([x, h]); later JAX code lays it behind ([h, x]). Read files
+with `jaxgen.nn.read_weights`, which runs nothing that is in them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.nerf.networks import NeRF
+from jaxgen.nn import read_weights
+
+_PYTORCH = {"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"}
+
+
+class Converted(NamedTuple):
+    """A network, and its parameters {"coarse": tree, "fine": tree} (without "fine" where there was none)."""
+
+    network: NeRF
+    params: dict[str, Any]
+
+
+class _Layer(NamedTuple):
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def read_checkpoint(path: str | Path, fine: str | Path | None = None, *, skip_first: bool = True) -> Converted:
+    """A file of nerf-pytorch, or one or two files of the authors.
+
+    Args:
+        path: nerf-pytorch's .tar, or the authors' model_*.npy.
+        fine: the authors' model_fine_*.npy, if there is one.
+        skip_first: False: rows after a skip are [h, x].
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be read, or its arrays are not those of such a network.
+    """
+    weights = read_weights(path)
+    if any("pts_linears" in name for name in weights):
+        if fine is not None:
+            raise ValueError(f"{path} is a file of nerf-pytorch, which holds both networks; leave fine={fine} out")
+        return from_nerf_pytorch(weights, skip_first=skip_first)
+    lists = {"coarse": weights} | ({"fine": read_weights(fine)} if fine is not None else {})
+    in_order = {name: [arrays[key] for key in sorted(arrays, key=int)] for name, arrays in lists.items()}
+    return from_authors(in_order["coarse"], in_order.get("fine"), skip_first=skip_first)
+
+
+def from_nerf_pytorch(weights: Mapping[str, np.ndarray], *, skip_first: bool = True) -> Converted:
+    """A whole checkpoint by name, or one network's state dict (then only "coarse").
+
+    Args:
+        weights: name -> array of any shape; other names (the optimizer's) are ignored.
+        skip_first: as in `read_checkpoint`.
+
+    Raises:
+        ValueError: names are missing, or shapes do not fit together.
+    """
+    found = {name: {k: v for k, v in weights.items() if k.startswith(f"{key}.")} for name, key in _PYTORCH.items()}
+    trees = {
+        name: {key.removeprefix(f"{_PYTORCH[name]}."): value for key, value in state.items()}
+        for name, state in found.items()
+        if state
+    }
+    trees = trees or {"coarse": dict(weights)}
+    return _converted({name: _from_state_dict(state) for name, state in trees.items()}, skip_first)
+
+
+def from_authors(
+    coarse: Sequence[np.ndarray], fine: Sequence[np.ndarray] | None = None, *, skip_first: bool = True
+) -> Converted:
+    """Keras weights in the authors' order: trunk, feature, view layer, rgb, density; without view: trunk, output.
+
+    Args:
+        coarse: kernel [in, out], bias [out], kernel, ....
+        fine: likewise, or None.
+        skip_first: as in `read_checkpoint`.
+
+    Raises:
+        ValueError: another number of arrays, or shapes that do not fit together.
+    """
+    lists = {"coarse": coarse} | ({"fine": fine} if fine is not None else {})
+    return _converted({name: _from_list(arrays) for name, arrays in lists.items()}, skip_first)
+
+
+def to_nerf_pytorch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """{"coarse": tree, "fine": tree} -> nerf-pytorch's names and arrays of any shape.
+
+    Its `load_state_dict` takes them as tensors, each network's by its own prefix. Rows after a skip stay as they are.
+    """
+    weights = {}
+    for name, tree in params.items():
+        layers = {
+            **{f"pts_linears.{i}": tree[f"trunk_{i}"] for i in range(_count(tree, "trunk"))},
+            **{f"views_linears.{i}": tree[f"view_{i}"] for i in range(_count(tree, "view"))},
+        }
+        if "feature" in tree:
+            layers |= {"feature_linear": tree["feature"], "alpha_linear": tree["density"], "rgb_linear": tree["rgb"]}
+        else:
+            layers["output_linear"] = _joined(tree)
+        for key, layer in layers.items():
+            weights[f"{_PYTORCH[name]}.{key}.weight"] = np.asarray(layer["kernel"]).T
+            weights[f"{_PYTORCH[name]}.{key}.bias"] = np.asarray(layer["bias"])
+    return weights
+
+
+def to_authors(tree: Mapping[str, Any]) -> list[np.ndarray]:
+    """One network's tree -> the authors' list of arrays of any shape.
+
+    Raises:
+        ValueError: more than one layer knows the direction of view; theirs has one.
+    """
+    if _count(tree, "view") > 1:
+        raise ValueError(f"{_count(tree, 'view')} layers know the direction of view; the authors' network has one")
+    layers = [tree[f"trunk_{i}"] for i in range(_count(tree, "trunk"))]
+    if "feature" in tree:
+        layers += [tree["feature"], tree["view_0"], tree["rgb"], tree["density"]]
+    else:
+        layers.append(_joined(tree))
+    return [np.asarray(layer[part]) for layer in layers for part in ("kernel", "bias")]
+
+
+def _count(tree: Mapping[str, Any], name: str) -> int:
+    return sum(key.startswith(f"{name}_") for key in tree)
+
+
+def _joined(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Without a view direction color and density come from one layer of four."""
+    parts = ("kernel", "bias")
+    return {part: np.concatenate([tree["rgb"][part], tree["density"][part]], axis=-1) for part in parts}
+
+
+def _split(output: _Layer) -> dict[str, _Layer]:
+    if output.bias.shape != (4,):
+        raise ValueError(f"the last layer has {output.bias.shape[0]} outputs; expected 4, color and density")
+    return {
+        "rgb": _Layer(output.kernel[:, :3], output.bias[:3]),
+        "density": _Layer(output.kernel[:, 3:], output.bias[3:]),
+    }
+
+
+def _from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, _Layer]:
+    def layer(name: str) -> _Layer:
+        try:
+            return _Layer(np.asarray(state[f"{name}.weight"]).T, np.asarray(state[f"{name}.bias"]))
+        except KeyError as error:
+            raise ValueError(f"{error.args[0]} is missing; expected the names of nerf-pytorch's network") from error
+
+    number = lambda name: len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})
+    if not number("pts_linears"):
+        raise ValueError(
+            "there is no layer on positions; expected the names of nerf-pytorch: pts_linears.0.weight, ..."
+        )
+    layers = {f"trunk_{i}": layer(f"pts_linears.{i}") for i in range(number("pts_linears"))}
+    if "output_linear.weight" in state:
+        # Its view layers are there without being used.
+        return layers | _split(layer("output_linear"))
+    layers |= {f"view_{i}": layer(f"views_linears.{i}") for i in range(number("views_linears"))}
+    return layers | {
+        "feature": layer("feature_linear"), "rgb": layer("rgb_linear"), "density": layer("alpha_linear"),
+    }  # fmt: skip
+
+
+def _from_list(arrays: Sequence[np.ndarray]) -> dict[str, _Layer]:
+    if len(arrays) < 4 or len(arrays) % 2:
+        raise ValueError(f"{len(arrays)} arrays; expected a kernel and a bias for each layer")
+    pairs = [_Layer(np.asarray(k), np.asarray(b)) for k, b in zip(arrays[::2], arrays[1::2], strict=True)]
+    if pairs[-1].bias.shape == (4,):
+        return {f"trunk_{i}": pair for i, pair in enumerate(pairs[:-1])} | _split(pairs[-1])
+    *trunk, feature, view, rgb, density = pairs
+    if density.bias.shape != (1,) or rgb.bias.shape != (3,):
+        raise ValueError(
+            f"the last layers have {rgb.bias.shape[0]} and {density.bias.shape[0]} outputs; expected the color's 3 and "
+            "the density's 1"
+        )
+    layers = {f"trunk_{i}": pair for i, pair in enumerate(trunk)}
+    return layers | {"feature": feature, "view_0": view, "rgb": rgb, "density": density}
+
+
+def _converted(trees: Mapping[str, dict[str, _Layer]], skip_first: bool) -> Converted:
+    networks = {name: _network(layers, skip_first) for name, layers in trees.items()}
+    if len(set(networks.values())) > 1:
+        raise ValueError(f"the two networks differ: {networks['coarse']} and {networks['fine']}")
+    params = {
+        name: {key: {part: jnp.asarray(a) for part, a in layer._asdict().items()} for key, layer in layers.items()}
+        for name, layers in trees.items()
+    }
+    return Converted(networks["coarse"], params)
+
+
+def _network(layers: dict[str, _Layer], skip_first: bool) -> NeRF:
+    """The network whose layers have these shapes.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for name, (kernel, bias) in layers.items():
+        if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
+            raise ValueError(f"{name} has a kernel of shape {kernel.shape} and a bias of shape {bias.shape}")
+    depth, view_depth = _count(layers, "trunk"), _count(layers, "view")
+    position, width = layers["trunk_0"].kernel.shape
+    skips = tuple(i - 1 for i in range(1, depth) if layers[f"trunk_{i}"].kernel.shape[0] != width)
+    frequencies, include = _frequencies(position)
+    expected = {f"trunk_{i}": (width + (position if i - 1 in skips else 0), width) for i in range(1, depth)}
+    expected |= {"density": (width, 1)}
+    fields: dict[str, Any] = {"view_dependent": "feature" in layers}
+    if fields["view_dependent"]:
+        inputs, view_width = layers["view_0"].kernel.shape
+        direction, include_direction = _frequencies(inputs - width)
+        if include_direction != include:
+            raise ValueError("position and direction are encoded differently: only one contains the input itself")
+        expected |= {"feature": (width, width), "view_0": (inputs, view_width), "rgb": (view_width, 3)}
+        expected |= {f"view_{i}": (view_width, view_width) for i in range(1, view_depth)}
+        fields |= {"view_depth": view_depth, "view_width": view_width, "direction_frequencies": direction}
+    else:
+        expected |= {"rgb": (width, 3)}
+    for name, shape in expected.items():
+        if layers[name].kernel.shape != shape:
+            raise ValueError(f"{name} has a kernel of shape {layers[name].kernel.shape}; expected {shape}")
+    return NeRF(
+        depth=depth,
+        width=width,
+        skips=skips,
+        position_frequencies=frequencies,
+        include_input=include,
+        skip_first=skip_first,
+        pi=False,
+        **fields,
+    )
+
+
+def _frequencies(size: int) -> tuple[int, bool]:
+    """(L, whether the input itself is there) of an encoding of 3 coordinates with so many features: 6 L, or 6 L + 3."""
+    if size < 3 or size % 3:
+        raise ValueError(f"an encoding has {size} features; expected 6 L, or 6 L + 3 with the input itself")
+    return size // 6, size % 6 == 3

@@ -1,0 +1,180 @@
+"""Weights in the files of other frameworks: read without running what is in them, and written.
+
+Read: PyTorch's `.pt`, `.pth`, `.tar` (both of its formats), NumPy's `.npz` and `.npy` (lists of arrays too),
+safetensors. Which one a file is is seen from its first bytes. Written: `.npz` and safetensors.
+"""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from jaxgen.nn.safe_pickle import (
+    PickledArray,
+    UnsafeWeightsError,
+    read_object_array,
+    read_torch_legacy,
+    read_torch_zip,
+)
+
+__all__ = ["UnsafeWeightsError", "read_weights", "write_weights"]
+
+_SAFETENSORS = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def read_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of a file under their names.
+
+    Containers inside of it are flattened: their keys, or positions, are joined by dots. Numbers become arrays of shape
+    (); text and None are left out. Arrays may be read-only.
+
+    Args:
+        path: a file of PyTorch, NumPy or safetensors.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeWeightsError: a pickle in it would call more than what makes arrays.
+        ValueError: it is damaged, of an unknown kind, or two entries have the same name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; expected weights as .pt, .pth, .npz, .npy or .safetensors")
+    with open(path, "rb") as file:
+        start = file.read(9)
+    try:
+        return _flat(_read(path, start), str(path))
+    except (UnsafeWeightsError, FileNotFoundError):
+        raise
+    except Exception as error:  # Damaged files fail in many ways, in zip, pickle and NumPy.
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def write_weights(path: str | Path, weights: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays under their names, as what the suffix says.
+
+    Args:
+        path: ends with .npz or .safetensors.
+        weights: name -> array of any shape.
+
+    Raises:
+        ValueError: another suffix, or a dtype that such a file does not have.
+    """
+    path = Path(path)
+    arrays = {name: np.asarray(array) for name, array in weights.items()}
+    if path.suffix == ".npz":
+        # Not np.savez(**arrays): a name may be "file".
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, array in arrays.items():
+                if array.dtype.kind not in "biufc":
+                    raise ValueError(f"{name!r} has dtype {array.dtype}, which .npz does not have; safetensors may")
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)
+    elif path.suffix == ".safetensors":
+        _write_safetensors(path, arrays)
+    else:
+        raise ValueError(f"the suffix of {path} is {path.suffix!r}; expected .npz or .safetensors")
+
+
+def _read(path: Path, start: bytes) -> Any:
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            is_torch = any(name.endswith("data.pkl") for name in archive.namelist())
+        if is_torch:
+            return read_torch_zip(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    if start.startswith(b"\x93NUMPY"):
+        return _read_npy(path)
+    if start.startswith(b"\x80"):
+        return read_torch_legacy(path)
+    if start[8:9] == b"{":
+        return _read_safetensors(path)
+    raise ValueError("it is none of PyTorch's, NumPy's and safetensors' files")
+
+
+def _read_npy(path: Path) -> Any:
+    with open(path, "rb") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        _, _, dtype = read_header(file)
+        if dtype.hasobject:
+            return read_object_array(file, str(path))
+    return {"": np.load(path, allow_pickle=False)}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    data = np.fromfile(path, np.uint8)
+    length = int(data[:8].view("<u8")[0])
+    header = json.loads(data[8 : 8 + length].tobytes())
+    body = data[8 + length :]
+    arrays = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        dtype = np.dtype(_SAFETENSORS[entry["dtype"]])
+        begin, end = entry["data_offsets"]
+        if not 0 <= begin <= end <= body.size or end - begin != dtype.itemsize * math.prod(entry["shape"]):
+            raise ValueError(f"{name!r} leaves the file, or its size is not that of its shape")
+        # Copied, because entries need not be aligned.
+        arrays[name] = np.frombuffer(body[begin:end].tobytes(), dtype).reshape(entry["shape"])
+    return arrays
+
+
+def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    names = {np.dtype(kind): name for name, kind in _SAFETENSORS.items()}
+    header: dict[str, Any] = {}
+    position = 0
+    for name, array in arrays.items():
+        if array.dtype not in names:
+            raise ValueError(f"{name!r} has dtype {array.dtype}, which safetensors does not have")
+        end = position + array.nbytes
+        header[name] = {"dtype": names[array.dtype], "shape": list(array.shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array).tobytes())
+
+
+def _flat(tree: Any, path: str) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+
+    def visit(value, names):
+        if isinstance(value, PickledArray):
+            value = value.value
+        if isinstance(value, dict | list | tuple):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, child in items:
+                visit(child, [*names, str(key)])
+        elif isinstance(value, np.ndarray | np.generic | bool | int | float):
+            name = ".".join(names).removesuffix(".")
+            if name in found:
+                raise ValueError(f"{path} has two entries named {name!r}")
+            found[name] = np.asarray(value)
+
+    visit(tree, [])
+    return found

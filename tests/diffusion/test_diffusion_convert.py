@@ -1,0 +1,104 @@
+"""Conversion against the authors' code: the same weights give the numbers that guided-diffusion's own modules gave."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion, nn
+
+BASE = dict(
+    out_channels=6, channels=32, multipliers=(1, 2), num_blocks=1, attention_resolutions=(4,), dropout=0.0,
+    embedding="cos_sin", stride_padding="symmetric", norm_epsilon=1e-5, scale_shift=True,
+)  # fmt: skip
+RESIDUAL = BASE | {"resample": "residual"}
+CLASSIFIER = RESIDUAL | {"out_channels": 7, "head_channels": 16}
+NETWORKS = {
+    "adm64": diffusion.UNet(**RESIDUAL, head_channels=16, qkv_order="qkv_first", num_classes=10),
+    "adm128": diffusion.UNet(**RESIDUAL | {"attention_resolutions": (8, 4)}, num_heads=4),
+    "iddpm": diffusion.UNet(**BASE, num_heads=4),
+    "lsun": diffusion.UNet(**BASE | {"scale_shift": False}),
+    "plain": diffusion.UNet(**BASE | {"scale_shift": False}, num_heads=2, resample="plain"),
+    "upsampler": diffusion.UNet(**RESIDUAL, num_heads=4, in_channels=6, num_classes=10),
+    **{
+        f"pool_{pool}": diffusion.EncoderUNet(**CLASSIFIER, pool=pool)
+        for pool in ("attention", "adaptive", "spatial", "spatial_v2")
+    },
+}
+FAST = ("adm64", "pool_attention")
+# Root mean square, and the first and last number of both examples, of the authors' modules in float64 (PyTorch 2.13).
+GOLD = {
+    "adm64": (0.33265538, 0.33593742, 0.66847717, 0.17553872, 0.51353624),
+    "adm128": (0.2776842, -0.19542159, -0.49366296, -0.11315199, -0.32139825),
+    "iddpm": (0.4120998, 0.0082609296, 0.18434556, 0.0014629925, 0.18525707),
+    "lsun": (0.66071927, 0.29110522, -0.28970085, -0.32682908, -0.57911006),
+    "plain": (0.37121047, 0.32877115, -0.49808848, 0.16467875, -0.43129225),
+    "upsampler": (0.45401474, 0.094344792, -0.19274252, 0.27910991, -0.17396205),
+    "pool_attention": (0.41188093, 0.057214853, 0.24730582, 0.064896924, 0.25747462),
+    "pool_adaptive": (0.32703439, 0.70855193, -0.048600559, 0.69603006, -0.048690038),
+    "pool_spatial": (4.3441797, 7.8645411, -5.7132164, 7.244627, -5.7219727),
+    "pool_spatial_v2": (1.0236079, -0.92954795, -0.99504685, -0.87675918, -0.99146658),
+}
+
+
+def authors_weights(network):
+    """Names and shapes of the authors, values as when GOLD was made."""
+    shapes = diffusion.parameter_shapes(network, 8)
+    zeros = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
+    names = diffusion.to_guided_diffusion(network, zeros)
+    rng = np.random.default_rng(0)
+    draw = lambda shape: (rng.normal(size=shape) * (0.1 if len(shape) > 1 else 0.3)).astype(np.float32)
+    return {name: draw(names[name].shape) for name in sorted(names)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
+def test_converted_weights_compute_what_the_authors_modules_computed(name):
+    network = NETWORKS[name]
+    params = diffusion.from_guided_diffusion(network, authors_weights(network), 8)
+    rng = np.random.default_rng(1)
+    x, low = (jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32) for size in (8, 4))
+    if name == "upsampler":
+        x = diffusion.with_low_resolution(x, low)
+    labels = (jnp.asarray([2, 9]),) if getattr(network, "num_classes", None) else ()
+    found = np.asarray(jax.jit(network.apply)({"params": params}, x, jnp.asarray([3, 700]), *labels), np.float64)
+    numbers = [np.sqrt(np.mean(found**2)), *found.reshape(2, -1)[:, [0, -1]].ravel()]
+    np.testing.assert_allclose(numbers, GOLD[name], rtol=2e-4, atol=2e-4 * GOLD[name][0])
+
+
+@pytest.mark.parametrize("name", ["adm64", "lsun", "upsampler", "pool_adaptive", "pool_spatial_v2"])
+def test_there_and_back_is_the_identity(name):
+    network = NETWORKS[name]
+    weights = authors_weights(network)
+    params = diffusion.from_guided_diffusion(network, weights, 8)
+    again = diffusion.to_guided_diffusion(network, params)
+    assert list(again) != sorted(again) and set(again) == set(weights)
+    for key, value in weights.items():
+        np.testing.assert_array_equal(again[key], value)
+    shapes = diffusion.parameter_shapes(network, 8)
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda s: s.shape, shapes)
+
+
+def test_what_does_not_fit_is_listed_by_name(tmp_path):
+    network = NETWORKS["lsun"]
+    weights = authors_weights(network)
+    weights["extra.weight"] = np.zeros(3)
+    weights["out.2.bias"] = np.zeros(7)
+    del weights["middle_block.1.qkv.bias"]
+    nn.write_weights(tmp_path / "w.npz", weights)
+    with pytest.raises(diffusion.WeightsMismatchError) as error:
+        diffusion.from_guided_diffusion(network, nn.read_weights(tmp_path / "w.npz"), 8)
+    for line in (
+        "missing: middle_block.1.qkv.bias",
+        "unknown: extra.weight",
+        r"shape: out.2.bias is (7,), expected (6,)",
+    ):
+        assert line in str(error.value)
+
+
+def test_another_architecture_is_refused():
+    weights = authors_weights(NETWORKS["adm64"])
+    with pytest.raises(diffusion.WeightsMismatchError, match="another architecture.*(?s:.*)and [0-9]+ more"):
+        diffusion.from_guided_diffusion(NETWORKS["lsun"], weights, 8)

@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion
+
+
+def count(network, size):
+    x, t = jax.ShapeDtypeStruct((1, size, size, network.in_channels), jnp.float32), jnp.zeros(1, jnp.int32)
+    labels = (t,) if getattr(network, "num_classes", None) else ()
+    tree = jax.eval_shape(network.init, jax.random.key(0), x, t, *labels)["params"]
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    "network", {(r.network, r.image_size, r.num_parameters) for r in diffusion.released().values()}
+)
+def test_released_networks_have_their_number_of_parameters(network):
+    network, size, expected = network
+    assert count(network, size) == expected
+
+
+def test_released_networks_know_their_process():
+    table = diffusion.released()
+    assert len(table) == 23
+    np.testing.assert_allclose(table["cifar10_uncond_50M_500K.pt"].betas(), diffusion.cosine_betas(4000))
+    np.testing.assert_allclose(table["256x256_diffusion.pt"].betas()[[0, -1]], [1e-4, 0.02])
+    np.testing.assert_allclose(table["upsample_cond_500K.pt"].betas()[[0, -1]], [2.5e-5, 0.005])
+    for name, released in table.items():
+        is_upsampler = "upsample" in name
+        assert (released.low_resolution is not None) == is_upsampler == (released.network.in_channels == 6)
+        assert isinstance(released.network, diffusion.EncoderUNet) == ("classifier" in name)
+
+
+def test_unpublished_sizes_are_refused():
+    for make in (diffusion.adm_unet, diffusion.adm_classifier, diffusion.iddpm_unet, diffusion.adm_upsampler):
+        with pytest.raises(ValueError, match="not 48"):
+            make(48)
+
+
+def test_the_classifier_refuses_what_it_cannot_pool():
+    x, t = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1, jnp.int32)
+    small = diffusion.EncoderUNet(channels=32, multipliers=(1,), num_blocks=1)
+    for network, message in (
+        (small, "needs head_channels"),
+        (small.clone(pool="max"), "attention, adaptive, spatial, spatial_v2"),
+        (small.clone(multipliers=(1, 1, 1, 1, 1), pool="adaptive"), "nearest size that can is 16 x 16"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            jax.eval_shape(network.init, jax.random.key(0), x, t)
+
+
+def test_an_upsampler_sees_the_small_image_enlarged():
+    """Halving the pixels of a line: the new centres are a quarter of a pixel to each side, and the ends are held."""
+    low = np.array([0.0, 4.0, 8.0])[None, :, None, None] + np.array([0.0, 0.4])[None, None, :, None]
+    x = np.random.default_rng(0).normal(size=(1, 6, 4, 1)).astype(np.float32)
+    found = diffusion.with_low_resolution(jnp.asarray(x), jnp.asarray(low, jnp.float32))
+    np.testing.assert_array_equal(found[..., :1], x)
+    expected = np.array([0, 1, 3, 5, 7, 8])[:, None] + np.array([0.0, 0.1, 0.3, 0.4])
+    np.testing.assert_allclose(found[0, :, :, 1], expected, rtol=1e-5, atol=1e-6)
+    for shape in ((2, 3, 3, 1), (1, 3, 3, 3), (1, 8, 3, 1)):
+        with pytest.raises(ValueError, match="h <= H"):
+            diffusion.with_low_resolution(jnp.asarray(x), jnp.zeros(shape))

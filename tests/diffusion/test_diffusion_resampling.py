@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgen import diffusion
+
+RNG = np.random.default_rng(0)
+
+
+def full_history(moments, length=4):
+    """A history whose losses at t all equal moments[t]."""
+    losses = jnp.broadcast_to(jnp.asarray(moments, jnp.float32)[:, None], (len(moments), length))
+    return diffusion.LossHistory(losses, jnp.full(len(moments), length))
+
+
+def test_the_history_is_that_of_the_published_algorithm():
+    """Lists of the last losses, appended one by one; a batch may hold a timestep more often than there is room."""
+    history = diffusion.init_history(3, 2)
+    lists = {t: [] for t in range(3)}
+    update = jax.jit(diffusion.update_history)
+    for batch in ([0, 1, 0, 0, 0, 2], [2, 2, 1, 1, 1, 1], [0, 2, 2, 2, 0, 1], [1, 1, 1, 0, 0, 0]):
+        losses = RNG.random(6).astype(np.float32)
+        history = update(history, jnp.asarray(batch), losses)
+        for t, loss in zip(batch, losses, strict=True):
+            lists[t] = [*lists[t], loss][-2:]
+        for t in range(3):
+            np.testing.assert_array_equal(np.sort(history.losses[t])[::-1][: len(lists[t])], sorted(lists[t])[::-1])
+    np.testing.assert_array_equal(history.counts, [9, 9, 6])
+    moments = np.sqrt([np.mean(np.square(lists[t])) for t in range(3)])
+    expected = 0.9 * moments / moments.sum() + 0.1 / 3
+    np.testing.assert_allclose(diffusion.timestep_probabilities(history, 0.1), expected, rtol=1e-5)
+
+
+def test_timesteps_are_equally_likely_until_every_history_is_full():
+    history = full_history([1.0, 2.0, 5.0])
+    early = history._replace(counts=jnp.asarray([4, 3, 4]))
+    np.testing.assert_allclose(diffusion.timestep_probabilities(early), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(diffusion.timestep_probabilities(history, 0.0), [1 / 8, 2 / 8, 5 / 8], rtol=1e-6)
+    np.testing.assert_allclose(diffusion.timestep_probabilities(full_history([0.0, 0.0])), 0.5, rtol=1e-6)
+    floor = diffusion.timestep_probabilities(full_history([1.0, 0.0]))
+    np.testing.assert_allclose(floor, [0.9995, 0.0005], rtol=1e-4)
+
+
+def test_weights_make_the_estimate_unbiased():
+    p = diffusion.timestep_probabilities(full_history([1.0, 2.0, 5.0, 0.5]), 0.01)
+    loss = np.array([3.0, 1.0, 7.0, 2.0])
+    t, weights = jax.jit(diffusion.sample_timesteps)(jax.random.split(jax.random.key(0), 20000), p)
+    t, weights, p = np.asarray(t), np.asarray(weights), np.asarray(p)
+    # Exactly: sum_t p_t loss_t / (T p_t) is the mean loss.
+    np.testing.assert_allclose(weights, 1 / (4 * p[t]), rtol=1e-5)
+    frequencies = np.bincount(t, minlength=4) / 20000
+    assert np.all(np.abs(frequencies - p) < 4 * np.sqrt(p * (1 - p) / 20000))
+    terms = weights * loss[t]
+    assert abs(terms.mean() - loss.mean()) < 4 * terms.std() / np.sqrt(20000)
+
+
+def test_losses_in_proportion_to_the_probabilities_have_no_variance():
+    moments = [1.0, 2.0, 5.0]
+    p = diffusion.timestep_probabilities(full_history(moments), 0.0)
+    t, weights = diffusion.sample_timesteps(jax.random.split(jax.random.key(1), 100), p)
+    np.testing.assert_allclose(weights * jnp.asarray(moments)[t], 8 / 3, rtol=1e-5)
+
+
+def test_an_empty_history_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        diffusion.init_history(0)

@@ -1,0 +1,108 @@
+"""The feature classifier on images whose classes are plain to see, and the measures on its features."""
+
+import math
+
+import numpy as np
+import pytest
+
+from experiments import features, image_batches
+
+SMALL = features.Settings(channels=4, num_features=8, steps=40, batch_size=20)
+
+
+def stripes(num, seed):
+    """Class 0 has horizontal stripes, class 1 vertical ones, each with noise."""
+    generator = np.random.default_rng(seed)
+    label = np.arange(num, dtype=np.int32) % 2
+    bright = (np.arange(8) % 2 * 120).astype(np.uint8)
+    image = np.where(label[:, None, None] == 0, bright[None, :, None], bright[None, None, :])
+    noise = generator.integers(0, 100, (num, 8, 8))
+    return image_batches.Images((image + noise)[..., None].astype(np.uint8), label, f"stripes {num} {seed}")
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return stripes(120, 0), stripes(60, 1)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tmp_path_factory.mktemp("features") / "features.npz"
+
+
+@pytest.fixture(scope="module")
+def extractor(splits, file):
+    return features.cached(file, *splits, SMALL)
+
+
+def test_it_learns_and_says_how_well(extractor, splits):
+    found, probabilities = extractor(splits[1].image, batch_size=25)
+    assert found.shape == (60, 8) and found.min() >= 0
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert extractor.accuracy == np.mean(probabilities.argmax(axis=1) == splits[1].label) > 0.95
+
+
+def test_it_is_trained_once_and_read_back_bit_for_bit(extractor, splits, file, monkeypatch):
+    monkeypatch.setattr(features, "fit", lambda *_: pytest.fail("trained again"))
+    again = features.cached(file, *splits, SMALL)
+    assert (again.sha256, again.accuracy) == (extractor.sha256, extractor.accuracy)
+    np.testing.assert_array_equal(again(splits[0].image)[0], extractor(splits[0].image)[0])
+
+
+def test_features_do_not_depend_on_the_batch_nor_on_how_pixels_are_written(extractor, splits):
+    image = splits[1].image[:7]
+    bytes_in_one, _ = extractor(image)
+    np.testing.assert_array_equal(extractor(image, batch_size=500)[0][:3], extractor(image[:3])[0])
+    np.testing.assert_allclose(extractor(image, batch_size=3)[0], bytes_in_one, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(extractor(image / 255.0)[0], bytes_in_one, rtol=1e-4, atol=1e-4)
+
+
+def test_another_s_file_a_damaged_one_and_missing_labels_are_refused(splits, extractor, file, tmp_path):
+    train, test = splits
+    with pytest.raises(ValueError, match="classifier of another train"):
+        features.cached(file, stripes(120, 5), test, SMALL)
+    with pytest.raises(ValueError, match="classifier of another settings"):
+        features.cached(file, train, test, features.Settings(channels=4, num_features=8, steps=61))
+    with np.load(file) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    arrays["last/bias"] = arrays["last/bias"] + np.float32(1)
+    np.savez(tmp_path / "edited.npz", **arrays)
+    with pytest.raises(ValueError, match="not those that were saved"):
+        features.cached(tmp_path / "edited.npz", train, test, SMALL)
+    (tmp_path / "cut.npz").write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a whole file"):
+        features.cached(tmp_path / "cut.npz", train, test, SMALL)
+    unlabelled = image_batches.Images(train.image, None, "none")
+    with pytest.raises(ValueError, match="no labels"):
+        features.cached(tmp_path / "none.npz", unlabelled, unlabelled, SMALL)
+    with pytest.raises(ValueError, match=r"images lie in \[-1, 1\]"):
+        extractor(np.linspace(-1, 1, 64).reshape(1, 8, 8, 1))
+
+
+def test_the_floor_is_what_real_images_score(extractor, splits):
+    """Samples that are the held-out images score exactly the floor; noise scores far worse."""
+    train, test = splits
+    found = features.measure(extractor, test.image[:40], train, test)
+    for name in ("classifier_fid", "precision", "recall"):
+        assert found[name] == found[f"{name}_floor"]
+    assert (found["fid_samples"], found["floor_images"], found["reference_images"]) == (40, 40, 120)
+    noise = np.random.default_rng(2).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    worse = features.measure(extractor, noise, train, test)
+    assert worse["classifier_fid_floor"] == found["classifier_fid_floor"]
+    assert worse["classifier_fid"] > 5 * found["classifier_fid"] and worse["precision"] < found["precision"]
+
+
+def test_precision_and_recall_are_of_equal_counts(extractor, splits):
+    """The reference split's first N images, whatever its size."""
+    real, some = extractor(splits[0].image)[0], extractor(splits[1].image[:30])[0]
+    whole, cut = features.compare(real, some), features.compare(real[:30], some)
+    assert whole["precision"] == cut["precision"] and whole["recall"] == cut["recall"]
+    assert whole["classifier_fid"] != cut["classifier_fid"]
+
+
+def test_the_score_is_one_for_guesses_and_k_for_certainty_spread_evenly():
+    assert features.score(np.full((12, 4), 0.25)) == pytest.approx(1)
+    assert features.score(np.eye(4)[np.arange(12) % 4]) == pytest.approx(4)
+    assert features.score(np.eye(4)[np.zeros(5, int)]) == pytest.approx(1)
+    p = np.array([[0.75, 0.25], [0.25, 0.75]])
+    assert features.score(p) == pytest.approx(math.exp(math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)))

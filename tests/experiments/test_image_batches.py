@@ -1,0 +1,69 @@
+"""Images for convolutional networks: bytes to [-1, 1] and back, the order, and flips keyed by position."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import image_batches
+from jaxgen import training
+
+ORDER = lambda: training.keys.stream(training.keys.root(0), "order")
+
+
+@pytest.fixture(scope="module")
+def images():
+    image = np.random.default_rng(0).integers(0, 256, (20, 4, 6, 3), dtype=np.uint8)
+    return image_batches.Images(image, np.arange(20, dtype=np.int32), "none")
+
+
+def maker(images, **options):
+    """make(step, positions) of batches of ten."""
+    batches = image_batches.batches(images, 10, image_batches.Data(**options))
+    if isinstance(batches, training.HostBatches):
+        return lambda step, positions: batches.make(ORDER(), step, np.asarray(positions, np.int32))
+    arrays, compiled = jax.tree.map(jnp.asarray, batches.arrays), jax.jit(batches.make)
+    return lambda step, positions: jax.tree.map(
+        np.asarray, compiled(ORDER(), arrays, step, jnp.asarray(positions, jnp.int32))
+    )
+
+
+def test_all_256_levels_become_the_nearest_float_and_come_back():
+    levels = np.arange(256, dtype=np.uint8)
+    exact = np.float32(levels.astype(np.float64) / 127.5 - 1)
+    np.testing.assert_allclose(image_batches.signed(levels), exact, rtol=0, atol=6e-8)
+    assert image_batches.signed(levels)[0] == -1 and image_batches.signed(levels)[-1] == 1
+    np.testing.assert_array_equal(jax.jit(image_batches.signed)(jnp.asarray(levels)), image_batches.signed(levels))
+    np.testing.assert_array_equal(image_batches.to_bytes(image_batches.signed(levels)), levels)
+    np.testing.assert_array_equal(image_batches.to_bytes([-7.0, 1.2]), [0, 255])
+
+
+def test_an_epoch_visits_every_image_with_its_label(images):
+    made = maker(images)
+    epoch = [made(step, range(10)) for step in (0, 1)]
+    labels = np.concatenate([batch["label"] for batch in epoch])
+    assert sorted(labels) == list(range(20))
+    np.testing.assert_array_equal(np.concatenate([batch["x"] for batch in epoch]), images.signed()[labels])
+
+
+def test_a_flip_is_the_position_s_own_and_drawn_anew_at_each_step(images):
+    made, mirrored = maker(images, flip=True), []
+    for step in range(40):
+        batch = made(step, range(10))
+        plain = images.signed()[batch["label"]]
+        was = [np.array_equal(x, p[:, ::-1]) for x, p in zip(batch["x"], plain, strict=True)]
+        assert all(w or np.array_equal(x, p) for w, x, p in zip(was, batch["x"], plain, strict=True))
+        mirrored.append(was)
+    mirrored = np.array(mirrored)
+    # 400 fair coins, and no position or step that always falls alike.
+    assert abs(mirrored.mean() - 0.5) < 4 * 0.025
+    assert 0 < mirrored.mean(axis=0).min() and mirrored.mean(axis=0).max() < 1
+    np.testing.assert_array_equal(made(3, [7])["x"][0], made(3, range(10))["x"][7])
+
+
+def test_images_kept_by_the_host_come_in_the_same_order_with_the_same_flips(images):
+    makers = [maker(images, flip=True, on_host=where) for where in (False, True)]
+    for step in (0, 1, 5):
+        device, host = (made(step, range(10)) for made in makers)
+        np.testing.assert_array_equal(device["x"], host["x"])
+        np.testing.assert_array_equal(device["label"], host["label"])

@@ -1,0 +1,240 @@
+"""The NeRF experiment: which rays a step takes, what is measured, and how a collapse is told."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tour_check
+from PIL import Image
+
+from experiments import command, nerf, nerf_scenes, nerf_views
+from jaxgen import nerf as mathematics
+from jaxgen import training
+from jaxgen.data import write_blender
+
+N, H, W = 3, 6, 8
+FEW = [
+    "--data.train-views", "3", "--data.test-views", "2", "--data.width", "12", "--model.depth", "2", "--model.width",
+    "8", "--model.view-width", "8", "--sampling.coarse", "6", "--sampling.fine", "4", "--train.num-steps", "6",
+    "--train.batch-size", "16", "--train.log-every", "3", "--evaluation.preview-every", "3",
+    "--evaluation.film-frames", "3", "--evaluation.watch-step", "3", "--train.devices", "1",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Three views whose colours say which pixel they are; some pixels are half transparent."""
+    image, row, column = np.meshgrid(np.arange(N), np.arange(H), np.arange(W), indexing="ij")
+    alpha = np.where(column % 2, 255, 51)
+    pixels = np.stack([80 * image, 40 * row, 30 * column, alpha], axis=-1).astype(np.uint8)
+    poses = np.asarray(mathematics.hemisphere(N), np.float32)
+    intrinsics = np.array([[9, 10, 4, 3], [11, 12, 4.5, 2.5], [13, 14, 4, 3]], np.float32)
+    views = nerf_scenes.Views(pixels, poses, intrinsics, np.array(["a", "b", "c"]))
+    return nerf_scenes.Scene(views, views, 2.0, 6.0, None, 0.5, "", (2.0, 6.0))
+
+
+def steps(scene, batch_size, order, which):
+    """(image, row, column) [steps, batch] of the rays of some steps, read from their colours, and the batches."""
+    batches = nerf_scenes.ray_batches(scene, batch_size, order)
+    key, positions = jax.random.key(3), jnp.arange(batch_size, dtype=jnp.int32)
+    make = jax.jit(batches.make)
+    made = [make(jax.random.clone(key), batches.arrays, jnp.int32(step), positions) for step in which]
+    rgb = np.stack([np.rint(255 * np.asarray(batch["rgb"])) for batch in made]).astype(int)
+    return np.moveaxis(rgb, -1, 0) // np.array([80, 40, 30])[:, None, None], made
+
+
+def test_an_epoch_visits_every_ray_of_every_image_once(scene):
+    found, _ = steps(scene, 36, nerf_scenes.Order(), range(4))
+    visits = np.stack([x.ravel() for x in found], axis=-1)
+    assert len(visits) == N * H * W == len(np.unique(visits, axis=0))
+    # No batch is of one image.
+    assert all(len(np.unique(images)) == N for images in found[0])
+
+
+def test_a_ray_is_that_of_its_pixel(scene):
+    (image, row, column), [batch] = steps(scene, 36, nerf_scenes.Order(), [1])
+    for i in range(36):
+        view = image[0, i]
+        pixel = np.array([column[0, i], row[0, i]])
+        expected = mathematics.camera_rays(scene.train.camera(view, 0.5), scene.train.pose[view], pixel)
+        for a, b in zip(batch["rays"], expected, strict=True):
+            np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
+
+
+def test_rays_of_one_image_and_of_its_middle(scene):
+    order = nerf_scenes.Order(one_image=True, crop_steps=3, crop_fraction=0.5)
+    (image, row, column), _ = steps(scene, 12, order, range(6))
+    assert all(len(set(view)) == 1 for view in image)
+    assert sorted(image[:3, 0]) == sorted(image[3:, 0]) == [0, 1, 2]
+    # The middle 3 x 4 pixels, each once; then anywhere, none twice.
+    for r, c in zip(row[:3], column[:3], strict=True):
+        assert sorted(zip(r, c, strict=True)) == [(i, j) for i in (1, 2, 3) for j in (2, 3, 4, 5)]
+    for r, c in zip(row[3:], column[3:], strict=True):
+        assert len(set(zip(r, c, strict=True))) == 12
+    assert len(set(zip(row[3:].ravel(), column[3:].ravel(), strict=True))) > 20
+
+
+def test_alpha_is_put_over_the_background():
+    image = jnp.array([[200, 100, 0, 51]], jnp.uint8)
+    expected = np.array([[200, 100, 0]]) / 255 * 0.2
+    np.testing.assert_allclose(nerf_scenes.over(image, 1.0), expected + 0.8, rtol=1e-6)
+    np.testing.assert_allclose(nerf_scenes.over(image, 0.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(nerf_scenes.over(image, None), np.array([[200, 100, 0]]) / 255, rtol=1e-6)
+
+
+def test_an_empty_field_stops_the_run_and_says_what_helps(scene):
+    """A network whose density is below zero everywhere: no gradient leads out."""
+    config = dataclasses.replace(nerf.PRESETS["quick"], model=nerf.Model(depth=2, width=8, skips=(), view_width=8))
+    scene = dataclasses.replace(scene, background=1.0)
+    params = nerf.init_params(config, jax.random.key(0))
+    for tree in params.values():
+        tree["density"] = {"kernel": jnp.zeros((8, 1)), "bias": -jnp.ones(1)}
+    settings = nerf.sampling_settings(nerf.Sampling(coarse=4, fine=4), 1.0)
+    loss = mathematics.nerf_loss(nerf.build(config.model), 2.0, 6.0, **settings)
+    watch = nerf_views.watch(500, loss, nerf_scenes.ray_batches(scene, 1024, nerf_scenes.Order()), jax.random.key(1))
+    state = training.create_state(params, nerf.optimizer(config))
+    assert watch.steps == 500
+    watch.action(400, state)
+    with pytest.raises(nerf_views.Collapsed, match=r"step 500: the field is empty.*--rays.crop-steps.*softplus.*delay"):
+        watch.action(500, state)
+    # One that sees something is left alone, whatever its images look like.
+    for tree in params.values():
+        tree["density"] = {"kernel": jnp.zeros((8, 1)), "bias": jnp.ones(1)}
+    watch.action(500, training.create_state(params, nerf.optimizer(config)))
+
+
+def test_a_good_image_of_nothing_is_no_collapse():
+    rgb = np.ones((100, 3), np.float32)
+    rgb[:2] = 0
+    found = {"opacity": np.full(100, 0.001), "coarse_squared_error": np.full(100, 0.001)}
+    nerf_views.check_collapse(500, found, rgb)
+    with pytest.raises(nerf_views.Collapsed):
+        nerf_views.check_collapse(500, found | {"coarse_squared_error": np.full(100, 0.02)}, rgb)
+
+
+def test_every_preset_is_watched_and_the_papers_are_whole():
+    assert all(0 < config.evaluation.watch_step <= 500 for config in nerf.PRESETS.values())
+    papers = {name: config for name, config in nerf.PRESETS.items() if name.endswith("paper")}
+    for config in papers.values():
+        assert config.train.deterministic
+        params = jax.eval_shape(lambda config=config: nerf.init_params(config, jax.random.key(0)))
+        assert {sum(x.size for x in jax.tree.leaves(params[name])) for name in ("coarse", "fine")} == {595_844}
+        assert (config.sampling.coarse, config.sampling.fine) == (64, 128)
+    assert papers.keys() == {"blender_paper", "llff_paper"}
+    assert [papers[name].train.batch_size for name in ("blender_paper", "llff_paper")] == [1024, 4096]
+    assert papers["llff_paper"].sampling.noise_std == 1 and papers["llff_paper"].data.ndc
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    def run(*arguments, workdir=tmp_path / "run"):
+        monkeypatch.setattr(sys, "argv", ["nerf", *arguments, "--workdir", str(workdir)])
+        command.main("nerf", nerf.PRESETS, nerf.prepare, nerf.train, nerf.__doc__ or "", may_grow=nerf.may_grow)
+        return workdir
+
+    return run
+
+
+def test_a_short_run_leaves_everything_behind(call):
+    workdir = call("quick", *FEW)
+    results = json.loads((workdir / "results.json").read_text())
+    assert {"psnr", "psnr_coarse", "ssim", "depth_error", "opacity_error"} <= results["metrics"].keys()
+    assert results["metrics"]["views"] == 2 and results["paper"] == {}
+    measured = json.loads((workdir / "measured.json").read_text())
+    assert {"preview step 3", "preview step 6", "view marbles 1 step 6", "film of 3 frames, step 6"} <= measured.keys()
+    psnr = [measured[f"view marbles {i} step 6"]["psnr"] for i in range(2)]
+    assert results["metrics"]["psnr"] == pytest.approx(np.mean(psnr))
+    names = {path.name for path in (workdir / "figures").iterdir()}
+    assert {"view-0.png", "view-1.png", "cameras.png", "progress.png", "turntable.gif", "turntable-depth.gif"} <= names
+    assert "3 cameras" in (workdir / "poses.txt").read_text()
+    tour_check.finds_what_it_shows("nerf", workdir)
+    # Nothing is rendered a second time.
+    (workdir / "figures" / "view-0.png").unlink()
+    call("quick", *FEW)
+    assert not (workdir / "figures" / "view-0.png").exists()
+    assert json.loads((workdir / "results.json").read_text())["metrics"] == results["metrics"]
+
+
+@pytest.fixture(scope="module")
+def blender(tmp_path_factory):
+    """A Blender folder of noise, without alpha in its test images."""
+    folder = tmp_path_factory.mktemp("lego")
+    poses = np.asarray(mathematics.hemisphere(2))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 4), dtype=np.uint8)
+    write_blender(folder, "train", pixels, poses, 0.7)
+    write_blender(folder, "test", pixels[..., :3], poses, 0.7)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--data.near", "6", "--data.far", "2"], "data.near is 6.0 and data.far 2.0"),
+        (["--data.background", "white"], "have no alpha to put it behind"),
+        (["--data.background", "none", "--data.every", "2"], "one view to train on"),
+        (["--data.dir", "nowhere"], "no folder nowhere"),
+        (["--data.width", "9"], "cannot shrink to 9 x 9"),
+        (["--rays.crop-steps", "999999"], "rays.crop_steps is 999999"),
+        (["--rays.crop-fraction", "0"], "rays.crop_fraction is 0"),
+        (["--model.skips", "9"], "skips are"),
+        (["--sampling.coarse", "2"], "sampling.coarse must be at least 3"),
+        (["--optimizer.final-rate", "0"], "must be positive"),
+        (["--evaluation.chunk", "-1"], "evaluation.chunk is -1"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(call, capsys, blender, tmp_path, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        call("blender_small", "--data.dir", blender, "--data.width", "0", "--data.test-every", "1", *arguments)
+    assert stopped.value.code == 1 and message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_values_stand_beside_its_own_scene_only(tmp_path):
+    paper = nerf.PRESETS["blender_paper"]
+    at = lambda **settings: dataclasses.replace(paper, data=dataclasses.replace(paper.data, **settings))
+    measured = {"psnr": 30.0, "ssim": 0.9}
+    assert nerf.paper_values(at(dir=str(tmp_path / "lego")), measured) == {"psnr": 32.54, "ssim": 0.961}
+    assert not nerf.paper_values(at(dir=str(tmp_path / "lego"), width=400), measured)
+    assert not nerf.paper_values(at(dir=str(tmp_path / "mine")), measured)
+    forward = nerf.PRESETS["llff_paper"]
+    fern = dataclasses.replace(forward, data=dataclasses.replace(forward.data, dir="fern"))
+    assert nerf.paper_values(fern, measured) == {"psnr": 25.17, "ssim": 0.792}
+
+
+def forward_facing(folder):
+    """An LLFF folder of noise: nine cameras on a plane that look along -z."""
+    (folder / "images").mkdir(parents=True)
+    rows = []
+    for i in range(9):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(
+            folder / f"images/{i}.png"
+        )
+        down, right, back = [0, -1, 0], [1, 0, 0], [0, 0, 1]
+        pose = np.stack([down, right, back, [0.1 * (i % 3), 0.1 * (i // 3), 0.01 * i], [12, 16, 20]], axis=1)
+        rows.append([*pose.ravel(), 2.0, 50.0])
+    np.save(folder / "poses_bounds.npy", rows)
+    return folder
+
+
+def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(call, tmp_path):
+    folder = forward_facing(tmp_path / "fern")
+    scene = nerf.prepare(nerf.Config(data=nerf_scenes.Data("llff", str(folder), background="none")))
+    assert (scene.near, scene.far, scene.ndc) == (0, 1, True) and scene.bounds == pytest.approx((1 / 0.75, 25 / 0.75))
+    batches = nerf_scenes.ray_batches(scene, 50, nerf_scenes.Order())
+    batch = jax.jit(batches.make)(jax.random.key(0), batches.arrays, jnp.int32(0), jnp.arange(50, dtype=jnp.int32))
+    np.testing.assert_allclose(batch["rays"].origin[:, 2], -1)
+    np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)
+    plain = nerf_scenes.load(nerf_scenes.Data("llff", str(folder), background="none", ndc=False))
+    assert (plain.near, plain.far) == pytest.approx((0.9 / 0.75, 25 / 0.75))
+    arguments = [
+        "llff_paper", "--data.dir", str(folder), "--data.factor", "1", "--train.no-deterministic", "--model.skips",
+        "0", *FEW[6:],
+    ]  # fmt: skip
+    workdir = call(*arguments)
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["metrics"]["views"] == 2 and "depth_error" not in results["metrics"]
+    assert (workdir / "figures" / "spiral.gif").exists() and "facing" in (workdir / "poses.txt").read_text()

@@ -1,0 +1,118 @@
+"""The parts of a page: escaping, exact values, curves where they belong, equations."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from page_reader import Page
+
+from experiments import page, page_curves
+from jaxgen import pictures
+
+
+def polylines(markup):
+    """[[(x, y), ...], ...] in pixels."""
+    found = re.findall(r'<polyline[^>]* points="([^"]*)"', markup)
+    return [[tuple(map(float, point.split(","))) for point in line.split()] for line in found]
+
+
+def test_text_is_escaped_once_and_markup_is_not():
+    made = page.paragraph("a < b & c", page.code("x > y"))
+    assert made == "<p>a &lt; b &amp; c <code>x &gt; y</code></p>"
+    assert Page(page.table(["<h>"], [["<b>", "'\""]])).rows == [["<h>"], ["<b>", "'\""]]
+
+
+def test_a_number_keeps_every_digit():
+    exact = 90.44893646240234
+    read = Page(page.table(["a", "b"], [["x", exact], ["y", None], ["z", math.nan], ["n", 12345678]]))
+    assert read.values == [exact, 12345678]
+    assert read.row("x") == ["90.449"] and read.row("y") == ["\N{EN DASH}"] and read.row("z") == ["not finite"]
+    assert read.row("n") == ["12345678"]
+
+
+def test_a_document_is_well_formed_and_names_its_parts():
+    parts = [page.Section(f"Part <{i}>", page.folded("more", page.paragraph("text"))) for i in range(3)]
+    read = Page(page.document("A & B", page.status("now"), parts, "end"))
+    assert not read.problems and read.asks_for_nothing()
+    assert "A & B" in read.text and read.ids == ["part-1", "part-2", "part-3"]
+    assert [link for link in read.links if link.startswith("#")] == ["#part-1", "#part-2", "#part-3"]
+
+
+def test_a_reader_of_pages_sees_what_is_wrong():
+    assert Page("<p><b></p></b>").problems and Page("<div>").problems
+    assert not Page('<img src="https://example.org/x.png" alt="">').asks_for_nothing()
+    assert not Page("<script></script>").asks_for_nothing()
+    assert not Page("<style>p { background: url(https://example.org/x.png); }</style>").asks_for_nothing()
+
+
+def test_pictures_are_inside_the_page(tmp_path):
+    pictures.save_png(tmp_path / "a-b.png", np.zeros((2, 2, 3), np.uint8))
+    read = Page(page.picture(tmp_path / "a-b.png", "<caption>"))
+    assert read.images[0].startswith("data:image/png;base64,iVBOR") and read.alternatives == ["a b"]
+    with pytest.raises(ValueError, match="pictures that a page can hold: .png, .gif"):
+        page.picture(tmp_path / "a.svg", "")
+
+
+def test_curves_put_values_where_they_belong():
+    ((first, last),) = polylines(page_curves.curves("q", {"a": ([0, 10], [1.0, 3.0])}, "step"))
+    assert first == (page_curves.LEFT, page_curves.HEIGHT - page_curves.BOTTOM)
+    assert last == (page_curves.WIDTH - page_curves.RIGHT, page_curves.TOP)
+    # Over decades, the logarithm: 10 is half way between 1 and 100.
+    low, middle, high = polylines(page_curves.curves("q", {"a": ([0, 1, 2], [1.0, 10.0, 100.0])}, "step"))[0]
+    assert middle[1] == pytest.approx((low[1] + high[1]) / 2)
+
+
+def test_a_value_that_is_not_finite_leaves_a_gap():
+    y = [1.0, 2.0, math.nan, 3.0, math.inf, 4.0, 5.0]
+    made = page_curves.curves("q", {"a": (range(7), y)}, "step")
+    assert [len(line) for line in polylines(made)] == [2, 2] and made.count("<circle") == 1
+    assert "never finite" in page_curves.curves("q", {"a": ([0], [math.nan]), "b": ([0], [1.0])}, "step")
+    assert "no finite value" in page_curves.curves("q", {"a": ([0], [math.nan])}, "step")
+
+
+def test_thinning_keeps_peaks_gaps_and_the_end():
+    y = [float(i % 7) for i in range(10_000)]
+    y[4321], y[5678], y[6000] = 99.0, -99.0, math.nan
+    x, thin = page_curves.thinned(range(10_000), y)
+    assert len(x) <= page_curves.POINTS + 2 and x == sorted(x) and x[-1] == 9999
+    assert {99.0, -99.0} <= set(thin) and sum(map(math.isnan, thin)) == 1
+    assert all(thin[i] == y[x[i]] or math.isnan(y[x[i]]) for i in range(len(x)))
+
+
+@pytest.mark.parametrize(
+    "low, high, is_log, expected",
+    [
+        (0, 100, False, [0, 20, 40, 60, 80, 100]),
+        (-0.31, 0.12, False, [-0.3, -0.2, -0.1, 0.0, 0.1]),
+        (0.9, 120, True, [1, 2, 5, 10, 20, 50, 100]),
+        (1e-6, 1e2, True, [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10, 100]),
+    ],
+)
+def test_ticks_are_round_and_inside(low, high, is_log, expected):
+    assert page_curves.Axis(low, high, 0, 1, is_log).ticks() == pytest.approx(expected)
+
+
+def test_curves_say_in_words_what_they_show():
+    (label,) = Page(page_curves.curves("loss", {"a": ([1, 2], [5.0, 4.0])}, "step")).labels
+    assert label == "loss over step: a 5 to 4"
+
+
+def test_curves_refuse_what_they_cannot_draw():
+    with pytest.raises(ValueError, match="11 series"):
+        page_curves.curves("q", {str(i): ([0], [1.0]) for i in range(11)}, "step")
+    with pytest.raises(ValueError, match="2 values of x for 1 of y"):
+        page_curves.curves("q", {"a": ([0, 1], [1.0])}, "step")
+
+
+def test_equations_stand_beside_their_functions():
+    pytest.importorskip("latex2mathml")
+    read = Page(page.equations({r"z = \mu + \sigma\,\epsilon": "vae.reparameterize"}))
+    assert not read.problems and "math" in read.tags and "vae.reparameterize" in read.text and "μ" in read.text
+
+
+def test_a_page_is_written_whole_or_not_at_all(tmp_path):
+    page.write(tmp_path / "x.html", page.Html("one"))
+    with pytest.raises(TypeError):
+        page.write(tmp_path / "x.html", None)
+    assert (tmp_path / "x.html").read_text() == "one" and len(list(tmp_path.iterdir())) == 1

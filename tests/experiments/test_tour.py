@@ -1,0 +1,137 @@
+"""The tour: what it names exists, it goes on where it was, and its page is whole at every moment."""
+
+import importlib
+import json
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from page_reader import Page
+
+from experiments import tour
+from experiments.tour import CHAPTERS
+from jaxgen import pictures, training
+
+LESSONS = [lesson for chapter in CHAPTERS for lesson in chapter.lessons]
+NAMES = [lesson.experiment for lesson in LESSONS]
+
+
+def leave_behind(lesson, folder, config=None):
+    """A folder as a finished run of the lesson leaves it."""
+    preset = importlib.import_module(f"experiments.{lesson.experiment}").PRESETS["quick"]
+    (folder / "figures").mkdir(parents=True)
+    save = lambda name, value: (folder / name).write_text(json.dumps(value))
+    record = {"experiment": lesson.experiment, "preset": "quick", "seed": 0}
+    save("config.json", record | {"config": config or training.to_dict(preset)})
+    (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "other": 9.0} | dict.fromkeys(lesson.quantities, 1.5)))
+    metrics = {metric: 0.25 for _, metric, _ in lesson.numbers}
+    results = {"step": 5, "params_sha256": "ab" * 32, "seconds": 30.0, "metrics": metrics, "paper": {}}
+    save("results.json", record | results)
+    for name in lesson.pictures:
+        picture = np.zeros((2, 2, 3), np.uint8)
+        path = folder / "figures" / name
+        pictures.save_gif(path, [picture]) if path.suffix == ".gif" else pictures.save_png(path, picture)
+
+
+@pytest.fixture
+def walk(monkeypatch, tmp_path):
+    """Walks the tour with experiments that end at once: with files, or with the exit code that `ends` gives them."""
+
+    def run(ends=(), chapters=(), stays=()):
+        called = []
+
+        def train(lesson, folder):
+            called.append(lesson.experiment)
+            code = dict(ends).get(lesson.experiment, 0)
+            if not code:
+                leave_behind(lesson, folder)
+            return code
+
+        monkeypatch.setattr(tour, "train", train)
+        return tour.walk(tmp_path / "tour", chapters), called, Page((tmp_path / "tour" / "index.html").read_text())
+
+    return run
+
+
+def test_the_functions_beside_the_equations_exist():
+    named = [name for lesson in LESSONS for names in lesson.equations.values() for name in names.split(", ")]
+    for package, name in (name.split(".") for name in named):
+        assert name in importlib.import_module(f"jaxgen.{package}").__all__
+    assert len(named) >= 10
+
+
+def test_a_whole_tour(walk):
+    code, called, read = walk()
+    assert code == 0 and called == NAMES
+    assert not read.problems and read.asks_for_nothing()
+    assert len(read.images) == sum(len(lesson.pictures) for lesson in LESSONS)
+    assert read.tags.count("math") == sum(len(lesson.equations) for lesson in LESSONS)
+    charts = [label for label in read.labels if " over step: " in label]
+    assert charts and not any(label.startswith("other") for label in charts)
+    assert f"{len(LESSONS) / 2:.1f} minutes of training" in read.text and "Took 30 seconds." in read.text
+    assert read.values.count(0.25) >= sum(len(lesson.numbers) for lesson in LESSONS)
+    # Nothing is trained twice.
+    assert walk()[:2] == (0, [])
+
+
+def test_an_interrupted_tour_goes_on_where_it_was(walk):
+    code, called, read = walk(ends={NAMES[1]: 130})
+    assert code == 130 and called == NAMES[:2] and not read.problems
+    assert read.text.count("Not yet trained.") == len(NAMES) - 1
+    code, called, read = walk()
+    assert code == 0 and called == NAMES[1:] and "Not yet trained." not in read.text
+    assert walk(ends={NAMES[0]: -15})[0] == 0
+
+
+def test_what_fails_does_not_keep_the_rest_from_being_seen(walk, capsys):
+    code, called, read = walk(ends={NAMES[0]: 1})
+    assert code == 1 and called == NAMES and read.text.count("Not yet trained.") == 1
+    assert f"Failed, for the reasons above: {NAMES[0]}." in capsys.readouterr().err
+
+
+def test_chapters_by_number(walk):
+    code, called, read = walk(chapters=(2,))
+    assert code == 0 and called == [lesson.experiment for lesson in CHAPTERS[1].lessons]
+    assert "Sparse codes" in read.text
+    with pytest.raises(ValueError, match=f"no chapter 9; there are 1 to {len(CHAPTERS)}"):
+        tour.walk(None, (9,))
+
+
+def test_results_of_another_config_are_not_taken_for_the_presets(tmp_path):
+    leave_behind(LESSONS[0], tmp_path / "a")
+    assert tour.finished(LESSONS[0], tmp_path / "a")
+    leave_behind(LESSONS[0], tmp_path / "b", {"seed": 0})
+    assert not tour.finished(LESSONS[0], tmp_path / "b") and not tour.finished(LESSONS[0], tmp_path / "c")
+
+
+def test_what_was_not_drawn_or_measured_is_said(tmp_path):
+    leave_behind(LESSONS[0], tmp_path / LESSONS[0].experiment)
+    first = next(iter(LESSONS[0].pictures))
+    (tmp_path / LESSONS[0].experiment / "figures" / first).unlink()
+    text = Page(tour.tour_page(CHAPTERS, tmp_path)).text
+    assert f"Not drawn: {first}." in text and "pca_error was not measured" in text
+
+
+def test_a_signal_to_the_tour_reaches_the_experiment(monkeypatch, tmp_path):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ntrap 'exit 143' TERM\ntouch {tmp_path}/ready\nwhile :; do sleep 0.05; done\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(tour.sys, "executable", str(program))
+
+    def signals():
+        while not (tmp_path / "ready").exists() or signal.getsignal(signal.SIGTERM) == before:
+            time.sleep(0.05)
+        # Ctrl-C, which the experiment answers for itself, and then SIGTERM, which it gets from the tour.
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=signals)
+    thread.start()
+    assert tour.train(LESSONS[0], tmp_path) == 143
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) == before

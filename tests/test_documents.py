@@ -1,0 +1,99 @@
+"""What the documents name exists, what they show runs, and their metadata agrees."""
+
+import importlib
+import importlib.util
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxgen
+from jaxgen import diffusion, training, vae
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted([ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PACKAGES = "autoencoder|data|diffusion|experiments|gan|metrics|nerf|nn|training|vae"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_exists(path):
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for package, name in re.findall(rf"`(?!metrics\.jsonl)({PACKAGES})\.(\w+)", text):
+        if package == "experiments":
+            assert (ROOT / "experiments" / f"{name}.py").exists() or (ROOT / "experiments" / name).is_dir(), name
+        else:
+            assert name in importlib.import_module(f"jaxgen.{package}").__all__, f"{package}.{name}"
+    files = re.findall(r"`((?:jaxgen|experiments|tests|docs)/[\w/.]+)`", text) + re.findall(r"\]\(([\w/.]+)\)", text)
+    assert not [name for name in files if not (ROOT / name).exists()]
+
+
+def blocks():
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def shown():
+    """What the first three examples define."""
+    names = {}
+    for block in blocks()[:3]:
+        exec(block, names)
+    return names
+
+
+def test_the_likelihood_is_a_density_and_trains(shown):
+    log_prob = shown["laplace"](0.1).log_prob
+    x = jnp.linspace(-3.0, 4.0, 70_001)[:, None]
+    density = np.exp(np.asarray(log_prob(x, jnp.full_like(x, 0.5)), np.float64))
+    assert np.trapezoid(density, np.asarray(x[:, 0])) == pytest.approx(1, abs=1e-4)
+    x, keys = jnp.full((2, 64), 0.5), jax.random.split(jax.random.key(1), 2)
+    losses, _ = shown["loss"](shown["params"], {"x": x}, keys, training.Context(jnp.int32(0)))
+    assert losses.shape == (2,) and np.isfinite(losses).all()
+    assert vae.check_data(shown["laplace"](0.1), x) is None
+
+
+def test_the_sampler_finds_the_only_image_there_is(shown):
+    schedule = diffusion.make_schedule(diffusion.linear_betas(20, 0.01, 0.4))
+    image = jnp.array([[0.5, -0.25]])
+
+    def denoise(x, t):
+        scaled = jnp.sqrt(schedule.alphas_bar[t])[:, None] * image
+        return (x - scaled) / jnp.sqrt(1 - schedule.alphas_bar[t])[:, None]
+
+    drawn = shown["draw"](jax.random.key(0), denoise, (1, 2), schedule)
+    assert np.allclose(drawn, image, atol=1e-5)
+
+
+def test_the_batches_visit_every_row_once_an_epoch(shown):
+    x = np.arange(12, dtype=np.float32)[:, None]
+    batches = shown["batches_of"](x, 4)
+    key = jax.random.key(0)
+    seen = [batches.make(jax.random.clone(key), jnp.asarray(x), jnp.int32(s), jnp.arange(4))["x"] for s in range(3)]
+    assert sorted(np.concatenate(seen)[:, 0]) == list(range(12))
+
+
+def test_the_experiment_runs(monkeypatch, tmp_path):
+    path = tmp_path / "linear_autoencoder.py"
+    path.write_text(blocks()[3])
+    spec = importlib.util.spec_from_file_location("linear_autoencoder", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "linear_autoencoder", module)
+    spec.loader.exec_module(module)
+    flags = ["--train.num-steps", "3", "--train.batch-size", "8", "--train.devices", "1", "--code-size", "2"]
+    monkeypatch.setattr(sys, "argv", ["", "quick", *flags, "--workdir", str(tmp_path / "run")])
+    command = importlib.import_module("experiments.command")
+    command.main("linear_autoencoder", module.PRESETS, module.prepare, module.train, module.__doc__)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert math.isfinite(results["metrics"]["test_error"]) and results["step"] == 3
+    assert len(blocks()) == 4
+
+
+def test_the_citation_is_of_this_version():
+    cited = dict(re.findall(r"^([\w-]+): (.*)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE))
+    assert cited["version"] == jaxgen.__version__ and cited["license"] == "Apache-2.0"
+    assert f"## {jaxgen.__version__}" in (ROOT / "CHANGELOG.md").read_text()
