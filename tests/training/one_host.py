@@ -1,10 +1,9 @@
 """One process of several, for test_hosts: trains the toy and prints its end.
 
-python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [what happens]
+python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL]
 """
 
 import dataclasses
-import os
 import signal
 import sys
 
@@ -17,19 +16,15 @@ from jaxgen.data.order import shuffled_index
 from jaxgen.training import hosts, keys
 
 
-def main(workdir, address, event=""):
+def main(workdir, address, *events):
     hosts.join(address)
     config = Config()
     settings = dataclasses.replace(config.train, exact_shards=4, steps_per_call=0, num_steps=20)
-    batches, also = BATCHES, []
-    if event == "fed":
-        batches = training.HostBatches(fed)
-    if event == "other seed" and jax.process_index() == 1:
-        config = dataclasses.replace(config, seed=1)
-    if event in ("SIGTERM", "SIGKILL") and jax.process_index() == 1:
-        also = [training.Every(1, lambda step, state: step == 6 and signal.raise_signal(signal.Signals[event]))]
-    elif event:
-        also = [training.Every(1, lambda step, state: None)]
+    batches = training.HostBatches(fed) if "fed" in events else BATCHES
+    number = signal.SIGTERM if "SIGTERM" in events else signal.SIGKILL if "SIGKILL" in events else None
+    hit = number is not None and jax.process_index() == 1
+    # Every process has the same calls.
+    also = [training.Every(1, lambda step, state: hit and step == 6 and signal.raise_signal(number))]
     config = dataclasses.replace(config, train=settings)
     try:
         with training.Run(workdir, config, experiment="toy", quiet=True) as run:
@@ -54,5 +49,4 @@ def fed(key, step, positions):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("NPROC", "16")
     main(*sys.argv[1:])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from engine_toy import BATCH, run_steps
+from engine_toy import BATCH, Config, run_steps
 
 from jaxgen import training
 from jaxgen.training import hosts
@@ -17,7 +17,7 @@ from jaxgen.training import hosts
 HERE = Path(__file__).parent
 
 
-def start(workdir, number, event=""):
+def start(workdir, number, *events):
     """The joined processes, with two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -26,7 +26,7 @@ def start(workdir, number, event=""):
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": paths}
     return [
         subprocess.Popen(
-            [sys.executable, str(HERE / "one_host.py"), str(workdir), f"localhost:{port},{number},{index}", event],
+            [sys.executable, str(HERE / "one_host.py"), str(workdir), f"localhost:{port},{number},{index}", *events],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -38,37 +38,35 @@ def start(workdir, number, event=""):
 
 def ends(processes):
     """(output, exit code) of each."""
-    said = [(process.communicate(timeout=900)[0], process.returncode) for process in processes]
-    return said
+    return [(process.communicate(timeout=900)[0], process.returncode) for process in processes]
+
+
+def reads(said):
+    """{step: examples read} of one process."""
+    return {int(step): json.loads(chosen) for step, chosen in re.findall(r"reads (\d+) (\[.*\])", said)}
 
 
 @pytest.mark.slow
 def test_stopped_on_two_hosts_and_resumed_on_one(tmp_path):
-    """With the data read by the hosts. The SIGTERM comes to process 1 alone, and both stop at the same step."""
-    stopped = ends(start(tmp_path / "run", 2, "SIGTERM"))
-    steps = [re.search(r"Stopped at step (\d+) of 20; saved (\w+)", said) for said, _ in stopped]
-    assert [code for _, code in stopped] == [143, 143], stopped
-    assert steps[0] and steps[1] and steps[0][1] == steps[1][1] and int(steps[0][1]) < 20
-    assert (steps[0][2], steps[1][2]) == ("in", "by")
-    # Only process 0 wrote, and what it wrote has no second copy.
-    metrics = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert metrics == sorted(set(metrics))
-    ((said, code),) = ends(start(tmp_path / "run", 1))
+    """The hosts read the data. The SIGTERM comes to process 1 alone, and both stop at the same step."""
+    both = ends(start(tmp_path / "run", 2, "fed", "SIGTERM"))
+    assert [code for _, code in both] == [143, 143], both
+    stopped = [re.search(r"Stopped at step (\d+) of 20; saved (\w+)", said) for said, _ in both]
+    assert stopped[0] and stopped[1] and stopped[0][1] == stopped[1][1]
+    assert (stopped[0][2], stopped[1][2]) == ("in", "by")
+    ((said, code),) = ends(start(tmp_path / "run", 1, "fed"))
     assert code == 0, said
-    # exact_shards: the bits of this process's run on one device.
+    # The bits of a run in this process on one device.
     expected = training.tree_digest(run_steps([20], exact_shards=4)[0])
     assert f"end {expected} measured by 0.0" in said
-
-
-@pytest.mark.slow
-def test_every_example_is_read_by_one_host(tmp_path):
-    both = ends(start(tmp_path / "run", 2, "fed"))
-    assert [code for _, code in both] == [0, 0], both
-    expected = training.tree_digest(run_steps([20], exact_shards=4)[0])
-    assert all(f"end {expected}" in said for said, _ in both)
-    reads = [dict(re.findall(r"reads (\d+) (\[.*\])", said)) for said, _ in both]
-    visited = [i for step in map(str, range(20)) for part in reads for i in json.loads(part[step])]
+    # Only process 0 wrote.
+    metrics = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == [4, 8, 12, 16, 20]
     # 20 batches of 16 visit 50 examples: six whole epochs, then 20 examples of the seventh, once each.
+    last, (first, second) = reads(said), (reads(said) for said, _ in both)
+    stop = int(stopped[0][1])
+    assert min(last) == 0 and sorted(last)[1] == stop  # step 0 is made once more for its shapes
+    visited = [i for step in range(20) for i in (first[step] + second[step] if step < stop else last[step])]
     assert all(sorted(visited[e * 50 : (e + 1) * 50]) == list(range(50)) for e in range(6))
     assert len(visited) == 20 * BATCH and len(set(visited[300:])) == 20
 
@@ -82,11 +80,18 @@ def test_a_host_that_dies_stops_the_other(tmp_path):
     assert "The last good checkpoint is step 4" in first[0] and "another number of them" in first[0]
 
 
-@pytest.mark.slow
-def test_hosts_with_different_configs_are_refused(tmp_path):
-    both = ends(start(tmp_path / "run", 2, "other seed"))
-    assert all(code == 1 and "do not have the same config" in said for said, code in both), both
-    assert "seed: 0 -> 1" in both[1][0]
+def test_hosts_with_different_configs_are_refused(tmp_path, monkeypatch):
+    theirs = ["toy", {**training.to_dict(Config()), "seed": 1}]
+    monkeypatch.setattr(hosts, "from_first", lambda value: theirs if isinstance(value, list) else value)
+    with pytest.raises(training.RunRefused, match="(?s)do not have the same config; .*seed: 1 -> 0"):
+        training.Run(tmp_path, Config(), experiment="toy", quiet=True)
+
+
+def test_hosts_with_different_data_are_refused(tmp_path, monkeypatch):
+    with training.Run(tmp_path, Config(), experiment="toy", quiet=True) as run:
+        monkeypatch.setattr(hosts, "from_first", lambda value: "aaaa")
+        with pytest.raises(ValueError, match="do not have the same data digits; here it is 'bbbb'"):
+            run.note_data("digits", "bbbb")
 
 
 @pytest.mark.parametrize(
