@@ -24,11 +24,14 @@ class Data:
     """half of the training images, drawn anew at each visit, are mirrored left to right"""
     on_host: bool = training.free(False)
     """the images stay in the host's memory and a step's are sent ahead of it, for data larger than a device's memory"""
+    on_disk: bool = training.free(False)
+    """"images" and "tfds:<name>": a step's images are read from disk ahead of it, for data larger than any memory;
+    labels are not read"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A split in memory: `image` uint8 [N, H, W, C], `label` int32 [N] or None, sha256."""
+    """A split: `image` uint8 [N, H, W, C] in memory or on disk, `label` int32 [N] or None, sha256."""
 
     image: np.ndarray
     label: np.ndarray | None
@@ -51,9 +54,32 @@ class Images:
         return dataclasses.replace(self, image=self.image[:num], label=None if self.label is None else self.label[:num])
 
 
+class OnDisk:
+    """uint8 [N, H, W, C] on disk: what is indexed, by a slice or by integers [n], is read as an array."""
+
+    def __init__(self, stored: data.StoredImages):
+        self.shape = (stored.number, *stored.shape)
+        self._read = stored.read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, chosen) -> np.ndarray:
+        if isinstance(chosen, slice):
+            chosen = np.arange(*chosen.indices(len(self)))
+        if not len(chosen):
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        return self._read(chosen)["image"]
+
+
 def load(config: Data) -> tuple[Images, Images]:
     """The training and the test split."""
     splits = []
+    if config.on_disk:
+        for split in ("train", "test"):
+            stored = data.stored(config.name, split, config.dir or None, size=config.size or None)
+            splits.append(Images(OnDisk(stored), None, stored.fingerprint))  # type: ignore[arg-type]
+        return splits[0], splits[1]
     for split in ("train", "test"):
         dataset = data.load(config.name, split, config.dir or None, size=config.size or None)
         splits.append(Images(dataset["image"], dataset.get("label"), data.fingerprint(dataset)))
@@ -98,7 +124,7 @@ def batches(images: Images, batch_size: int, config: Data = Data()) -> training.
         x = jnp.where(mirrored[:, None, None, None], batch["x"][:, :, ::-1], batch["x"]) if config.flip else batch["x"]
         return {**batch, "x": signed(x)}
 
-    if not config.on_host:
+    if not (config.on_host or config.on_disk):
         return training.DeviceBatches(make, arrays)
     compiled = jax.jit(choose)
 

@@ -120,8 +120,11 @@ def fit(
                 raise _interrupted(step, settings, checkpoints, number)
             return state
         run.logs.start(stage, step, settings.num_steps)
+        fed = None
+        if isinstance(batches, HostBatches):
+            fed = prefetched(batches, keys.stream(key, "order"), step, parallel.local_positions)
         try:
-            return _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty)
+            return _train(run, settings, parallel, fed, key, stage, also, checkpoints, caught, state, tally, empty)
         except jax.errors.JaxRuntimeError as error:
             if not hosts.are_several():
                 raise
@@ -130,6 +133,8 @@ def fit(
                 f"command again on all hosts, or on another number of them. (JAX said: {str(error)[:200]})"
             ) from error
         finally:
+            if fed:
+                fed.close()
             run.logs.finish()
 
 
@@ -141,11 +146,8 @@ def pick_devices(number: int) -> list[Any]:
     return devices[: number or len(devices)]
 
 
-def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty):
+def _train(run, settings, parallel, fed, key, stage, also, checkpoints, caught, state, tally, empty):
     step = int(state.step)
-    fed = None
-    if isinstance(batches, HostBatches):
-        fed = prefetched(batches, keys.stream(key, "order"), step, parallel.local_positions)
     boundaries = (settings.num_steps, settings.log_every, settings.save_every, *(e.steps for e in also))
     ahead: deque[_Call] = deque()
     pace = _Pace(1 if fed else settings.steps_per_call)
@@ -197,8 +199,6 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
                 every.action(step, state)
     save()
     checkpoints.wait()
-    if fed is not None:
-        fed.close()
     if number := hosts.largest(caught[0] if caught else 0):
         raise _interrupted(step, settings, checkpoints, number)
     return state

@@ -65,7 +65,11 @@ class Run:
             self._scratch = tempfile.TemporaryDirectory(prefix="jaxgen-")
             self.workdir = Path(self._scratch.name)
             self._open(())
-        self._check_hosts()
+        try:
+            self._check_hosts()
+        except BaseException:
+            self._close()
+            raise
         self.logs = Logs(self.workdir, quiet or not hosts.is_first())
 
     def _open(self, may_grow: tuple[str, ...]) -> None:
@@ -122,6 +126,9 @@ class Run:
 
     def __exit__(self, *_) -> None:
         self.logs.close()
+        self._close()
+
+    def _close(self) -> None:
         self._lock.close()
         if self._scratch:
             self._scratch.cleanup()

@@ -67,3 +67,23 @@ def test_images_kept_by_the_host_come_in_the_same_order_with_the_same_flips(imag
         device, host = (made(step, range(10)) for made in makers)
         np.testing.assert_array_equal(device["x"], host["x"])
         np.testing.assert_array_equal(device["label"], host["label"])
+
+
+def test_from_disk_the_same_images_in_the_same_order(tmp_path):
+    """However the hosts share the batch."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for i in range(30):
+        Image.fromarray(generator.integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    config = image_batches.Data("images", str(tmp_path), flip=True)
+    on_disk = image_batches.Data("images", str(tmp_path), flip=True, on_disk=True)
+    memory, disk = image_batches.load(config)[0], image_batches.load(on_disk)[0]
+    assert len(disk) == len(memory) == 27 and disk.shape == memory.shape
+    np.testing.assert_array_equal(disk.signed(20, None), memory.signed(20, None))
+    np.testing.assert_array_equal(disk.first(3).image, memory.image[:3])
+    expected, batches = maker(memory, flip=True), image_batches.batches(disk, 10, on_disk)
+    assert isinstance(batches, training.HostBatches)
+    for step in (0, 5):
+        parts = [batches.make(ORDER(), step, np.array(part, np.int32))["x"] for part in ([0, 1, 2], range(3, 10))]
+        np.testing.assert_array_equal(np.concatenate(parts), expected(step, range(10))["x"])
