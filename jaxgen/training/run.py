@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 
@@ -121,7 +121,7 @@ class Run:
         self.figures = self.workdir / "figures"
         self.figures.mkdir(exist_ok=True)
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
