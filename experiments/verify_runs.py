@@ -20,9 +20,9 @@ OPENED = "the run directory is open"
 def small(config: Any) -> Any:
     """A config whose trainings take seconds, by one rule.
 
-    Every training has at most 12 steps. Integers of `config.model`, also inside tuples, are at most 32; fields named
-    ...batch_size at most 16; other fields named ...steps (warm-up, annealing) at most 6. One device, eight exact
-    shards, a checkpoint every 4 steps. Everything else is the preset's.
+    Every training has at most 12 steps. Integers of `config.model` or `config.network`, also inside tuples, are at most
+    32; fields named ...batch_size at most 16; other fields named ..._steps (warm-up, annealing) at most 6. One device,
+    eight exact shards, a checkpoint every 4 steps. Everything else is the preset's.
     """
     settings = dataclasses.replace(
         config.train,
@@ -41,7 +41,7 @@ def small(config: Any) -> Any:
 def _small(value: Any, name: str, in_model: bool) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "train"}
-        changes = {n: _small(v, n, in_model or n == "model") for n, v in fields.items()}
+        changes = {n: _small(v, n, in_model or n in ("model", "network")) for n, v in fields.items()}
         return dataclasses.replace(value, **changes)
     if isinstance(value, tuple):
         return tuple(_small(v, name, in_model) for v in value)
@@ -51,7 +51,7 @@ def _small(value: Any, name: str, in_model: bool) -> Any:
         return min(value, BATCH)
     if in_model:
         value = min(value, WIDTH)
-    return min(value, STEPS // 2) if name.endswith("steps") else value
+    return min(value, STEPS // 2) if name.endswith("_steps") else value
 
 
 class Unmeasured(dict):

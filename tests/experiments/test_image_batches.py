@@ -17,11 +17,9 @@ def images():
     return image_batches.Images(image, np.arange(20, dtype=np.int32), "none")
 
 
-def maker(images, **options):
+def maker(images, flip=False):
     """make(step, positions) of batches of ten."""
-    batches = image_batches.batches(images, 10, image_batches.Data(**options))
-    if isinstance(batches, training.HostBatches):
-        return lambda step, positions: batches.make(ORDER(), step, np.asarray(positions, np.int32))
+    batches = image_batches.batches(images, 10, flip)
     arrays, compiled = jax.tree.map(jnp.asarray, batches.arrays), jax.jit(batches.make)
     return lambda step, positions: jax.tree.map(
         np.asarray, compiled(ORDER(), arrays, step, jnp.asarray(positions, jnp.int32))
@@ -59,11 +57,3 @@ def test_a_flip_is_the_position_s_own_and_drawn_anew_at_each_step(images):
     assert abs(mirrored.mean() - 0.5) < 4 * 0.025
     assert 0 < mirrored.mean(axis=0).min() and mirrored.mean(axis=0).max() < 1
     np.testing.assert_array_equal(made(3, [7])["x"][0], made(3, range(10))["x"][7])
-
-
-def test_images_kept_by_the_host_come_in_the_same_order_with_the_same_flips(images):
-    makers = [maker(images, flip=True, on_host=where) for where in (False, True)]
-    for step in (0, 1, 5):
-        device, host = (made(step, range(10)) for made in makers)
-        np.testing.assert_array_equal(device["x"], host["x"])
-        np.testing.assert_array_equal(device["label"], host["label"])
