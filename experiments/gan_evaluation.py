@@ -56,7 +56,7 @@ def parzen(game: Game, generator: Any) -> dict[str, float]:
     assert isinstance(game.data, gan_data.Images)
     images, evaluation = game.data, game.config.evaluation
     sets = {"parzen": images.to_unit(game.fake(generator, 11, evaluation.samples))}
-    some = np.random.default_rng(game.config.seed).permutation(len(images.train.x))[: evaluation.samples]
+    some = np.asarray(jax.random.permutation(game.draw_key(18), len(images.train.x)))[: evaluation.samples]
     sets["training_images"] = images.train.unit()[some]
     if evaluation.centres:
         sets["kmeans_centres"] = kmeans_centres(images.train, evaluation.centres, game.config.seed)
