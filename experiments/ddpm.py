@@ -83,7 +83,8 @@ class Config:
     preview_every: int = training.free(5000)
     """steps between previews of samples while training"""
     preview: Sampler = Sampler("dpm_solver", "logsnr20")
-    evaluation: Evaluation = Evaluation()
+    # Free, because nothing trained depends on it: a trained run may be measured again in another way.
+    evaluation: Evaluation = training.free(Evaluation())
     train: training.Settings = training.Settings(num_steps=800_000, batch_size=128)
 
 
@@ -101,9 +102,11 @@ _256 = dataclasses.replace(
     _CIFAR10,
     network=Network(multipliers=(1, 1, 2, 2, 4, 4), dropout=0.0),
     optimizer=dataclasses.replace(_CIFAR10.optimizer, learning_rate=2e-5),
-    # No labels, no classifier: only with a file of features would there be a distance.
+    # No labels, no classifier: a distance needs --evaluation.inception FILE --evaluation.samples 50000.
     evaluation=Evaluation(images=256, samples=0, sampler=Sampler(), batch_size=16),
 )
+# With few steps beta_t is too large a variance (Nichol & Dhariwal 2021, section 4).
+_respaced = lambda steps: Sampler(steps=steps, variance="fixed_small")
 
 PRESETS = {
     # Offline, two minutes on two cores.
@@ -112,7 +115,7 @@ PRESETS = {
         optimizer=optimizers.Optimizer("adam", 2e-3, "cosine", warmup_steps=100, clip=1.0),
         ema=0.999,
         preview_every=1000,
-        evaluation=Evaluation(images=40, samples=360, sampler=Sampler(steps="50"), batch_size=40),
+        evaluation=Evaluation(images=40, samples=360, sampler=_respaced("50"), batch_size=40),
         train=training.Settings(num_steps=1000, batch_size=64, log_every=100, save_every=500),
     ),
     # Ten epochs and the evaluation in an hour on two cores.
@@ -122,20 +125,20 @@ PRESETS = {
         optimizer=optimizers.Optimizer("adam", 2e-3, "cosine", warmup_steps=500, clip=1.0),
         ema=0.999,
         preview_every=1000,
-        evaluation=Evaluation(images=256, samples=2000, sampler=Sampler(steps="100"), batch_size=64),
+        evaluation=Evaluation(images=256, samples=2000, sampler=_respaced("100"), batch_size=64),
         train=training.Settings(num_steps=9380, batch_size=64, log_every=100, save_every=500),
     ),
     "cifar10": _CIFAR10,
     "celeba_hq_256": dataclasses.replace(
         _256,
-        data=image_batches.Data("images", size=256, flip=True, on_host=True),
-        train=dataclasses.replace(_PAPER, num_steps=500_000, batch_size=64),
+        data=image_batches.Data("images", size=256, flip=True),
+        train=dataclasses.replace(_PAPER, num_steps=500_000, batch_size=64, prefetch=2),
     ),
     # Church. Bedroom: --train.num-steps 2400000; Cat: --train.num-steps 1800000 --data.no-flip.
     "lsun": dataclasses.replace(
         _256,
-        data=image_batches.Data("images", size=256, flip=True, on_host=True),
-        train=dataclasses.replace(_PAPER, num_steps=1_200_000, batch_size=64),
+        data=image_batches.Data("images", size=256, flip=True),
+        train=dataclasses.replace(_PAPER, num_steps=1_200_000, batch_size=64, prefetch=2),
     ),
 }  # fmt: skip
 # Ho et al. (2020), tables 1 and 2 and section 4.3, CIFAR-10. Their FID is on Inception's features.
@@ -251,41 +254,44 @@ def train(config: Config, prepared: tuple[image_batches.Images, image_batches.Im
     model = ddpm_evaluation.Model(
         network, schedule, config.process.prediction, config.process.variance, train_set.shape
     )
-    sample_key = training.keys.stream(key, "sample")
-    preview = model.sampler(config.preview)
-
-    def draw_preview(step, state):
-        """The same noise every time, from the averaged parameters."""
-        x = preview(state.ema, jax.vmap(jax.random.fold_in, (None, 0))(sample_key, jnp.arange(36)))
-        picture = pictures.grid(image_batches.to_bytes(x), 9)
-        pictures.save_png(run.figures / f"preview-{step:07d}.png", ddpm_figures.enlarged(picture, train_set.shape))
-
-    optimizer = optimizers.build(config.optimizer, config.train.num_steps)
-    params = init(network, training.keys.stream(key, "params"), train_set.shape)
-    state = training.fit(
-        run,
-        config.train,
-        update=training.update_from_objective(
-            objective(config.process, schedule, network),
-            optimizer,
-            ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
-        ),
-        state=training.create_state(params, optimizer, ema=True),
-        batches=image_batches.batches(train_set, config.train.batch_size, config.data),
-        key=key,
-        also=[training.Every(config.preview_every, draw_preview)],
-    )
-    averaged = jax.device_get(state.ema)
-    metrics = ddpm_evaluation.evaluate(
-        config.evaluation, model, averaged, key, run, train_set, test_set, int(state.step)
-    )
-    ddpm_figures.draw(run.figures, config.evaluation, model, averaged, key, run, train_set, test_set, int(state.step))
-    paper = {name: value for name, value in PAPER_CIFAR10.items() if name in metrics}
+    averaged = jax.device_get(fit(config, model, train_set, key, run).ema)
+    measured = ddpm_evaluation.Measured(config.evaluation, model, averaged, key, run, config.train.num_steps)
+    metrics = ddpm_evaluation.evaluate(measured, train_set, test_set)
+    ddpm_figures.draw(run.figures, measured, train_set, test_set)
+    paper = PAPER_CIFAR10 if config.data.name.endswith("cifar10") else {}
     return run.finish(
         step=config.train.num_steps,
         params=averaged,
         metrics=metrics,
-        paper=paper if config.data.name.endswith("cifar10") else {},
+        paper={name: value for name, value in paper.items() if name in metrics},
+    )
+
+
+def fit(
+    config: Config, model: ddpm_evaluation.Model, train_set: image_batches.Images, key: jax.Array, run: training.Run
+) -> training.TrainState:
+    """Trains, drawing previews of the same noise from the averaged parameters."""
+    sample_key, preview = training.keys.stream(key, "sample"), model.sampler(config.preview)
+
+    def draw_preview(step, state):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key, jnp.arange(36))
+        picture = pictures.grid(image_batches.to_bytes(preview(state.ema, keys)), 9)
+        pictures.save_png(run.figures / f"preview-{step:07d}.png", ddpm_figures.enlarged(picture, model.shape))
+
+    optimizer = optimizers.build(config.optimizer, config.train.num_steps)
+    params = init(model.network, training.keys.stream(key, "params"), model.shape)
+    return training.fit(
+        run,
+        config.train,
+        update=training.update_from_objective(
+            objective(config.process, model.schedule, model.network),
+            optimizer,
+            ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
+        ),
+        state=training.create_state(params, optimizer, ema=True),
+        batches=image_batches.batches(train_set, config.train.batch_size, config.data.flip),
+        key=key,
+        also=[training.Every(config.preview_every, draw_preview)],
     )
 
 

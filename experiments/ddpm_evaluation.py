@@ -6,6 +6,7 @@ evaluation goes on where it was, and so that the samples are there to be used.
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import array_files, features, image_batches
+from experiments import array_files, features, image_batches, inception
 from jaxgen import diffusion, training
 from jaxgen.training.compiler import with_options
 
@@ -50,11 +51,13 @@ class Evaluation:
     """first test images whose bound is measured, with all T steps; 0: none"""
     samples: int = 2000
     """samples drawn for classifier-FID, precision and recall; 0: only those of the figures"""
-    sampler: Sampler = Sampler(steps="100")
+    sampler: Sampler = Sampler(steps="100", variance="fixed_small")
     reference: Literal["train", "test"] = "train"
     """the split that samples are compared with; as many images of the other one are the floor"""
     features: str = training.free("")
     """file of the classifier that gives features, made where it is not there; empty: features.npz in the workdir"""
+    inception: str = training.free("")
+    """file of Inception's weights, see `experiments.inception`: then its features are taken, and the distance is FID"""
     batch_size: int = training.free(64)
     """images at a time; a sample does not depend on the batch it is drawn in"""
 
@@ -66,11 +69,13 @@ class Evaluation:
             raise ValueError(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
         if self.images > len(test):
             raise ValueError(f"evaluation.images is {self.images}; the test split has {len(test)}")
-        if self.samples and (train.label is None or test.label is None):
+        if self.samples and not self.inception and (train.label is None or test.label is None):
             raise ValueError(
                 "the data has no labels to train a classifier on, so there are no features to compare samples by: "
-                "set --evaluation.samples 0"
+                "set --evaluation.samples 0, or give Inception's weights with --evaluation.inception FILE"
             )
+        if self.inception and not Path(self.inception).expanduser().is_file():
+            raise FileNotFoundError(f"no file {self.inception}; --evaluation.inception is that of Inception's weights")
 
 
 class Model(NamedTuple):
@@ -137,77 +142,95 @@ def program(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def evaluate(
-    settings: Evaluation, model: Model, params, key, run: training.Run, train_set, test_set, step: int
-) -> dict[str, float]:
-    """Bound and samples of the parameters at `step`."""
-    measured: dict[str, float] = {"parameters": sum(x.size for x in jax.tree.leaves(params))}
+class Measured(NamedTuple):
+    """What is evaluated, and how: a model's parameters after `step` updates of a run."""
+
+    settings: Evaluation
+    model: Model
+    params: Any
+    key: jax.Array
+    run: training.Run
+    step: int
+
+    def kept(self, name: str, make: Callable[[], dict]) -> dict[str, np.ndarray]:
+        """The arrays that `make` returns, from evaluation/step-STEP/NAME.npz where they were made before."""
+        path = self.run.workdir / "evaluation" / f"step-{self.step}" / f"{name}.npz"
+        if not path.exists():
+            array_files.write(path, {key: np.asarray(value) for key, value in make().items()})
+        return array_files.read(path)
+
+
+def evaluate(measured: Measured, train_set: image_batches.Images, test_set: image_batches.Images) -> dict[str, float]:
+    """Bound and samples."""
+    settings, run, step = measured.settings, measured.run, measured.step
+    metrics: dict[str, float] = {"parameters": sum(x.size for x in jax.tree.leaves(measured.params))}
     if settings.images:
         what = f"bound of {settings.images} images at step {step}"
-        measured |= run.once(what, lambda: bound_metrics(bound(settings, model, params, key, run, test_set, step)))
+        metrics |= run.once(what, lambda: bound_metrics(bound(measured, test_set)))
     if settings.samples:
-        what = f"{settings.samples} samples at step {step}, {settings.sampler}, {settings.reference}"
+        by = "Inception" if settings.inception else "the classifier"
+        what = f"{settings.samples} samples at step {step}, {settings.sampler}, {settings.reference}, by {by}"
 
         def compare() -> dict[str, float]:
-            drawn = samples(settings, model, params, key, run, settings.samples, step)
-            path = settings.features or run.workdir / "features.npz"
-            extractor = features.cached(path, train_set, test_set)
-            reference, held_out = train_set, test_set
-            if settings.reference == "test":
-                reference, held_out = test_set, train_set
-            return features.measure(extractor, drawn, reference, held_out)
+            drawn = samples(measured, settings.samples)
+            if settings.inception:
+                extractor = inception.load(settings.inception)
+            else:
+                extractor = features.cached(settings.features or run.workdir / "features.npz", train_set, test_set)
+            pair = (train_set, test_set) if settings.reference == "train" else (test_set, train_set)
+            return features.measure(extractor, drawn, *pair)
 
-        measured |= run.once(what, compare)
-    return measured
+        metrics |= run.once(what, compare)
+    return metrics
 
 
-def samples(settings: Evaluation, model: Model, params, key, run: training.Run, num: int, step: int) -> np.ndarray:
+def samples(measured: Measured, num: int) -> np.ndarray:
     """The first `num` samples, uint8 [num, H, W, C]; sample i depends on (seed, i), not on num or the batch size."""
-    draw = model.sampler(settings.sampler)
-    stream = training.keys.stream(key, "sample")
-    devices = training.pick_devices(run.config.train.devices)
+    settings, sampler = measured.settings, measured.settings.sampler
+    draw = measured.model.sampler(sampler)
+    stream = training.keys.stream(measured.key, "sample")
+    devices = training.pick_devices(measured.run.config.train.devices)
     split = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
-    whole = NamedSharding(split.mesh, PartitionSpec())
-    batch_size = -(-settings.batch_size // len(devices)) * len(devices)
-    on_devices = jax.device_put(params, whole)
+    size = -(-settings.batch_size // len(devices)) * len(devices)
+    on_devices = jax.device_put(measured.params, NamedSharding(split.mesh, PartitionSpec()))
+    how = f"{sampler.method}-{sampler.steps.replace(',', '_') or 'all'}-{sampler.eta:g}-{sampler.variance}"
     parts = []
-    for part in image_batches.slices(num, batch_size):
+    for part in image_batches.slices(num, size):
 
         def make(part=part):
             # A whole batch in any case, so that there is one shape to compile.
-            numbers = jnp.arange(part.start, part.start + batch_size)
-            keys = jax.device_put(jax.vmap(jax.random.fold_in, (None, 0))(stream, numbers), split)
+            keys = jax.device_put(_keys(stream, part.start, size), split)
             return {"x": image_batches.to_bytes(draw(on_devices, keys))}
 
-        name = f"samples-{part.start}-{batch_size}-{_short(settings.sampler)}"
-        parts.append(kept(run, step, name, make)["x"][: part.stop - part.start])
+        parts.append(measured.kept(f"samples-{how}-{part.start}-{size}", make)["x"][: part.stop - part.start])
     return np.concatenate(parts)
 
 
-def bound(settings: Evaluation, model: Model, params, key, run: training.Run, test_set, step: int) -> dict:
+def bound(measured: Measured, test_set: image_batches.Images) -> dict[str, np.ndarray]:
     """The bound of the first test images in bits/dim: {"prior" [N], "terms" [N, T], "x0_mse", "noise_mse" [N, T]}."""
-    stream = training.keys.stream(key, "eval")
+    model, num = measured.model, measured.settings.images
+    stream = training.keys.stream(measured.key, "eval")
 
-    def measure(params, keys, x0):
+    def terms(params, keys, x0):
         return diffusion.bits_per_dim(
             keys, model.denoise(params), model.schedule, x0, prediction=model.prediction, variance=model.variance
         )
 
-    compiled, parts = program(measure), []
-    size = min(settings.batch_size, settings.images)
-    for part in image_batches.slices(settings.images, size):
+    compiled, size, parts = program(terms), min(measured.settings.batch_size, num), []
+    for part in image_batches.slices(num, size):
 
         def make(part=part):
-            numbers = jnp.arange(part.start, part.start + size)
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(stream, numbers)
-            x0 = test_set.signed(part.start, part.stop)
+            x0 = diffusion.check_images(test_set.signed(part.start, part.stop))
             x0 = np.concatenate([x0, np.zeros((size - len(x0), *x0.shape[1:]), np.float32)])
-            diffusion.check_images(x0)
-            return compiled(params, keys, x0)._asdict()
+            return compiled(measured.params, _keys(stream, part.start, size), x0)._asdict()
 
-        found = kept(run, step, f"bound-{part.start}-{size}", make)
+        found = measured.kept(f"bound-{part.start}-{size}", make)
         parts.append({name: values[: part.stop - part.start] for name, values in found.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _keys(stream: jax.Array, start: int, num: int) -> jax.Array:
+    return jax.vmap(jax.random.fold_in, (None, 0))(stream, jnp.arange(start, start + num))
 
 
 def bound_metrics(found: dict) -> dict[str, float]:
@@ -223,15 +246,3 @@ def bound_metrics(found: dict) -> dict[str, float]:
         "noise_error": found["noise_mse"].mean(),
         "bound_images": len(total),
     }
-
-
-def kept(run: training.Run, step: int, name: str, make: Callable[[], dict]) -> dict[str, np.ndarray]:
-    """The arrays that `make` returns, from evaluation/step-STEP/NAME.npz where they were made before."""
-    path = run.workdir / "evaluation" / f"step-{step}" / f"{name}.npz"
-    if not path.exists():
-        array_files.write(path, {key: np.asarray(value) for key, value in make().items()})
-    return array_files.read(path)
-
-
-def _short(sampler: Sampler) -> str:
-    return "-".join([sampler.method, sampler.steps.replace(",", "_") or "all", f"{sampler.eta:g}", sampler.variance])

@@ -10,25 +10,21 @@ from experiments import ddpm_evaluation, image_batches
 from jaxgen import diffusion, pictures, training
 
 
-def draw(folder: Path, settings, model: ddpm_evaluation.Model, params, key, run, train_set, test_set, step) -> None:
+def draw(folder: Path, measured: ddpm_evaluation.Measured, train_set, test_set) -> None:
     """All figures into a folder."""
     save = lambda name, picture: pictures.save_png(folder / f"{name}.png", picture)
-    drawn = ddpm_evaluation.samples(settings, model, params, key, run, 100, step)
-    save("samples", enlarged(pictures.grid(drawn, 10), model.shape))
-    save("neighbours", neighbours(drawn[:10], train_set))
-    save("denoising", denoising(settings.sampler, model, params, training.keys.stream(key, "sample")))
-    save("interpolations", interpolations(settings.sampler, model, params, key, test_set))
-    if settings.images:
-        found = ddpm_evaluation.bound(settings, model, params, key, run, test_set, step)
+    drawn = ddpm_evaluation.samples(measured, 100)
+    save("samples", enlarged(pictures.grid(drawn, 10), measured.model.shape))
+    save("neighbours", neighbours(drawn[:12], train_set))
+    save("denoising", denoising(measured))
+    save("interpolations", interpolations(measured, test_set))
+    if measured.settings.images:
+        found = ddpm_evaluation.bound(measured, test_set)
         terms, error = found["terms"].mean(axis=0), found["noise_mse"].mean(axis=0)
         t = np.arange(1, len(terms) + 1)
         # A divergence of nearly equal Gaussians may round to zero.
-        series = {
-            "L at this step, bits/dim": (t, np.maximum(terms, 1e-9)),
-            "mean squared error of the noise": (t, error),
-        }
-        title = f"{len(found['terms'])} test images"
-        save("bound", pictures.curves(series, "steps of noise", "", "xy", title))
+        series = {"L at this step, bits/dim": (t, np.maximum(terms, 1e-9)), "squared error of the noise": (t, error)}
+        save("bound", pictures.curves(series, "steps of noise", "", "xy", f"{len(found['terms'])} test images"))
 
 
 def enlarged(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -36,8 +32,9 @@ def enlarged(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return pictures.upscale(picture, max(1, 48 // shape[0]))
 
 
-def denoising(sampler, model: ddpm_evaluation.Model, params, stream, num: int = 4, frames: int = 12) -> np.ndarray:
+def denoising(measured: ddpm_evaluation.Measured, num: int = 4, frames: int = 12) -> np.ndarray:
     """x_t, and below it the x_0 predicted from it, of the first samples, from noise to image."""
+    sampler, model = measured.settings.sampler, measured.model
     schedule = sampler.schedule(model.schedule)
     frames = min(frames, schedule.num_steps)
 
@@ -53,8 +50,9 @@ def denoising(sampler, model: ddpm_evaluation.Model, params, stream, num: int = 
             **model.options(sampler),
         )
 
+    stream = training.keys.stream(measured.key, "sample")
     keys = jax.vmap(jax.random.fold_in, (None, 0))(stream, jnp.arange(num))
-    found = ddpm_evaluation.program(trajectory)(params, keys)
+    found = ddpm_evaluation.program(trajectory)(measured.params, keys)
     rows, names = [], []
     for i in range(num):
         end = image_batches.to_bytes(found.x[None, i])
@@ -77,8 +75,12 @@ def neighbours(drawn: np.ndarray, train_set: image_batches.Images, num: int = 4)
     return pictures.strip(rows, names, factor=max(1, 48 // train_set.shape[0]))
 
 
-def interpolations(sampler, model: ddpm_evaluation.Model, params, key, test_set, pairs: int = 6) -> np.ndarray:
-    """Between test images, both noised half-way up the chain (Ho et al. 2020, figure 8); the ends are the originals."""
+def interpolations(measured: ddpm_evaluation.Measured, test_set: image_batches.Images, pairs: int = 6) -> np.ndarray:
+    """Between test images, both noised a quarter of the way up the chain; the outermost columns are the originals.
+
+    Ho et al. (2020, figure 8) go half-way; of small images nothing is left there.
+    """
+    sampler, model = measured.settings.sampler, measured.model
     schedule = sampler.schedule(model.schedule)
     pairs = min(pairs, len(test_set) // 2)
     x = test_set.signed(0, 2 * pairs)
@@ -86,11 +88,12 @@ def interpolations(sampler, model: ddpm_evaluation.Model, params, key, test_set,
 
     def between(params, key, first, second):
         denoise = model.denoise_for(sampler, params)
-        half = schedule.num_steps // 2
-        return diffusion.interpolate(key, denoise, schedule, first, second, 9, half, **model.options(sampler))
+        t = schedule.num_steps // 4
+        return diffusion.interpolate(key, denoise, schedule, first, second, 9, t, **model.options(sampler))
 
-    eval_key = jax.random.fold_in(training.keys.stream(key, "eval"), 2**31)
-    middle = image_batches.to_bytes(ddpm_evaluation.program(between)(params, eval_key, first, second))
+    # Beyond the numbers of the test images, whose keys come of the same stream.
+    key = jax.random.fold_in(training.keys.stream(measured.key, "eval"), 2**31)
+    middle = image_batches.to_bytes(ddpm_evaluation.program(between)(measured.params, key, first, second))
     ends = [image_batches.to_bytes(end)[None] for end in (first, second)]
     rows = np.concatenate([ends[0], middle, ends[1]]).swapaxes(0, 1)
     picture = pictures.grid(rows.reshape(-1, *model.shape), middle.shape[0] + 2)

@@ -5,8 +5,8 @@ weights, a classifier is trained here with a fixed seed on the labelled training
 the sha256 of its parameters. Its penultimate layer gives the features. The distances are then called classifier-FID:
 they compare models of the same data, not with published numbers.
 
-Whatever gives features is an `Extractor`; where the Inception network is at hand as a function of images, wrap it in
-one named "fid" and everything below works with it as it stands.
+Whatever gives features is an `Extractor`. That of `experiments.inception`, from a file of the Inception weights, is
+named "fid", and so are then the distances.
 """
 
 import dataclasses
@@ -206,7 +206,7 @@ def measure(extractor: Extractor, samples: np.ndarray, reference, held_out) -> d
     floor, _ = extractor(held_out.first(len(samples)).image)
     measured = compare(real, features, extractor.name)
     measured |= compare(real, floor, extractor.name, "_floor")
-    measured["classifier_score"] = score(probabilities)
+    measured["inception_score" if extractor.name == "fid" else "classifier_score"] = score(probabilities)
     measured |= {"fid_samples": len(samples), "floor_images": len(floor), "reference_images": len(real)}
     if extractor.accuracy is not None:
         measured["classifier_accuracy_percent"] = 100 * extractor.accuracy

@@ -56,7 +56,7 @@ def parzen(game: Game, generator: Any) -> dict[str, float]:
     assert isinstance(game.data, gan_data.Images)
     images, evaluation = game.data, game.config.evaluation
     sets = {"parzen": images.to_unit(game.fake(generator, 11, evaluation.samples))}
-    some = np.random.default_rng(game.config.seed).permutation(len(images.train.x))[: evaluation.samples]
+    some = np.asarray(jax.random.permutation(game.draw_key(18), len(images.train.x)))[: evaluation.samples]
     sets["training_images"] = images.train.unit()[some]
     if evaluation.centres:
         sets["kmeans_centres"] = kmeans_centres(images.train, evaluation.centres, game.config.seed)
@@ -204,6 +204,8 @@ def over_seeds(measured: list[dict[str, float]]) -> dict[str, float]:
         table |= {name: float(values.mean()), f"{name}_std": float(values.std(ddof=1))}
         if name in ("modes", "modes_20"):
             table |= {f"{name}_least": float(values.min())}
+        if name == "largest_distance_from_half":
+            table |= {f"{name}_most": float(values.max())}
     return table | {"seeds": len(measured)}
 
 

@@ -22,8 +22,6 @@ class Data:
     """"images": crop and resize to so many pixels a side; 0: as they are"""
     flip: bool = False
     """half of the training images, drawn anew at each visit, are mirrored left to right"""
-    on_host: bool = training.free(False)
-    """the images stay in the host's memory and a step's are sent ahead of it, for data larger than a device's memory"""
     on_disk: bool = training.free(False)
     """"images" and "tfds:<name>": a step's images are read from disk ahead of it, for data larger than any memory;
     labels are not read"""
@@ -100,41 +98,45 @@ def to_bytes(x) -> np.ndarray:
     return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
-def batches(images: Images, batch_size: int, config: Data = Data()) -> training.DeviceBatches | training.HostBatches:
-    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]}; the images are kept as bytes.
+def batches(images: Images, batch_size: int, flip: bool = False) -> training.DeviceBatches | training.HostBatches:
+    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]} from images kept as bytes, on the device or on disk.
 
-    Which image is at a position, and whether it is mirrored, depends on (key, step, position) alone: not on the number
-    of devices, nor on where the images are kept.
+    Which image is at a position, and with `flip` whether it is mirrored, depends on (key, step, position) alone.
     """
     num_examples = len(images)
-    arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
 
     def choose(key, step, positions):
+        """Numbers [b] of the images, and whether each is mirrored."""
         # Every step splits the same key, on purpose: the step comes in below.
         order, mirror = jax.random.split(jax.random.clone(key))
         chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
-        if not config.flip:
-            return chosen, jnp.zeros(positions.shape, bool)
+        if not flip:
+            return chosen, None
         each = training.keys.per_example(training.keys.at_step(mirror, step), positions)
         return chosen, jax.vmap(jax.random.bernoulli)(each)
 
     def make(key, arrays, step, positions):
         chosen, mirrored = choose(key, step, positions)
         batch = {name: array[chosen] for name, array in arrays.items()}
-        x = jnp.where(mirrored[:, None, None, None], batch["x"][:, :, ::-1], batch["x"]) if config.flip else batch["x"]
+        x = batch["x"]
+        if flip:
+            x = jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
         return {**batch, "x": signed(x)}
 
-    if not (config.on_host or config.on_disk):
-        return training.DeviceBatches(make, arrays)
     compiled = jax.jit(choose)
 
-    def make_on_host(key, step, positions):
-        chosen, mirrored = (np.asarray(a) for a in compiled(key, step, positions))
-        batch = {name: array[chosen] for name, array in arrays.items()}
-        batch["x"][mirrored] = batch["x"][mirrored][:, :, ::-1]
-        return {**batch, "x": signed(batch["x"])}
+    def make_from_disk(key, step, positions):
+        chosen, mirrored = compiled(key, step, positions)
+        x = images.image[np.asarray(chosen)]
+        if flip:
+            x = np.where(np.asarray(mirrored)[:, None, None, None], x[:, :, ::-1], x)
+        return {"x": signed(x)}
 
-    return training.HostBatches(make_on_host)
+    if isinstance(images.image, OnDisk):
+        return training.HostBatches(make_from_disk)
+    return training.DeviceBatches(
+        make, {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
+    )
 
 
 def slices(num: int, batch_size: int) -> Iterator[slice]:

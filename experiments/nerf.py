@@ -9,6 +9,7 @@ opaque. The run directory gets poses.txt, which says what looks wrong with the c
 """
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from experiments import command, nerf_figures, nerf_scenes, nerf_views
+from experiments import command, nerf_figures, nerf_rays, nerf_scenes, nerf_views
 from jaxgen import nerf, training
 
 
@@ -101,6 +102,10 @@ class Evaluation:
     """frames of the turntable; 0: none"""
     chunk: int = training.free(0)
     """rays rendered at once; 0: what fits in a quarter of the device's free memory"""
+    mesh_level: float = 0.0
+    """density of the surface that is written as mesh.ply (10 to 50; needs scikit-image); 0: none"""
+    mesh_resolution: int = 128
+    """points along each edge of the box in which the surface is sought, [-1, 1] around what the cameras look at"""
     watch_step: int = 500
     """when a field that is empty everywhere stops the run; 0: never"""
 
@@ -114,7 +119,7 @@ class Config:
     data: nerf_scenes.Data = nerf_scenes.Data()
     model: Model = Model()
     sampling: Sampling = Sampling()
-    rays: nerf_scenes.Order = nerf_scenes.Order()
+    rays: nerf_rays.Order = nerf_rays.Order()
     optimizer: Optimizer = Optimizer()
     evaluation: Evaluation = Evaluation()
     train: training.Settings = training.Settings(num_steps=200_000, batch_size=4096)
@@ -135,7 +140,7 @@ PRESETS = {
         data=nerf_scenes.Data("blender", width=100),
         model=Model(depth=6, width=128, skips=(3,), view_width=64, position_frequencies=8),
         sampling=Sampling(coarse=48, fine=64),
-        rays=nerf_scenes.Order(crop_steps=200),
+        rays=nerf_rays.Order(crop_steps=200),
         optimizer=Optimizer(2e-3, 5e-5, "cosine"),
         evaluation=Evaluation(preview_every=500),
         train=training.Settings(num_steps=7500, batch_size=512),
@@ -145,7 +150,7 @@ PRESETS = {
     "blender_paper": Config(
         data=nerf_scenes.Data("blender", test_every=1, pixel_center=0.0),
         sampling=Sampling(half_end_bins=True),
-        rays=nerf_scenes.Order(one_image=True),
+        rays=nerf_rays.Order(one_image=True),
         optimizer=Optimizer(decay_steps=500_000, epsilon=3e-7),
         evaluation=Evaluation(preview_every=10_000),
         train=training.Settings(num_steps=500_000, batch_size=1024, save_every=10_000, deterministic=True),
@@ -173,13 +178,15 @@ PAPER_LLFF = {
 
 def prepare(config: Config) -> nerf_scenes.Scene:
     """Refuses impossible settings and reads the images."""
-    nerf_scenes.check_order(config.rays, config.train.num_steps)
+    nerf_rays.check_order(config.rays, config.train.num_steps)
     jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
     if config.sampling.coarse < 3 or config.sampling.fine < 0:
         raise ValueError("sampling.coarse must be at least 3 and sampling.fine 0 (no fine network) or more")
-    for name in ("views", "preview_every", "film_frames", "chunk", "watch_step"):
+    for name in ("views", "preview_every", "film_frames", "chunk", "watch_step", "mesh_level"):
         if getattr(config.evaluation, name) < 0:
             raise ValueError(f"evaluation.{name} is {getattr(config.evaluation, name)}; it must be 0 or more")
+    if config.evaluation.mesh_level and importlib.util.find_spec("skimage") is None:
+        raise ValueError("evaluation.mesh_level needs scikit-image: pip install scikit-image, or set it to 0")
     optimizer(config)
     return nerf_scenes.load(config.data)
 
@@ -243,7 +250,7 @@ def train(config: Config, scene: nerf_scenes.Scene, run: training.Run) -> dict:
     key = training.keys.root(config.seed)
     network, settings = build(config.model), sampling_settings(config.sampling, scene.background)
     loss = nerf.nerf_loss(network, scene.near, scene.far, noise_std=config.sampling.noise_std, **settings)
-    batches = nerf_scenes.ray_batches(scene, config.train.batch_size, config.rays)
+    batches = nerf_rays.ray_batches(scene, config.train.batch_size, config.rays)
     params = init_params(config, training.keys.stream(key, "params"))
     adam = optimizer(config)
     see = nerf_views.viewer(network, scene, settings, config.evaluation.chunk)
@@ -267,6 +274,9 @@ def train(config: Config, scene: nerf_scenes.Scene, run: training.Run) -> dict:
     metrics = nerf_views.measure(see, params, scene, run, config.evaluation.views, config.train.num_steps)
     if config.evaluation.film_frames:
         nerf_views.film(see, params, scene, run, config.evaluation.film_frames, config.train.num_steps)
+    if config.evaluation.mesh_level:
+        chosen = config.evaluation
+        nerf_views.write_mesh(network, params, scene, run, chosen.mesh_level, chosen.mesh_resolution)
     nerf_figures.draw_progress(run)
     return run.finish(step=config.train.num_steps, params=params, metrics=metrics, paper=paper_values(config, metrics))
 

@@ -1,7 +1,8 @@
-"""Posed images for NeRF: read or rendered, and visited ray by ray in the stateless order."""
+"""Posed images for NeRF: read from folders, or rendered."""
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -15,7 +16,7 @@ from jaxgen import data, nerf, training
 class Data:
     """Which images."""
 
-    name: Literal["marbles", "blender", "transforms", "llff"] = "marbles"
+    name: Literal["marbles", "blender", "transforms", "llff", "colmap"] = "marbles"
     """"marbles" is embedded and has exact ground truth; the others are read from a folder"""
     dir: str = training.free("")
     """folder of the scene"""
@@ -26,7 +27,7 @@ class Data:
     every: int = 1
     """blender: every so many-th training frame"""
     test_every: int = 8
-    """blender: every so many-th test frame; transforms and llff: every so many-th view is held out"""
+    """blender: every so many-th test frame; photographs: every so many-th view is held out"""
     skip_missing: bool = False
     """blender: frames without an image are left out instead of refused"""
     train_views: int = 40
@@ -34,11 +35,11 @@ class Data:
     test_views: int = 4
     """marbles: views held out"""
     near: float = 2.0
-    """where rays begin, in world units along the axis of view"""
+    """where rays begin, in world units along the axis of view; llff and colmap take the bounds of the scene instead"""
     far: float = 6.0
     """where they end"""
     ndc: bool = True
-    """llff: normalised device coordinates; near and far are then 0 and 1, otherwise those of the scene's bounds"""
+    """llff, and colmap where the cameras face one way: normalised device coordinates"""
     background: Literal["white", "black", "none"] = "white"
     """behind images with alpha; "none": images are opaque, and an empty ray is black"""
     pixel_center: float = 0.5
@@ -47,12 +48,16 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Images with cameras: uint8 [N, H, W, 3 or 4], float32 [N, 4, 4], float32 [N, 4], str [N]."""
+    """Images with cameras: uint8 [N, H, W, 3 or 4], float32 [N, 4, 4], float32 [N, 4], str [N].
+
+    `distortion`: float32 [N, 4], OpenCV's k1, k2, p1, p2, or None where the lenses are straight.
+    """
 
     image: np.ndarray
     pose: np.ndarray
     intrinsics: np.ndarray
     name: np.ndarray
+    distortion: np.ndarray | None = None
 
     def camera(self, i: int, pixel_center: float) -> nerf.Camera:
         """The camera of one view."""
@@ -103,9 +108,12 @@ def load(config: Data) -> Scene:
         case "blender":
             train, test = _blender(config)
         case "transforms":
-            train, test = _transforms(config)
+            train, test = _photographs(data.read_transforms, config)
         case "llff":
-            train, test = _llff(config)
+            train, test = _photographs(data.read_llff, config)
+        case "colmap":
+            train, test = _photographs(data.read_colmap, config)
+            _place(train, test)
     background = BACKGROUNDS[config.background]
     for split in (train, test):
         channels = split["image"].shape[-1]
@@ -120,10 +128,11 @@ def load(config: Data) -> Scene:
             "from different places"
         )
     near, far = bounds = config.near, config.far
-    ndc = config.name == "llff" and config.ndc
-    if config.name == "llff":
+    ndc = False
+    if "bounds" in train:
         both = np.concatenate([train["bounds"], test["bounds"]])
         bounds = float(both.min()), float(both.max())
+        ndc = config.ndc and not nerf.describe_poses(train["pose"]).surrounding
         # The authors': a little before the nearest thing.
         near, far = (0.0, 1.0) if ndc else (0.9 * bounds[0], bounds[1])
     return Scene(
@@ -134,7 +143,8 @@ def load(config: Data) -> Scene:
 
 def _views(scene: dict) -> Views:
     single = lambda name: scene[name].astype(np.float32)
-    return Views(scene["image"], single("pose"), single("intrinsics"), scene["name"])
+    distortion = single("distortion") if np.any(scene.get("distortion", 0)) else None
+    return Views(scene["image"], single("pose"), single("intrinsics"), scene["name"], distortion)
 
 
 def _size(config: Data) -> dict[str, Any]:
@@ -146,21 +156,29 @@ def _blender(config: Data) -> tuple[dict, dict]:
     return read("train", every=config.every), read("test", every=config.test_every)
 
 
-def _transforms(config: Data) -> tuple[dict, dict]:
-    read = functools.partial(data.read_transforms, config.dir or None, hold_out_every=config.test_every)
-    splits = read("train", **_size(config)), read("test", **_size(config))
-    for split in splits:
-        if np.any(split["distortion"]):
-            raise ValueError(
-                f"{split['name'][0]} has lens distortion {split['distortion'][0].tolist()} (k1, k2, p1, p2); "
-                "undistort the images first"
-            )
-    return splits
+def _photographs(reader: Callable[..., dict], config: Data) -> tuple[dict, dict]:
+    read = functools.partial(reader, config.dir or None, hold_out_every=config.test_every, **_size(config))
+    return read("train"), read("test")
 
 
-def _llff(config: Data) -> tuple[dict, dict]:
-    read = functools.partial(data.read_llff, config.dir or None, hold_out_every=config.test_every)
-    return read("train", **_size(config)), read("test", **_size(config))
+def _place(train: dict, test: dict) -> None:
+    """Moves and scales COLMAP's world, in place: around the point that the cameras look at, 4 away from it.
+
+    Where they face one way, as LLFF's scenes: the average camera at the origin, the nearest bound at 4 / 3.
+    """
+    number = len(train["pose"])
+    poses = np.concatenate([train["pose"], test["pose"]])
+    report = nerf.describe_poses(poses)
+    if report.surrounding:
+        poses[:, :3, 3] -= report.focus
+        scale = 4 / report.distance
+    else:
+        poses = np.asarray(nerf.recenter_poses(jnp.asarray(poses)), np.float64)
+        scale = 1 / (0.75 * min(train["bounds"].min(), test["bounds"].min()))
+    poses[:, :3, 3] *= scale
+    train["pose"], test["pose"] = poses[:number], poses[number:]
+    for split in (train, test):
+        split["bounds"] = split["bounds"] * scale
 
 
 def _marbles(config: Data) -> tuple[dict, dict]:
@@ -184,69 +202,3 @@ def over(image: jax.Array, background: float | None) -> jax.Array:
     if background is None or image.shape[-1] == 3:
         return unit[..., :3]
     return unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:]) * background
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """Which rays a step takes."""
-
-    one_image: bool = False
-    """all rays of a step from one image, as in the authors' runs on Blender scenes; otherwise from all images"""
-    crop_steps: int = 0
-    """first steps in which rays come from the middle of the images, where the object is"""
-    crop_fraction: float = 0.5
-    """height and width of that middle, as a share of the image's"""
-
-
-def check_order(order: Order, num_steps: int) -> None:
-    """Raises ValueError for impossible settings."""
-    if not 0 <= order.crop_steps <= num_steps:
-        raise ValueError(f"rays.crop_steps is {order.crop_steps}; it must be from 0 to num_steps = {num_steps}")
-    if not 0 < order.crop_fraction <= 1:
-        raise ValueError(f"rays.crop_fraction is {order.crop_fraction}; it must be in (0, 1]")
-
-
-def ray_batches(scene: Scene, batch_size: int, order: Order) -> training.DeviceBatches:
-    """{"rays": Rays [b, 3], "rgb": float32 [b, 3]}, made inside the step from images that stay on the device as bytes.
-
-    Image and pixel are computed from (key, step, position). Every ray of every image is visited once before any is
-    visited again (within the crop, while there is one).
-    """
-    views = scene.train
-    number, height, width = views.image.shape[:3]
-    arrays = {
-        "image": views.image.reshape(-1, views.image.shape[-1]),
-        "pose": views.pose,
-        "intrinsics": views.intrinsics,
-    }
-    crop = tuple(max(1, int(size * order.crop_fraction)) for size in (height, width))
-
-    def visit(key, step, positions, rows, columns):
-        """image, row, column [b] of a middle of rows x columns."""
-        if order.one_image:
-            first = jnp.zeros((1,), jnp.int32)
-            image = data.shuffled_index(jax.random.fold_in(key, 0), step, first, 1, number)
-            pixels = jax.random.fold_in(jax.random.fold_in(key, 1), step)
-            pick = lambda i: data.permuted(pixels, (i % (rows * columns)).astype(jnp.uint32), rows * columns)
-            pixel = jax.vmap(pick)(positions)
-            image = jnp.broadcast_to(image, pixel.shape)
-        else:
-            index = data.shuffled_index(key, step, positions, batch_size, number * rows * columns)
-            image, pixel = index // (rows * columns), index % (rows * columns)
-        return image, (height - rows) // 2 + pixel // columns, (width - columns) // 2 + pixel % columns
-
-    def make(key, arrays, step, positions):
-        full = visit(key, step, positions, height, width)
-        if order.crop_steps:
-            cropped = visit(key, step, positions, *crop)
-            full = tuple(jnp.where(step < order.crop_steps, a, b) for a, b in zip(cropped, full, strict=True))
-        image, row, column = full
-        focal_x, focal_y, center_x, center_y = jnp.moveaxis(arrays["intrinsics"][image], -1, 0)
-        camera = nerf.Camera(width, height, focal_x, focal_y, center_x, center_y, scene.pixel_center)
-        rays = nerf.camera_rays(camera, arrays["pose"][image], jnp.stack([column, row], axis=-1))
-        if scene.ndc:
-            rays = nerf.ndc_rays(rays, camera)
-        seen = arrays["image"][(image * height + row) * width + column]
-        return {"rays": rays, "rgb": over(seen, scene.background)}
-
-    return training.DeviceBatches(make, arrays)

@@ -28,8 +28,8 @@ class Seen(NamedTuple):
     opacity: Any
 
 
-See = Callable[[Any, nerf.Camera, Any], Seen]
-"""(params, camera, pose [4, 4]) -> NumPy arrays."""
+See = Callable[..., Seen]
+"""(params, camera, pose [4, 4], distortion [4] of the lens or None) -> NumPy arrays."""
 
 
 def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: int = 0) -> See:
@@ -41,9 +41,12 @@ def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: 
         settings: of `nerf.render_rays`.
         chunk: rays at once; 0: from the device's memory.
     """
+    distorted = scene.test.distortion is not None or scene.train.distortion is not None
 
-    def render(params_and_camera: Any, rays: nerf.Rays) -> Seen:
-        params, camera = params_and_camera
+    def render(of: Any, rays: nerf.Rays) -> Seen:
+        params, camera, pose, distortion = of
+        if distorted:
+            rays = nerf.undistort_rays(rays, pose, distortion)
         if scene.ndc:
             rays = nerf.ndc_rays(rays, camera)
         fields = [nerf.network_field(network, params[name]) for name in ("coarse", "fine") if name in params]
@@ -52,13 +55,25 @@ def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: 
 
     samples = settings["num_coarse"] + settings.get("num_fine", 0)
     at_once = chunk or nerf.rays_at_once(samples, network.width)
-    return lambda params, camera, pose: nerf.render_image(render, (params, camera), camera, pose, at_once)
+
+    def see(params: Any, camera: nerf.Camera, pose: Any, distortion: Any = None) -> Seen:
+        lens = np.zeros(4, np.float32) if distortion is None else distortion
+        return nerf.render_image(render, (params, camera, pose, lens), camera, pose, at_once)
+
+    return see
 
 
 def preview(see: See, params: Any, scene: nerf_scenes.Scene, run: training.Run) -> dict[str, float]:
     """PSNR of the first held-out view, and the seconds since the run began."""
-    seen = see(params, scene.test.camera(0, scene.pixel_center), scene.test.pose[0])
+    seen = held_out(see, params, scene, 0)
     return {"psnr": _psnr(seen.color, scene.test.rgb(0, scene.background)), "seconds": run.logs.total_seconds()}
+
+
+def held_out(see: See, params: Any, scene: nerf_scenes.Scene, i: int) -> Seen:
+    """The rendering of one held-out view, through its lens."""
+    views = scene.test
+    lens = None if views.distortion is None else views.distortion[i]
+    return see(params, views.camera(i, scene.pixel_center), views.pose[i], lens)
 
 
 def measure(
@@ -79,7 +94,7 @@ def measure_view(see: See, params: Any, scene: nerf_scenes.Scene, run: training.
     camera, pose = scene.test.camera(i, scene.pixel_center), scene.test.pose[i]
     truth = scene.test.rgb(i, scene.background)
     start = time.perf_counter()
-    seen = see(params, camera, pose)
+    seen = held_out(see, params, scene, i)
     found = {"psnr": _psnr(seen.color, truth), "seconds": time.perf_counter() - start}
     found["psnr_coarse"] = _psnr(seen.coarse_color, truth)
     if min(truth.shape[:2]) >= 11:
@@ -115,6 +130,21 @@ def film(
         return {"frames": frames, "seconds_per_frame": seconds / frames}
 
     return run.once(f"film of {frames} frames, step {step}", make)
+
+
+def write_mesh(
+    network: nerf.NeRF, params: Any, scene: nerf_scenes.Scene, run: training.Run, level: float, resolution: int
+) -> None:
+    """Writes mesh.ply: the surface of the finest network's density, coloured as it looks from straight outside."""
+    name = "fine" if "fine" in params else "coarse"
+    middle = nerf.describe_poses(scene.train.pose, *scene.bounds).focus
+    if scene.ndc:
+        raise ValueError("a mesh is of world coordinates: train with --data.no-ndc")
+    field = nerf.network_field(network, params[name])
+    low, high = middle - 1, middle + 1
+    density = lambda points: field(points[:, None], jnp.zeros_like(points))[1][:, 0]
+    surface = nerf.mesh.marching_cubes(nerf.mesh.density_grid(density, low, high, resolution), level, low, high)
+    nerf.mesh.write_ply(run.workdir / "mesh.ply", surface, nerf.mesh.vertex_colors(field, surface))
 
 
 class Collapsed(ValueError):

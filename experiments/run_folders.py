@@ -10,7 +10,8 @@ from experiments.page import MEDIA_TYPES
 # Fields that say where the data is, how often something is written and on what the run was computed; no result depends
 # on them (`training.free`).
 INDIFFERENT = {
-    "dir", "log_every", "save_every", "keep_checkpoints", "steps_per_call", "devices", "backend", "spectrum_examples",
+    "dir", "log_every", "save_every", "keep_checkpoints", "steps_per_call", "prefetch", "devices", "backend", "on_host",
+    "preview_every", "check_every", "frames", "features", "chunk", "spectrum_examples",
 }  # fmt: skip
 
 

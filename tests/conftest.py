@@ -5,17 +5,15 @@ deadlock on few cores, and the size of the pool changes the bits of matrix produ
 """
 
 import os
-
-os.environ.setdefault("NPROC", "16")
-
 from pathlib import Path
 
-import jax
+from experiments import compilation_cache
 
-# Many tests compile the same programs; so do the next runs of the suite.
-jax.config.update("jax_compilation_cache_dir", str(Path(__file__).parent.parent / f".jax_cache-{jax.__version__}"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+os.environ.setdefault("NPROC", "16")
+# Many tests compile the same programs; so do the next runs of the suite, and the programs that tests start.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{Path(__file__).parent.parent}/.jax_cache-{compilation_cache.name()}"
+
+import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))

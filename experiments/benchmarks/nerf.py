@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import nerf as experiment
-from experiments import nerf_scenes
+from experiments import nerf_rays, nerf_scenes
 from experiments.benchmarks.autoencoder import random_bytes
 from experiments.timing import Case, Sampling
 from experiments.torch_steps import nerf as in_torch
@@ -31,8 +31,8 @@ def case(name: str, preset: str) -> Case:
     settings = experiment.sampling_settings(config.sampling, scene.background)
     network, adam = experiment.build(config.model), experiment.optimizer(config)
     update = training.update_from_objective(nerf.nerf_loss(network, scene.near, scene.far, **settings), adam)
-    batches = nerf_scenes.ray_batches(scene, config.train.batch_size, nerf_scenes.Order())
-    shown = nerf_scenes.ray_batches(scene, RENDERED, nerf_scenes.Order())
+    batches = nerf_rays.ray_batches(scene, config.train.batch_size, nerf_rays.Order())
+    shown = nerf_rays.ray_batches(scene, RENDERED, nerf_rays.Order())
 
     def render(params, key, x):
         # Other rays at each step, as in an image.

@@ -93,11 +93,13 @@ def nerf(batch_size: int, rendered: int, model: Any, sampling: Any, device: str)
         if random:
             step = (far - near) / sampling.coarse
             t = near + step * (torch.arange(sampling.coarse, device=device) + torch.rand(t.shape, device=device))
-        coarse, weights = composite(*networks[0](points(t), direction / length), t, length)
+        rgb, density = networks[0](points(t), direction / length)
+        coarse, weights = composite(rgb, density, t, length)
         middle = (t[:, 1:] + t[:, :-1]) / 2
         more = inverse(middle, weights[:, 1:-1].detach(), sampling.fine, random)
         t = torch.cat([t, more], dim=-1).sort(dim=-1).values
-        return coarse, composite(*networks[1](points(t), direction / length), t, length)[0]
+        rgb, density = networks[1](points(t), direction / length)
+        return coarse, composite(rgb, density, t, length)[0]
 
     def loss():
         origin, direction, target = rays(batch_size)

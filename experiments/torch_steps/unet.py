@@ -41,7 +41,9 @@ def make_unet(channels: int, multipliers: tuple[int, ...], attention_sides: tupl
     class UNet(nn.Module):
         def __init__(self):
             super().__init__()
-            self.time = nn.Sequential(nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels))
+            self.time = nn.Sequential(
+                nn.Linear(channels, 4 * channels), nn.SiLU(), nn.Linear(4 * channels, 4 * channels)
+            )
             self.first, width, size = conv(colours, channels), channels, side
             passed, self.down, self.up = [channels], nn.ModuleList(), nn.ModuleList()
             attention = lambda: Attention(width) if size in attention_sides else nn.Identity()

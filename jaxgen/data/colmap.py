@@ -37,7 +37,7 @@ class ColmapCamera(NamedTuple):
 
 
 class ColmapImage(NamedTuple):
-    """World to camera: quaternion (w, x, y, z) [4] and translation [3]; camera's number, file, numbers of points [P]."""
+    """World to camera: quaternion (w, x, y, z) [4], translation [3]; camera's number; file; numbers of points [P]."""
 
     quaternion: np.ndarray
     translation: np.ndarray

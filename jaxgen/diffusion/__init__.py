@@ -14,12 +14,9 @@ from jaxgen.diffusion.bound import (
     vlb_term,
     vlb_terms,
 )
-from jaxgen.diffusion.convert import (
-    WeightsMismatchError,
-    from_guided_diffusion,
-    parameter_shapes,
-    to_guided_diffusion,
-)
+from jaxgen.diffusion.convert import from_guided_diffusion, to_guided_diffusion
+from jaxgen.diffusion.convert_ddpm import from_ddpm, to_ddpm
+from jaxgen.diffusion.convert_entries import WeightsMismatchError, parameter_shapes
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
 from jaxgen.diffusion.embedding import rescaled_timesteps, timestep_embedding
@@ -106,6 +103,7 @@ __all__ = [
     "drop_labels",
     "example_keys",
     "example_normal",
+    "from_ddpm",
     "from_guided_diffusion",
     "gaussian_kl",
     "iddpm_unet",
@@ -136,6 +134,7 @@ __all__ = [
     "split_output",
     "timestep_embedding",
     "timestep_probabilities",
+    "to_ddpm",
     "to_guided_diffusion",
     "training_loss",
     "update_history",

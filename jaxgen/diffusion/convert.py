@@ -5,20 +5,13 @@ network a file belongs to. Both repositories name their layers alike.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.diffusion.convert_entries import Entry, Params, parameter_shapes, to_parameters, to_weights
 from jaxgen.diffusion.networks import EncoderUNet, UNet
 from jaxgen.diffusion.unet_body import Body
-
-Params = Any
-
-
-class WeightsMismatchError(ValueError):
-    """The weights are not those of the network; the message lists what is missing, unknown or of another shape."""
 
 
 def from_guided_diffusion(network: UNet | EncoderUNet, weights: Mapping[str, np.ndarray], image_size: int) -> Params:
@@ -36,25 +29,7 @@ def from_guided_diffusion(network: UNet | EncoderUNet, weights: Mapping[str, np.
         WeightsMismatchError: an entry is missing, unknown, or of another shape.
     """
     shapes = parameter_shapes(network, image_size)
-    entries = _entries(network, shapes)
-    wrong = [f"missing: {entry.name}" for entry in entries if entry.name not in weights]
-    wrong += [f"unknown: {name}" for name in sorted(set(weights) - {entry.name for entry in entries})]
-    tree: Params = {}
-    for entry in entries:
-        if entry.name not in weights:
-            continue
-        array = np.asarray(weights[entry.name])
-        expected = jax.eval_shape(entry.theirs, _leaf(shapes, entry.path)).shape
-        if array.shape != expected:
-            wrong.append(f"shape: {entry.name} is {array.shape}, expected {expected}")
-            continue
-        _put(tree, entry.path, jnp.asarray(entry.ours(array.astype(np.float32))))
-    if wrong:
-        shown = wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])
-        raise WeightsMismatchError(
-            "these weights are not those of the network (is it another architecture?):\n  " + "\n  ".join(shown)
-        )
-    return tree
+    return to_parameters(_entries(network, shapes), weights, shapes)
 
 
 def to_guided_diffusion(network: UNet | EncoderUNet, params: Params) -> dict[str, np.ndarray]:
@@ -64,24 +39,11 @@ def to_guided_diffusion(network: UNet | EncoderUNet, params: Params) -> dict[str
         network: as there.
         params: tree of its parameters.
     """
-    return {entry.name: np.asarray(entry.theirs(_leaf(params, entry.path))) for entry in _entries(network, params)}
+    return to_weights(_entries(network, params), params)
 
 
-def parameter_shapes(network: UNet | EncoderUNet, image_size: int) -> Params:
-    """The tree of the network's parameters as `jax.ShapeDtypeStruct`, without memory for them."""
-    x = jax.ShapeDtypeStruct((1, image_size, image_size, network.in_channels), jnp.float32)
-    t = jax.ShapeDtypeStruct((1,), jnp.int32)
-    labels = (t,) if isinstance(network, UNet) and network.num_classes is not None else ()
-    return jax.eval_shape(network.init, jax.random.key(0), x, t, *labels)["params"]
-
-
-class _Entry(NamedTuple):
-    """One array: its name there, its path here, and the way from each to the other."""
-
-    name: str
-    path: tuple[str, ...]
-    ours: Callable[[Any], Any]
-    theirs: Callable[[Any], Any]
+def _array(name: str, path: tuple[str, ...], ours: Callable[[Any], Any], theirs: Callable[[Any], Any]) -> Entry:
+    return Entry((name,), path, ours, lambda x: (theirs(x),))
 
 
 def _same(x):
@@ -98,21 +60,21 @@ _POINTWISE_1D = (lambda x: x[:, :, 0].T, lambda x: x.T[:, :, None])
 _POINTWISE_2D = (lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 
 
-def _layer(theirs: str, path: tuple[str, ...], kernel) -> list[_Entry]:
+def _layer(theirs: str, path: tuple[str, ...], kernel) -> list[Entry]:
     return [
-        _Entry(f"{theirs}.weight", (*path, "kernel"), *kernel),
-        _Entry(f"{theirs}.bias", (*path, "bias"), _same, _same),
+        _array(f"{theirs}.weight", (*path, "kernel"), *kernel),
+        _array(f"{theirs}.bias", (*path, "bias"), _same, _same),
     ]
 
 
-def _norm(theirs: str, path: tuple[str, ...]) -> list[_Entry]:
+def _norm(theirs: str, path: tuple[str, ...]) -> list[Entry]:
     return [
-        _Entry(f"{theirs}.weight", (*path, "scale"), _same, _same),
-        _Entry(f"{theirs}.bias", (*path, "bias"), _same, _same),
+        _array(f"{theirs}.weight", (*path, "scale"), _same, _same),
+        _array(f"{theirs}.bias", (*path, "bias"), _same, _same),
     ]
 
 
-def _block(theirs: str, name: str, params: Params) -> list[_Entry]:
+def _block(theirs: str, name: str, params: Params) -> list[Entry]:
     entries = [
         *_norm(f"{theirs}.in_layers.0", (name, "norm1")),
         *_layer(f"{theirs}.in_layers.2", (name, "conv1"), _CONV),
@@ -125,7 +87,7 @@ def _block(theirs: str, name: str, params: Params) -> list[_Entry]:
     return entries
 
 
-def _attention(theirs: str, name: str) -> list[_Entry]:
+def _attention(theirs: str, name: str) -> list[Entry]:
     return [
         *_norm(f"{theirs}.norm", (name, "norm")),
         *_layer(f"{theirs}.qkv", (name, "qkv"), _POINTWISE_1D),
@@ -133,7 +95,7 @@ def _attention(theirs: str, name: str) -> list[_Entry]:
     ]
 
 
-def _resample(theirs: str, name: str, params: Params, layer: str) -> list[_Entry]:
+def _resample(theirs: str, name: str, params: Params, layer: str) -> list[Entry]:
     if name not in params:  # averages and repetition have no parameters
         return []
     if "conv1" in params[name]:
@@ -141,13 +103,13 @@ def _resample(theirs: str, name: str, params: Params, layer: str) -> list[_Entry
     return _layer(f"{theirs}.{layer}", (name, "conv"), _CONV)
 
 
-def _block_and_attention(theirs: str, name: str, params: Params) -> list[_Entry]:
+def _block_and_attention(theirs: str, name: str, params: Params) -> list[Entry]:
     attention = name.replace("block", "attention")
     entries = _block(f"{theirs}.0", name, params)
     return entries + (_attention(f"{theirs}.1", attention) if attention in params else [])
 
 
-def _entries(network: Body, params: Params) -> list[_Entry]:
+def _entries(network: Body, params: Params) -> list[Entry]:
     """All arrays of the network; `params` is read for what is there, not for values."""
     levels = range(len(network.multipliers))
     entries = [
@@ -156,7 +118,7 @@ def _entries(network: Body, params: Params) -> list[_Entry]:
         *_layer("input_blocks.0.0", ("conv_in",), _CONV),
     ]
     if "labels" in params:
-        entries.append(_Entry("label_emb.weight", ("labels", "embedding"), _same, _same))
+        entries.append(_array("label_emb.weight", ("labels", "embedding"), _same, _same))
     position = 1
     for level in levels:
         for i in range(network.num_blocks):
@@ -182,7 +144,7 @@ def _entries(network: Body, params: Params) -> list[_Entry]:
     return [*entries, *_norm("out.0", ("norm_out",)), *_layer("out.2", ("conv_out",), _CONV)]
 
 
-def _pool(network: EncoderUNet) -> list[_Entry]:
+def _pool(network: EncoderUNet) -> list[Entry]:
     if network.pool in ("spatial", "spatial_v2"):
         last = "out.2" if network.pool == "spatial" else "out.3"
         entries = [*_layer("out.0", ("pool_0",), _LINEAR), *_layer(last, ("pool_1",), _LINEAR)]
@@ -192,19 +154,7 @@ def _pool(network: EncoderUNet) -> list[_Entry]:
         return entries + _layer("out.3", ("logits",), _POINTWISE_2D)
     return [
         *entries,
-        _Entry("out.2.positional_embedding", ("pool", "positions"), _swap, _swap),
+        _array("out.2.positional_embedding", ("pool", "positions"), _swap, _swap),
         *_layer("out.2.qkv_proj", ("pool", "qkv"), _POINTWISE_1D),
         *_layer("out.2.c_proj", ("pool", "project"), _POINTWISE_1D),
     ]
-
-
-def _leaf(tree: Params, path: tuple[str, ...]) -> Any:
-    for name in path:
-        tree = tree[name]
-    return tree
-
-
-def _put(tree: Params, path: tuple[str, ...], leaf: Any) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = leaf

@@ -1,7 +1,8 @@
 """Neural radiance fields (chapter 5 of the notes)."""
 
-from jaxgen.nerf import analytic_scene, convert
+from jaxgen.nerf import analytic_scene, convert, mesh
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
+from jaxgen.nerf.distortion import distort, undistort, undistort_rays
 from jaxgen.nerf.encoding import positional_encoding
 from jaxgen.nerf.learning_rate import decayed_rate
 from jaxgen.nerf.memory import free_memory, rays_at_once
@@ -47,11 +48,13 @@ __all__ = [
     "decayed_rate",
     "describe_poses",
     "disparity",
+    "distort",
     "free_memory",
     "hemisphere",
     "importance_samples",
     "invert_pose",
     "look_at",
+    "mesh",
     "midpoints",
     "ndc_project",
     "ndc_rays",
@@ -72,4 +75,6 @@ __all__ = [
     "spiral",
     "stratified_samples",
     "turntable",
+    "undistort",
+    "undistort_rays",
 ]

@@ -1,7 +1,8 @@
 """Weights in the files of other frameworks: read without running what is in them, and written.
 
 Read: PyTorch's `.pt`, `.pth`, `.tar` (both of its formats), NumPy's `.npz` and `.npy` (lists of arrays too),
-safetensors. Which one a file is is seen from its first bytes. Written: `.npz` and safetensors.
+safetensors, and TensorFlow's checkpoints (`.index`, with the data files beside it). Which one a file is is seen from
+its bytes. Written: `.npz` and safetensors.
 """
 
 import json
@@ -21,6 +22,7 @@ from jaxgen.nn.safe_pickle import (
     read_torch_legacy,
     read_torch_zip,
 )
+from jaxgen.nn.tensorflow_files import read_tensorflow_checkpoint
 
 __all__ = ["UnsafeWeightsError", "read_weights", "write_weights"]
 
@@ -48,7 +50,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     (); text and None are left out. Arrays may be read-only.
 
     Args:
-        path: a file of PyTorch, NumPy or safetensors.
+        path: a file of PyTorch, NumPy or safetensors, or the `.index` of a TensorFlow checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -57,7 +59,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; expected weights as .pt, .pth, .npz, .npy or .safetensors")
+        raise FileNotFoundError(f"no file {path}; expected weights as .pt, .pth, .npz, .npy, .safetensors or .index")
     with open(path, "rb") as file:
         start = file.read(9)
     try:
@@ -106,9 +108,11 @@ def _read(path: Path, start: bytes) -> Any:
         return _read_npy(path)
     if start.startswith(b"\x80"):
         return read_torch_legacy(path)
+    if path.suffix == ".index":
+        return read_tensorflow_checkpoint(path)
     if start[8:9] == b"{":
         return _read_safetensors(path)
-    raise ValueError("it is none of PyTorch's, NumPy's and safetensors' files")
+    raise ValueError("it is none of PyTorch's, NumPy's, TensorFlow's and safetensors' files")
 
 
 def _read_npy(path: Path) -> Any:

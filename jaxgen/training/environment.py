@@ -32,6 +32,7 @@ def describe() -> dict:
         "convolution_compiler_options": compiler_options(),
         "matmul_precision": config.jax_default_matmul_precision,
         "x64": config.jax_enable_x64,
+        "compilation_cache": bool(config.jax_compilation_cache_dir and config.jax_enable_compilation_cache),
         "prng": "threefry2x32",
         "threefry_partitionable": config.jax_threefry_partitionable,
     }

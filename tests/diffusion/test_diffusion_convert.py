@@ -102,3 +102,69 @@ def test_another_architecture_is_refused():
     weights = authors_weights(NETWORKS["adm64"])
     with pytest.raises(diffusion.WeightsMismatchError, match="another architecture.*(?s:.*)and [0-9]+ more"):
         diffusion.from_guided_diffusion(NETWORKS["lsun"], weights, 8)
+
+
+# Ho et al.'s TensorFlow code.
+
+DDPM = diffusion.UNet(
+    in_channels=2,
+    out_channels=2,
+    channels=8,
+    multipliers=(1, 2),
+    num_blocks=1,
+    attention_resolutions=(4,),
+    num_groups=4,
+)
+
+
+def ddpm_weights():
+    """Names and shapes as their graph for this network would have them, without its moving averages."""
+
+    def block(place, width, out):
+        names = {f"{place}/norm1/gamma": (width,), f"{place}/norm1/beta": (width,)}
+        names |= {f"{place}/norm2/gamma": (out,), f"{place}/norm2/beta": (out,)}
+        names |= {f"{place}/conv1/W": (3, 3, width, out), f"{place}/conv1/b": (out,)}
+        names |= {f"{place}/conv2/W": (3, 3, out, out), f"{place}/conv2/b": (out,)}
+        names |= {f"{place}/temb_proj/W": (32, out), f"{place}/temb_proj/b": (out,)}
+        return names | (
+            {f"{place}/nin_shortcut/W": (width, out), f"{place}/nin_shortcut/b": (out,)} if width != out else {}
+        )
+
+    def attention(place, width):
+        names = {f"{place}/norm/gamma": (width,), f"{place}/norm/beta": (width,)}
+        for part in ("q", "k", "v", "proj_out"):
+            names |= {f"{place}/{part}/W": (width, width), f"{place}/{part}/b": (width,)}
+        return names
+
+    def conv(place, width, out):
+        return {f"{place}/W": (3, 3, width, out), f"{place}/b": (out,)}
+
+    names = {"temb/dense0/W": (8, 32), "temb/dense0/b": (32,), "temb/dense1/W": (32, 32), "temb/dense1/b": (32,)}
+    names |= conv("conv_in", 2, 8) | block("down_0/block_0", 8, 8) | conv("down_0/downsample/conv", 8, 8)
+    names |= block("down_1/block_0", 8, 16) | attention("down_1/attn_0", 16)
+    names |= block("mid/block_1", 16, 16) | attention("mid/attn_1", 16) | block("mid/block_2", 16, 16)
+    names |= block("up_1/block_0", 32, 16) | attention("up_1/attn_0", 16)
+    names |= block("up_1/block_1", 24, 16) | attention("up_1/attn_1", 16) | conv("up_1/upsample/conv", 16, 16)
+    names |= block("up_0/block_0", 24, 8) | block("up_0/block_1", 16, 8)
+    names |= {"norm_out/gamma": (8,), "norm_out/beta": (8,)} | conv("conv_out", 8, 2)
+    rng = np.random.default_rng(0)
+    return {f"model/{name}": rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+
+
+def test_the_tensorflow_names_are_read_and_written():
+    weights = ddpm_weights()
+    average = {f"{name}/ExponentialMovingAverage": 2 * array for name, array in weights.items()}
+    others = {"global_step": np.asarray(790000), "model/conv_in/W/Adam": np.zeros(3), "beta1_power": np.asarray(0.5)}
+    params = diffusion.from_ddpm(DDPM, weights | average | others, 8, average=False)
+    again = diffusion.to_ddpm(DDPM, params)
+    assert set(again) == set(weights)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(again[name], array)
+    kernel = params["middle_attention"]["qkv"]["kernel"]
+    np.testing.assert_array_equal(kernel[:, 16:32], weights["model/mid/attn_1/k/W"])
+    doubled = diffusion.from_ddpm(DDPM, weights | average | others, 8)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, 2 * b), doubled, params)
+    with pytest.raises(diffusion.WeightsMismatchError, match="missing: temb/dense0/W"):
+        diffusion.from_ddpm(DDPM, weights | others, 8)
+    with pytest.raises(ValueError, match="one head"):
+        diffusion.from_ddpm(DDPM.clone(num_heads=2), weights, 8)

@@ -7,6 +7,7 @@ import numpy_unet
 import pytest
 
 from jaxgen import diffusion
+from jaxgen.diffusion import unet_blocks
 from jaxgen.diffusion.attention import SelfAttention
 from jaxgen.diffusion.unet_blocks import Downsample, ResidualBlock, Upsample
 from jaxgen.diffusion.unet_layers import Layers, dropout
@@ -211,6 +212,15 @@ def test_dropout_belongs_to_the_example_and_not_to_the_batch():
     same = np.asarray(run(np.stack([x[0]] * 2), keys(2)))
     np.testing.assert_allclose(same[0], both[0], rtol=1e-4, atol=1e-4)
     assert np.abs(same[0] - same[1]).max() > 1e-2
+
+
+def test_every_block_has_dropout_keys_of_its_own(monkeypatch):
+    seen = []
+    monkeypatch.setattr(unet_blocks, "dropout", lambda keys, x, rate: seen.append(jax.random.key_data(keys)) or x)
+    net = SMALL.clone(multipliers=(1,), attention_resolutions=())
+    x, t = images(2, 2, 2, 2), jnp.asarray([3, 3])
+    net.apply({"params": random_params(net, x, t)}, x, t, keys=keys(2))
+    assert len(seen) == 5 and len({key.tobytes() for pair in seen for key in np.asarray(pair)}) == 10
 
 
 @pytest.mark.parametrize("channels", [6, 7])

@@ -11,7 +11,7 @@ import pytest
 import tour_check
 from PIL import Image
 
-from experiments import command, nerf, nerf_scenes, nerf_views
+from experiments import command, nerf, nerf_rays, nerf_scenes, nerf_views
 from jaxgen import nerf as mathematics
 from jaxgen import training
 from jaxgen.data import write_blender
@@ -39,7 +39,7 @@ def scene():
 
 def steps(scene, batch_size, order, which):
     """(image, row, column) [steps, batch] of the rays of some steps, read from their colours, and the batches."""
-    batches = nerf_scenes.ray_batches(scene, batch_size, order)
+    batches = nerf_rays.ray_batches(scene, batch_size, order)
     key, positions = jax.random.key(3), jnp.arange(batch_size, dtype=jnp.int32)
     make = jax.jit(batches.make)
     made = [make(jax.random.clone(key), batches.arrays, jnp.int32(step), positions) for step in which]
@@ -48,7 +48,7 @@ def steps(scene, batch_size, order, which):
 
 
 def test_an_epoch_visits_every_ray_of_every_image_once(scene):
-    found, _ = steps(scene, 36, nerf_scenes.Order(), range(4))
+    found, _ = steps(scene, 36, nerf_rays.Order(), range(4))
     visits = np.stack([x.ravel() for x in found], axis=-1)
     assert len(visits) == N * H * W == len(np.unique(visits, axis=0))
     # No batch is of one image.
@@ -56,7 +56,7 @@ def test_an_epoch_visits_every_ray_of_every_image_once(scene):
 
 
 def test_a_ray_is_that_of_its_pixel(scene):
-    (image, row, column), [batch] = steps(scene, 36, nerf_scenes.Order(), [1])
+    (image, row, column), [batch] = steps(scene, 36, nerf_rays.Order(), [1])
     for i in range(36):
         view = image[0, i]
         pixel = np.array([column[0, i], row[0, i]])
@@ -65,8 +65,35 @@ def test_a_ray_is_that_of_its_pixel(scene):
             np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
 
 
+def test_rays_go_through_the_lens(scene):
+    """A photograph's pixel belongs to the ray that the lens bent to it."""
+    lens = np.array([[0.1, 0, 0, 0.01], [0.2, -0.1, 0, 0], [0, 0, 0.02, 0]], np.float32)
+    bent = dataclasses.replace(scene, train=dataclasses.replace(scene.train, distortion=lens))
+    (image, _, _), [batch] = steps(bent, 36, nerf_rays.Order(), [1])
+    _, [plain] = steps(scene, 36, nerf_rays.Order(), [1])
+    for i in range(0, 36, 7):
+        view = image[0, i]
+        ray = jax.tree.map(lambda x, i=i: x[i], plain["rays"])
+        expected = mathematics.undistort_rays(ray, jnp.asarray(scene.train.pose[view]), lens[view])
+        np.testing.assert_allclose(batch["rays"].direction[i], expected.direction, rtol=1e-5, atol=1e-6)
+    assert np.abs(batch["rays"].direction - plain["rays"].direction).max() > 1e-3
+
+
+def test_a_colmap_world_is_placed_around_the_origin():
+    """Moved, turned and scaled as COLMAP likes: afterwards 4 away from the origin, with bounds in the same scale."""
+    poses = np.asarray(mathematics.hemisphere(6), np.float64)
+    poses[:, :3, 3] = 10 * poses[:, :3, 3] + np.array([5, -7, 3])
+    bounds = np.array([[30.0, 50.0]] * 6)
+    train, test = ({"pose": poses[part], "bounds": bounds[part]} for part in (slice(0, 4), slice(4, 6)))
+    nerf_scenes._place(train, test)
+    np.testing.assert_allclose(
+        np.concatenate([train["pose"], test["pose"]]), mathematics.hemisphere(6), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(test["bounds"], [[3, 5]] * 2, rtol=1e-5)
+
+
 def test_rays_of_one_image_and_of_its_middle(scene):
-    order = nerf_scenes.Order(one_image=True, crop_steps=3, crop_fraction=0.5)
+    order = nerf_rays.Order(one_image=True, crop_steps=3, crop_fraction=0.5)
     (image, row, column), _ = steps(scene, 12, order, range(6))
     assert all(len(set(view)) == 1 for view in image)
     assert sorted(image[:3, 0]) == sorted(image[3:, 0]) == [0, 1, 2]
@@ -95,7 +122,7 @@ def test_an_empty_field_stops_the_run_and_says_what_helps(scene):
         tree["density"] = {"kernel": jnp.zeros((8, 1)), "bias": -jnp.ones(1)}
     settings = nerf.sampling_settings(nerf.Sampling(coarse=4, fine=4), 1.0)
     loss = mathematics.nerf_loss(nerf.build(config.model), 2.0, 6.0, **settings)
-    watch = nerf_views.watch(500, loss, nerf_scenes.ray_batches(scene, 1024, nerf_scenes.Order()), jax.random.key(1))
+    watch = nerf_views.watch(500, loss, nerf_rays.ray_batches(scene, 1024, nerf_rays.Order()), jax.random.key(1))
     state = training.create_state(params, nerf.optimizer(config))
     assert watch.steps == 500
     watch.action(400, state)
@@ -224,7 +251,7 @@ def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(call, t
     folder = forward_facing(tmp_path / "fern")
     scene = nerf.prepare(nerf.Config(data=nerf_scenes.Data("llff", str(folder), background="none")))
     assert (scene.near, scene.far, scene.ndc) == (0, 1, True) and scene.bounds == pytest.approx((1 / 0.75, 25 / 0.75))
-    batches = nerf_scenes.ray_batches(scene, 50, nerf_scenes.Order())
+    batches = nerf_rays.ray_batches(scene, 50, nerf_rays.Order())
     batch = jax.jit(batches.make)(jax.random.key(0), batches.arrays, jnp.int32(0), jnp.arange(50, dtype=jnp.int32))
     np.testing.assert_allclose(batch["rays"].origin[:, 2], -1)
     np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)

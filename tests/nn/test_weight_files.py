@@ -180,3 +180,35 @@ def test_other_files_are_refused_with_a_reason(tmp_path):
         nn.write_weights(tmp_path / "w.safetensors", {"w": np.ones(2, complex)})
     with pytest.raises(ValueError, match="bfloat16"):
         nn.write_weights(tmp_path / "w.npz", {"w": np.ones(2, ml_dtypes.bfloat16)})
+
+
+# Written by tf.compat.v1.train.Saver of TensorFlow 2.21, deflated: model/conv_in/W: arange(6.).reshape(2, 3),
+# model/conv_in/b: [1.5, -2] in bfloat16, global_step: int64 790000.
+TF_INDEX = (
+    "c-muNVB=tvV&Y(A;O0)x$xlkmi7zfmE#Tl3V$k3)oqJzXgn?f)H$NpcM?X0~uPi<@Pd}W4QHVo`iGvA<nH4xRBuo$7wiV}N6inja6Jh~L"
+    "C@5&KnCf|jePRFtMi5al!+;OYIq+%W1_nl^Jccy5kbXeSjBJhyuo^-j{C7jQN~!y80Cr^_vH"
+)
+TF_DATA = "c-s5G%fo;G4fa670f>OO0f-kk9I$6N002=d1?T"
+
+
+def test_a_checkpoint_of_tensorflow_is_read(tmp_path):
+    index, data = tmp_path / "model.ckpt-790000.index", tmp_path / "model.ckpt-790000.data-00000-of-00001"
+    index.write_bytes(zlib.decompress(base64.b85decode(TF_INDEX)))
+    with pytest.raises(FileNotFoundError, match="data-00000-of-00001"):
+        nn.read_weights(index)
+    data.write_bytes(zlib.decompress(base64.b85decode(TF_DATA)))
+    found = nn.read_weights(index)
+    assert set(found) == {"model/conv_in/W", "model/conv_in/b", "global_step"}
+    np.testing.assert_array_equal(found["model/conv_in/W"], np.arange(6, dtype=np.float32).reshape(2, 3), strict=True)
+    assert found["model/conv_in/b"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(found["model/conv_in/b"].astype(np.float32), [1.5, -2])
+    assert found["global_step"] == 790000 and found["global_step"].dtype == np.int64
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="ends before"):
+        nn.read_weights(index)
+    index.write_bytes(index.read_bytes()[1:])
+    with pytest.raises(ValueError, match="cannot be read"):
+        nn.read_weights(index)
+    index.write_bytes(b"x" * 100)
+    with pytest.raises(ValueError, match="no index of a TensorFlow checkpoint"):
+        nn.read_weights(index)

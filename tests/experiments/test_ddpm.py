@@ -1,0 +1,333 @@
+"""The experiment: presets, refusals, losses against the bound, the average, resuming, sampling, what is measured."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import command, ddpm, ddpm_evaluation, ddpm_figures, image_batches, optimizers
+from jaxgen import diffusion, training
+
+TINY = ddpm.Config(
+    network=ddpm.Network(4, (1, 2), 1, (), groups=2, dropout=0.5),
+    process=ddpm.Process(steps=40),
+    optimizer=optimizers.Optimizer("adam", 1e-2, clip=1.0),
+    ema=0.99,
+    preview_every=2,
+    preview=ddpm.Sampler("dpm_solver", "logsnr4"),
+    evaluation=ddpm.Evaluation(images=5, samples=12, sampler=ddpm.Sampler(steps="6"), batch_size=4),
+    train=training.Settings(num_steps=4, batch_size=8, log_every=2, save_every=2, devices=1),
+)
+SHAPE = (8, 8, 1)
+
+
+def changed(**fields):
+    """TINY with fields such as network__dropout=0."""
+    config = TINY
+    for name, value in fields.items():
+        outer, _, inner = name.partition("__")
+        if inner:
+            value = dataclasses.replace(getattr(config, outer), **{inner: value})
+        config = dataclasses.replace(config, **{outer: value})
+    return config
+
+
+def model_of(config, network=None):
+    process, schedule = config.process, ddpm.make_schedule(config.process)
+    network = network or ddpm.build(config.network, process, SHAPE)
+    return ddpm_evaluation.Model(network, schedule, process.prediction, process.variance, SHAPE)
+
+
+def keys_of(num, seed=0):
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num))
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """Parameters away from the start, at which the network puts out zeros."""
+    params = ddpm.init(model_of(TINY).network, jax.random.key(0), SHAPE)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    noisy = [x + 0.1 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+# Settings
+
+
+def test_the_papers_networks_and_settings():
+    for preset in ("cifar10", "celeba_hq_256", "lsun"):
+        config = ddpm.PRESETS[preset]
+        side = 32 if preset == "cifar10" else 256
+        # Whose parameters are counted where the network is tested.
+        assert ddpm.build(config.network, config.process, (side, side, 3)) == diffusion.ddpm_unet(side)
+        assert config.data.flip and config.train.deterministic and not config.ema_warm_up and config.ema == 0.9999
+        assert config.process == ddpm.Process("linear", 1000, 0, 0, "noise", "fixed_large", "simple")
+        chosen = config.optimizer
+        assert (chosen.name, chosen.warmup_steps, chosen.clip, chosen.schedule) == ("adam", 5000, 1.0, "constant")
+        assert config.evaluation.sampler == ddpm.Sampler() and ddpm.may_grow(config) == ("train.num_steps",)
+    seen = {n: (c.optimizer.learning_rate, c.train.batch_size, c.train.num_steps) for n, c in ddpm.PRESETS.items()}
+    assert seen["cifar10"] == (2e-4, 128, 800_000)
+    assert seen["celeba_hq_256"] == (2e-5, 64, 500_000)
+    assert seen["lsun"] == (2e-5, 64, 1_200_000)
+
+
+def test_schedules_are_those_of_the_library():
+    np.testing.assert_allclose(ddpm.make_schedule(ddpm.Process()).alphas_bar[-1], 4.03582976538e-05, rtol=1e-6)
+    cosine = ddpm.make_schedule(ddpm.Process("cosine", 4000))
+    np.testing.assert_allclose(cosine.betas[0], 9.865818814e-06, rtol=1e-6)
+    constant = ddpm.make_schedule(ddpm.Process("constant", 10, end=0.3))
+    np.testing.assert_allclose(constant.betas, 0.3, rtol=1e-6)
+    warm = ddpm.make_schedule(ddpm.Process("warmup", 100))
+    np.testing.assert_allclose(np.asarray(warm.betas)[[0, 9, 10, 99]], [0.001, 0.2, 0.2, 0.2], rtol=1e-6)
+    square = ddpm.make_schedule(ddpm.Process("quadratic", 3, 0.01, 0.09))
+    np.testing.assert_allclose(square.betas, [0.01, 0.04, 0.09], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"process__steps": 0}, "num_steps is 0"),
+        ({"process__end": 1.5}, "inside"),
+        ({"process__steps": 20}, "below 1 for T = 20"),
+        ({"evaluation__sampler": ddpm.Sampler(steps="ddim37")}, "cannot be made of 40 steps"),
+        ({"preview": ddpm.Sampler(steps="41")}, "41"),
+        ({"evaluation__sampler": ddpm.Sampler(eta=0.5)}, "eta is 0.5 with method 'ancestral'"),
+        ({"network__multipliers": (1, 1, 1, 1, 1)}, "8 x 8 cannot be halved 4 times; the nearest size that can is 16"),
+        ({"network__groups": 3}, "3"),
+        ({"network__dropout": 1.0}, "dropout is 1.0"),
+        ({"process__loss": "hybrid"}, "--process.variance learned_range"),
+        ({"process__variance": "learned"}, "--process.loss hybrid"),
+        ({"ema": 1.0}, "ema is 1.0"),
+        ({"preview_every": 0}, "preview_every is 0"),
+        ({"evaluation__images": 361}, "the test split has 360"),
+        ({"evaluation__samples": 3}, "at least 10"),
+        ({"evaluation__batch_size": 0}, "batch_size at least 1"),
+        ({"optimizer__learning_rate": 0.0}, "learning_rate is 0"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ddpm.prepare(changed(**fields))
+
+
+def test_data_without_labels_have_no_classifier():
+    images = image_batches.Images(np.zeros((9, *SHAPE), np.uint8), None, "none")
+    evaluation = ddpm.Evaluation(images=3, samples=10)
+    with pytest.raises(ValueError, match="--evaluation.samples 0, or give Inception's weights"):
+        evaluation.check(images, images)
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        dataclasses.replace(evaluation, inception="nowhere.pth").check(images, images)
+    dataclasses.replace(evaluation, samples=0).check(images, images)
+
+
+# Losses
+
+
+class Constant:
+    """A "network" that ignores x: its parameters are its output, one for each step of the chain."""
+
+    dropout = 0.0
+
+    def apply(self, variables, x, t, keys=None):
+        return variables["params"][t]
+
+
+def losses(process, params, num, x0):
+    """The objective on `num` copies of x0, each with a key of its own."""
+    loss = jax.jit(ddpm.objective(process, ddpm.make_schedule(process), Constant()))  # type: ignore[arg-type]
+    batch = {"x": jnp.broadcast_to(x0, (num, *x0.shape[1:]))}
+    return loss(params, batch, keys_of(num, 3), training.update.Context(jnp.int32(0)))
+
+
+X0 = jnp.linspace(-0.9, 0.9, 6).reshape(1, 1, 6, 1)
+
+
+def test_the_bound_as_a_loss_is_the_bound_in_bits_per_dim_on_average():
+    process = ddpm.Process(steps=30, loss="bound")
+    params = 0.5 * jax.random.normal(jax.random.key(1), (30, 1, 6, 1))
+    found = np.asarray(losses(process, params, 20_000, X0)[0], np.float64)
+    x0 = jnp.broadcast_to(X0, (500, *X0.shape[1:]))
+    denoise = lambda x, t: params[t]
+    exact = diffusion.bits_per_dim(jax.random.key(9), denoise, ddpm.make_schedule(process), x0, clip=False)
+    per_image = np.asarray(exact.terms.sum(axis=1), np.float64)
+    error = math.hypot(found.std() / len(found) ** 0.5, per_image.std() / len(per_image) ** 0.5)
+    assert abs(found.mean() - per_image.mean()) < 4 * error and error < 0.03 * per_image.mean()
+
+
+def test_the_simple_loss_has_the_noise_s_own_variance_and_its_quarters_add_up():
+    found, named = losses(ddpm.Process(steps=30), jnp.zeros((30, 1, 6, 1)), 4000, X0)
+    np.testing.assert_allclose(found.mean(), 1, atol=4 * math.sqrt(2 / 6 / 4000))
+    quarters = np.stack([named[f"error_quarter_{i}"] for i in (1, 2, 3, 4)])
+    np.testing.assert_allclose(quarters.sum(axis=0), 4 * np.asarray(found), rtol=1e-6)
+    assert ((quarters > 0).sum(axis=0) == 1).all()
+    shares = (quarters > 0).mean(axis=1)
+    np.testing.assert_allclose(shares, [8 / 30, 7 / 30, 8 / 30, 7 / 30], atol=0.03)
+
+
+def test_the_hybrid_loss_trains_the_variance_by_the_bound_and_the_rest_by_the_error():
+    params = 0.3 * jax.random.normal(jax.random.key(2), (30, 1, 6, 2))
+    gradient = lambda process: jax.grad(lambda p: jnp.mean(losses(process, p, 200, X0)[0]))(params)
+    process = ddpm.Process(steps=30, variance="learned_range", loss="hybrid", bound_weight=0.01)
+    hybrid, bound = gradient(process), gradient(dataclasses.replace(process, loss="bound"))
+    simple = gradient(dataclasses.replace(process, bound_weight=0.0))
+    np.testing.assert_allclose(hybrid[..., 0], simple[..., 0], rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(hybrid[..., 1], 0.01 * bound[..., 1], rtol=1e-4, atol=1e-8)
+    assert jnp.any(bound[..., 1] != 0) and jnp.all(simple[..., 1] == 0)
+
+
+def test_bfloat16_computes_nearly_the_same_loss_from_float32_parameters(moved):
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        config = changed(network__dtype=dtype)
+        model = model_of(config)
+        loss = jax.jit(ddpm.objective(config.process, model.schedule, model.network))
+        batch = {"x": jnp.linspace(-1, 1, 256).reshape(4, *SHAPE)}
+        found.append(loss(moved, batch, keys_of(4), training.update.Context(jnp.int32(0)))[0])
+    assert found[1].dtype == jnp.float32 and np.any(found[0] != found[1])
+    np.testing.assert_allclose(found[1], found[0], rtol=0.05)
+
+
+# A run
+
+
+def trained(folder, config, num_steps, preview_every=2):
+    """Trains in a run directory and returns (state, figures' bytes)."""
+    config = dataclasses.replace(
+        config, preview_every=preview_every, train=dataclasses.replace(config.train, num_steps=num_steps)
+    )
+    train_set, _ = ddpm.prepare(config)
+    grow = ddpm.may_grow(config)
+    with training.Run(folder, config, experiment="ddpm", may_grow=grow, quiet=True) as run:
+        state = ddpm.fit(config, model_of(config), train_set, training.keys.root(config.seed), run)
+        return jax.device_get(state), {path.name: path.read_bytes() for path in run.figures.glob("*.png")}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One training of four steps, and one that was stopped after two; with previews at other times."""
+    folder = tmp_path_factory.mktemp("runs")
+    config = changed(data__flip=True)
+    whole = trained(folder / "whole", config, 4, preview_every=4)
+    half = trained(folder / "resumed", config, 2)
+    return whole, half, trained(folder / "resumed", config, 4)
+
+
+def test_a_resumed_run_is_the_same_bit_for_bit(runs):
+    (whole, _), (half, _), (resumed, _) = runs
+    assert training.tree_digest(whole) == training.tree_digest(resumed) != training.tree_digest(half)
+
+
+def test_previews_depend_on_the_step_and_nothing_else(runs):
+    (_, whole), (_, half), (_, resumed) = runs
+    assert set(whole) == {"preview-0000004.png"} and set(half) == {"preview-0000002.png"}
+    assert whole["preview-0000004.png"] == resumed["preview-0000004.png"] != half["preview-0000002.png"]
+
+
+def test_the_average_forgets_the_random_start(tmp_path):
+    """One step: 1/10 of the start and 9/10 of the new parameters with warm-up; without it, the decay itself."""
+    start = ddpm.init(model_of(TINY).network, training.keys.stream(training.keys.root(0), "params"), SHAPE)
+    for warm_up, kept in ((True, 0.1), (False, 0.99)):
+        state, _ = trained(tmp_path / str(warm_up), changed(ema_warm_up=warm_up), 1)
+        expected = jax.tree.map(lambda a, b, kept=kept: kept * a + (1 - kept) * b, start, state.params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
+
+
+def test_everything_is_left_behind_and_nothing_is_computed_twice(tmp_path, monkeypatch):
+    def run():
+        prepared = ddpm.prepare(TINY)
+        with training.Run(tmp_path / "run", TINY, experiment="ddpm", preset="quick", quiet=True) as opened:
+            return ddpm.train(TINY, prepared, opened)["metrics"]
+
+    small = ddpm_evaluation.features.Settings(channels=2, num_features=4, steps=3, batch_size=8)
+    cached = ddpm_evaluation.features.cached
+    monkeypatch.setattr(ddpm_evaluation.features, "cached", lambda *data: cached(*data, small))
+    metrics = run()
+    assert metrics["bits_per_dim"] == pytest.approx(metrics["rate"] + metrics["distortion"])
+    assert metrics["bound_images"] == 5 and metrics["fid_samples"] == metrics["floor_images"] == 12
+    assert {"classifier_fid", "classifier_fid_floor", "precision", "recall_floor"} <= metrics.keys()
+    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
+    assert figures >= {"samples", "neighbours", "denoising", "interpolations", "bound", "preview-0000004"}
+    # An evaluation that was cut off goes on from its pieces: what stands in them is what is reported.
+    (tmp_path / "run" / "measured.json").unlink()
+    pieces = sorted((tmp_path / "run" / "evaluation" / "step-4").glob("bound-*"))
+    assert [path.name for path in pieces] == ["bound-0-4.npz", "bound-4-4.npz"]
+    arrays = dict(np.load(pieces[1]))
+    np.savez(pieces[1], **{**arrays, "prior": arrays["prior"] + np.float32(10)})
+    again = run()
+    assert again["bits_per_dim"] == pytest.approx(metrics["bits_per_dim"] + 10 / 5)
+    assert again["classifier_fid"] == metrics["classifier_fid"]
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["paper"] == {}
+
+
+def test_a_command_that_is_wrong_says_what_would_be_right(monkeypatch, capsys, tmp_path):
+    arguments = ["ddpm", "quick", "--evaluation.sampler.steps", "ddim999", "--workdir", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(SystemExit):
+        command.main("ddpm", ddpm.PRESETS, ddpm.prepare, ddpm.train, "", may_grow=ddpm.may_grow)
+    assert "the counts that can are" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+# Sampling and measuring
+
+
+class Counted(Constant):
+    """Counts how often it is traced."""
+
+    def __init__(self):
+        self.traces = 0
+
+    def apply(self, variables, x, t, keys=None):
+        self.traces += 1
+        return variables["params"] * x
+
+
+def test_sampling_a_thousand_steps_is_one_compiled_program():
+    network = Counted()
+    model = model_of(changed(process__steps=1000), network)
+    draw = model.sampler(ddpm.Sampler())
+    draw(jnp.float32(0.5), keys_of(2))
+    once = network.traces
+    draw(jnp.float32(0.7), keys_of(2, 5))
+    assert network.traces == once <= 2
+
+
+def test_a_sample_depends_on_its_own_key_and_not_on_its_batch(moved):
+    draw = model_of(TINY).sampler(ddpm.Sampler(steps="8"))
+    together = draw(moved, keys_of(5))
+    np.testing.assert_allclose(draw(moved, keys_of(5)[3:4])[0], together[3], atol=1e-4)
+    assert np.abs(together[3] - together[2]).max() > 0.1
+
+
+def test_a_learned_variance_can_be_left_out_when_drawing():
+    model = model_of(changed(process__variance="learned_range"), Counted())._replace(shape=(2, 2, 2))
+    fixed = model_of(TINY, Counted())._replace(shape=(2, 2, 2), variance="fixed_small")
+    doubled = jnp.float32(0.3)
+    two = lambda x: jnp.concatenate([x, jnp.full_like(x, 7.0)], axis=-1)
+    model.network.apply = lambda variables, x, t: two(variables["params"] * x)  # type: ignore[method-assign]
+    found = model.sampler(ddpm.Sampler(steps="5", variance="fixed_small"))(doubled, keys_of(3))
+    np.testing.assert_allclose(found, fixed.sampler(ddpm.Sampler(steps="5"))(doubled, keys_of(3)), atol=1e-6)
+
+
+def test_the_bound_s_parts_and_its_standard_error():
+    found = {
+        "prior": np.array([0.1, 0.3]),
+        "terms": np.array([[2.0, 0.5, 0.25], [1.0, 0.5, 0.75]]),
+        "noise_mse": np.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]),
+    }
+    expected = {
+        "bits_per_dim": 2.7, "bits_per_dim_standard_error": 0.15, "rate": 1.2, "distortion": 1.5, "prior_kl": 0.2,
+        "noise_error": 1 / 3, "bound_images": 2,
+    }  # fmt: skip
+    assert ddpm_evaluation.bound_metrics(found) == pytest.approx(expected)
+
+
+def test_a_training_image_is_its_own_nearest_neighbour():
+    image = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), dtype=np.uint8)
+    picture = ddpm_figures.neighbours(image[[7, 3]], image_batches.Images(image, None, "none"), num=1)
+    upper, lower = picture[6:54, -108:], picture[60:108, -108:]
+    np.testing.assert_array_equal(upper, lower)

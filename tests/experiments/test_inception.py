@@ -1,0 +1,92 @@
+"""The Inception network: its size, its pieces by hand, and its name in what is measured. Its weights are not here."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import features, image_batches, inception
+
+SHAPES = inception.expected_shapes()
+
+
+def test_it_has_the_published_number_of_parameters():
+    """torchvision's inception_v3 without its auxiliary classifier has 23,834,568, of which the last layer 2,049,000."""
+    trained = {n: s for n, s in SHAPES.items() if "running" not in n and not n.startswith("fc")}
+    assert sum(math.prod(shape) for shape in trained.values()) == 23_834_568 - 2_049_000
+
+
+class Asked(dict):
+    """Remembers which weights were used."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.used = set()
+
+    def __getitem__(self, name):
+        self.used.add(name)
+        return super().__getitem__(name)
+
+
+def test_every_array_is_used_and_the_maps_fit():
+    weights = Asked({name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in SHAPES.items()})
+
+    def run(x):
+        made = Asked({name: jnp.zeros(x.shape) for name, x in weights.items()})
+        found = inception.inception(made, inception.prepared(x))
+        weights.used = made.used
+        return found
+
+    found, probabilities = jax.eval_shape(run, jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32))
+    assert found.shape == (2, 2048) and probabilities.shape == (2, 1008)
+    assert weights.used == set(SHAPES)
+
+
+def test_a_unit_by_hand():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(1, 4, 5, 2)).astype(np.float32)
+    parts = {
+        "conv.weight": generator.normal(size=(3, 2, 1, 3)),
+        **{f"bn.{part}": generator.uniform(0.5, 2, 3) for part in ("weight", "bias", "running_mean", "running_var")},
+    }
+    weights = {f"u.{name}": jnp.asarray(value, jnp.float32) for name, value in parts.items()}
+    found = np.asarray(inception.unit(weights, "u", jnp.asarray(x), 1, "same"))
+    padded = np.pad(x[0], ((0, 0), (1, 1), (0, 0)))
+    for i, j, o in ((0, 0, 0), (2, 3, 1), (3, 4, 2)):
+        y = sum(padded[i, j + v, c] * parts["conv.weight"][o, c, 0, v] for v in range(3) for c in range(2))
+        mean, var = parts["bn.running_mean"][o], parts["bn.running_var"][o]
+        y = (y - mean) / math.sqrt(var + 1e-3) * parts["bn.weight"][o] + parts["bn.bias"][o]
+        assert found[0, i, j, o] == pytest.approx(max(y, 0), abs=1e-4)
+
+
+def test_pools_leave_out_what_is_outside():
+    x = jnp.arange(12, dtype=jnp.float32).reshape(1, 3, 4, 1)
+    mean = inception.average_pool(x)
+    assert mean[0, 0, 0, 0] == (0 + 1 + 4 + 5) / 4 and mean[0, 1, 1, 0] == 5 and mean[0, 2, 1, 0] == 7
+    assert inception.max_pool(-x, 1)[0, 2, 3, 0] == -6
+    assert inception.max_pool(x, 2).shape == (1, 1, 1, 1) and inception.max_pool(x, 2)[0, 0, 0, 0] == 10
+
+
+def test_enlarging_is_bilinear_with_half_pixel_centres():
+    x = jnp.linspace(-1, 1, 13).reshape(1, 1, 13, 1) * jnp.ones((1, 13, 1, 1))
+    found = np.asarray(inception.prepared(x))[0, 7, :, 1]
+    where = np.clip((np.arange(299) + 0.5) * 13 / 299 - 0.5, 0, 12)
+    np.testing.assert_allclose(found, np.interp(where, np.arange(13), np.linspace(-1, 1, 13)), atol=1e-5)
+
+
+def test_another_file_is_refused(tmp_path):
+    np.savez(tmp_path / "other.npz", **{"fc.weight": np.zeros((1008, 2048), np.float32)})
+    with pytest.raises(ValueError, match="expected pytorch-fid's"):
+        inception.load(tmp_path / "other.npz")
+
+
+def test_on_its_features_the_distance_is_called_fid():
+    flat = lambda x: (x.reshape(len(x), -1)[:, :3], jnp.ones((len(x), 2)) / 2)
+    extractor = features.Extractor("fid", flat, "none")
+    image = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
+    split = image_batches.Images(image, None, "none")
+    measured = features.measure(extractor, image[:20], split, split)
+    assert measured["fid"] == measured["fid_floor"] and measured["inception_score"] == pytest.approx(1)
+    assert "classifier_score" not in measured and "classifier_accuracy_percent" not in measured

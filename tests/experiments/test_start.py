@@ -1,0 +1,76 @@
+"""Starting: the cache of compiled programs is on, has a folder for each kind of machine, and changes no bit."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from experiments import compilation_cache
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = """
+from experiments import command
+import jax, jax.numpy as jnp
+from jaxgen import nn
+def loss(w, x):
+    return jnp.mean(jnp.square(jnp.tanh(nn.conv(x, w)) - x))
+x, w = jax.random.normal(jax.random.key(0), (4, 8, 8, 4)), jax.random.normal(jax.random.key(1), (3, 3, 4, 4))
+step = jax.jit(lambda w: w - 0.1 * jax.grad(loss)(w, x))
+for _ in range(3):
+    w = step(w)
+print(jax.config.jax_compilation_cache_dir, jax.device_get(w).tobytes().hex())
+"""
+
+
+def run(program, **environment):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**kept, "JAX_PLATFORMS": "cpu", **environment},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()
+
+
+def test_same_bits_without_cache_with_a_cold_and_with_a_warm_one(tmp_path):
+    place, cold = run(TRAIN, XDG_CACHE_HOME=str(tmp_path))
+    assert place == str(tmp_path / "jaxgen" / "xla" / compilation_cache.name())
+    entries = sorted(path.name for path in Path(place).iterdir())
+    assert entries
+    assert run(TRAIN, XDG_CACHE_HOME=str(tmp_path)) == [place, cold]
+    assert {path.name for path in Path(place).iterdir()} == set(entries)
+    assert run(TRAIN, JAX_COMPILATION_CACHE_DIR="")[-1] == cold
+
+
+def test_another_processor_or_version_has_another_folder(monkeypatch):
+    found = {compilation_cache.name()}
+    monkeypatch.setattr(compilation_cache.metadata, "version", lambda package: "9.8")
+    for flags in ("avx2 fma", "avx2 avx512f fma"):
+        monkeypatch.setattr(compilation_cache.Path, "read_text", lambda path, f=flags: f"flags\t: {f}\n")
+        found.add(compilation_cache.name())
+    monkeypatch.setattr(compilation_cache.metadata, "version", lambda package: "9.9")
+    found.add(compilation_cache.name())
+    assert len(found) == 4
+
+
+def test_what_is_set_stays(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
+    compilation_cache.use(Path("here"))
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
+
+
+@pytest.mark.parametrize("name", ["vae", "deep_autoencoder"])
+def test_help_loads_nothing_that_only_training_needs(name):
+    program = f"""
+import runpy, sys
+sys.argv = ["{name}", "--help"]
+try:
+    runpy.run_module("experiments.{name}", run_name="__main__")
+except SystemExit:
+    pass
+print(*sorted(sys.modules))
+"""
+    loaded = {module.split(".")[0] for module in run(program)}
+    assert not loaded & {"matplotlib", "orbax", "sklearn", "tensorflow_datasets", "imageio", "scipy", "tensorboardX"}
