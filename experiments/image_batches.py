@@ -111,7 +111,7 @@ def batches(images: Images, batch_size: int, flip: bool = False) -> training.Dev
         order, mirror = jax.random.split(jax.random.clone(key))
         chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
         if not flip:
-            return chosen, None
+            return chosen, jnp.zeros(positions.shape, bool)
         each = training.keys.per_example(training.keys.at_step(mirror, step), positions)
         return chosen, jax.vmap(jax.random.bernoulli)(each)
 
