@@ -33,10 +33,11 @@ def case(name: str, preset: str) -> Case:
     update = training.update_from_objective(nerf.nerf_loss(network, scene.near, scene.far, **settings), adam)
     batches = nerf_rays.ray_batches(scene, config.train.batch_size, nerf_rays.Order())
     shown = nerf_rays.ray_batches(scene, RENDERED, nerf_rays.Order())
+    arrays = jax.tree.map(jnp.asarray, shown.arrays)
 
     def render(params, key, x):
         # Other rays at each step, as in an image.
-        rays = shown.make(key, shown.arrays, jnp.int32(0), jnp.arange(len(x), dtype=jnp.int32))["rays"]
+        rays = shown.make(key, arrays, jnp.int32(0), jnp.arange(len(x), dtype=jnp.int32))["rays"]
         fields = [nerf.network_field(network, params[which]) for which in ("coarse", "fine")]
         return nerf.render_rays(None, rays, scene.near, scene.far, *fields, **settings).best.color
 
