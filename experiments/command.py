@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -38,6 +39,7 @@ def main(
     """
     try:
         preset, config, options = parse(f"experiments.{name}", presets, sys.argv[1:], description, Options())
+        training.hosts.join(options.distributed)
         prepared = checked(config, prepare)
         workdir = options.workdir or f"runs/{name}-{preset}-seed{config.seed}"
         with training.Run(workdir, config, experiment=name, preset=preset, may_grow=may_grow(config)) as run:
@@ -48,12 +50,20 @@ def main(
     except KeyboardInterrupt:
         print("Stopped outside of training; what was saved is whole. Run the same command to go on.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, training.HostLost) as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
+            traceback.print_exc()
+        else:
+            print(f"{type(error).__name__}: {error}\n(JAXGEN_TRACEBACK=1 shows where)", file=sys.stderr)
+        training.hosts.leave(1)
+    except Exception:
+        if not training.hosts.are_several():
             raise
-        print(f"{type(error).__name__}: {error}\n(JAXGEN_TRACEBACK=1 shows where)", file=sys.stderr)
-        sys.exit(1)
-    show(results, run.workdir)
+        traceback.print_exc()
+        training.hosts.leave(1)
+    else:
+        if training.hosts.is_first():
+            show(results, run.workdir)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +72,8 @@ class Options:
 
     workdir: str = ""
     """where everything is written; empty: runs/<name>-<preset>-seed<seed>"""
+    distributed: str = ""
+    """several hosts: "auto" under SLURM, Open MPI and on TPU pods, elsewhere host:port,processes,index"""
 
 
 def parse(

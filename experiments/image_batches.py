@@ -22,11 +22,14 @@ class Data:
     """"images": crop and resize to so many pixels a side; 0: as they are"""
     flip: bool = False
     """half of the training images, drawn anew at each visit, are mirrored left to right"""
+    on_disk: bool = training.free(False)
+    """"images" and "tfds:<name>": a step's images are read from disk ahead of it, for data larger than any memory;
+    labels are not read"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A split in memory: `image` uint8 [N, H, W, C], `label` int32 [N] or None, sha256."""
+    """A split: `image` uint8 [N, H, W, C] in memory or on disk, `label` int32 [N] or None, sha256."""
 
     image: np.ndarray
     label: np.ndarray | None
@@ -49,9 +52,32 @@ class Images:
         return dataclasses.replace(self, image=self.image[:num], label=None if self.label is None else self.label[:num])
 
 
+class OnDisk:
+    """uint8 [N, H, W, C] on disk: what is indexed, by a slice or by integers [n], is read as an array."""
+
+    def __init__(self, stored: data.StoredImages):
+        self.shape = (stored.number, *stored.shape)
+        self._read = stored.read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, chosen) -> np.ndarray:
+        if isinstance(chosen, slice):
+            chosen = np.arange(*chosen.indices(len(self)))
+        if not len(chosen):
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        return self._read(chosen)["image"]
+
+
 def load(config: Data) -> tuple[Images, Images]:
     """The training and the test split."""
     splits = []
+    if config.on_disk:
+        for split in ("train", "test"):
+            stored = data.stored(config.name, split, config.dir or None, size=config.size or None)
+            splits.append(Images(OnDisk(stored), None, stored.fingerprint))  # type: ignore[arg-type]
+        return splits[0], splits[1]
     for split in ("train", "test"):
         dataset = data.load(config.name, split, config.dir or None, size=config.size or None)
         splits.append(Images(dataset["image"], dataset.get("label"), data.fingerprint(dataset)))
@@ -72,27 +98,40 @@ def to_bytes(x) -> np.ndarray:
     return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
-def batches(images: Images, batch_size: int, flip: bool = False) -> training.DeviceBatches:
-    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]} from images that stay on the device as bytes.
+def batches(images: Images, batch_size: int, flip: bool = False) -> training.DeviceBatches | training.HostBatches:
+    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]} from images kept as bytes: on the device, or on disk.
 
     Which image is at a position, and with `flip` whether it is mirrored, depends on (key, step, position) alone.
     """
     num_examples = len(images)
     arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
 
-    def make(key, arrays, step, positions):
+    def choose(key, step, positions):
         # Every step splits the same key, on purpose: the step comes in below.
         order, mirror = jax.random.split(jax.random.clone(key))
         chosen = data.shuffled_index(order, step, positions, batch_size, num_examples)
+        each = training.keys.per_example(training.keys.at_step(mirror, step), positions)
+        return chosen, jax.vmap(jax.random.bernoulli)(each) if flip else jnp.zeros(positions.shape, bool)
+
+    def make(key, arrays, step, positions):
+        chosen, mirrored = choose(key, step, positions)
         batch = {name: array[chosen] for name, array in arrays.items()}
         x = batch["x"]
         if flip:
-            each = training.keys.per_example(training.keys.at_step(mirror, step), positions)
-            mirrored = jax.vmap(jax.random.bernoulli)(each)
             x = jnp.where(mirrored[:, None, None, None], x[:, :, ::-1], x)
         return {**batch, "x": signed(x)}
 
-    return training.DeviceBatches(make, arrays)
+    if not isinstance(images.image, OnDisk):
+        return training.DeviceBatches(make, arrays)
+    compiled = jax.jit(choose)
+
+    def read(key, step, positions):
+        chosen, mirrored = (np.asarray(a) for a in compiled(key, step, positions))
+        x = images.image[chosen]
+        x[mirrored] = x[mirrored][:, :, ::-1]
+        return {"x": signed(x)}
+
+    return training.HostBatches(read)
 
 
 def slices(num: int, batch_size: int) -> Iterator[slice]:

@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,6 +45,8 @@ class Options:
     """how often the run is killed"""
     alone: str = ""
     """train once in this folder, and nothing else: what the ways in processes of their own start"""
+    distributed: str = ""
+    """with --alone: as for every experiment"""
     stages: int = 0
     """with --alone: the number of trainings, where it is known"""
 
@@ -71,6 +74,14 @@ WAYS = (
     Way("devices", "4 devices", {"devices": 4}, rounds=True),
     Way("devices", "4 devices, shard_map", {"devices": 4, "backend": "shard_map"}, rounds=True),
     Way("devices", "8 devices", {"devices": 8}, rounds=True),
+    Way("processes", "2 processes x 2 devices", run=verify_processes.joined, rounds=True),
+    Way(
+        "processes",
+        "2 processes x 2 devices, shard_map",
+        {"backend": "shard_map"},
+        run=verify_processes.joined,
+        rounds=True,
+    ),
     Way("kill", "SIGKILL at random moments", run=verify_processes.killed),
 )
 
@@ -83,6 +94,7 @@ def main() -> None:
     _, config, options = command.parse(module, presets, arguments, __doc__ or "", Options())
     jax.config.update("jax_num_cpu_devices", int(os.environ.get("JAX_NUM_CPU_DEVICES", 8)))
     try:
+        training.hosts.join(options.distributed)
         prepared = command.checked(config, script.prepare)
         if options.alone:
             verify_runs.train(script, config, prepared, Path(options.alone), stages=options.stages, announce=True)
@@ -93,11 +105,12 @@ def main() -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
             jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
             broken = compare(script, config, prepared, options, Path(folder), [name, *arguments])
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, training.HostLost) as error:
         if os.environ.get("JAXGEN_TRACEBACK"):
-            raise
+            traceback.print_exc()
         print(f"{type(error).__name__}: {error}\n(JAXGEN_TRACEBACK=1 shows where)", file=sys.stderr)
-        sys.exit(2)
+        training.hosts.leave(2)
+        return
     if broken:
         print(f"BROKEN: {', '.join(broken)}")
         sys.exit(1)
@@ -131,9 +144,10 @@ def _compare(script, config, prepared, options, folder: Path, arguments, shards:
         changed = dataclasses.replace(config, train=dataclasses.replace(config.train, **changes))
         try:
             if way.run is verify_runs.train_with_stops:
-                note = way.run(script, changed, prepared, workdir, stages=stages)
+                note = verify_runs.train_with_stops(script, changed, prepared, workdir, stages=stages)
             elif way.run:
                 flags = [*arguments, "--train.exact-shards", str(shards)]
+                flags += [f for n, v in way.changes.items() for f in (f"--train.{n}", str(v))]
                 note = way.run(flags, workdir, stages=stages, kills=options.kills)
             else:
                 stages, note = verify_runs.train(script, changed, prepared, workdir, stages=stages), ""

@@ -3,6 +3,7 @@
 import itertools
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -33,7 +34,7 @@ def killed(arguments: list[str], workdir: Path, *, stages: int, kills: int) -> s
         ValueError: two ends differ, or a process failed.
     """
     arguments = [*arguments, "--train.save-every", "1"]
-    cache = workdir.parent.parent / "cache"
+    cache = _cache(workdir)
     process = _start(arguments, workdir, stages, cache)
     start = _opened(process, workdir, 1)
     _finish(process, workdir)
@@ -75,13 +76,40 @@ def _killed_at(process: subprocess.Popen, seconds: float) -> bool:
         return True
 
 
+def joined(arguments: list[str], workdir: Path, *, stages: int, kills: int) -> str:
+    """Two processes of two devices each, joined on this machine. Returns a note."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    processes, logs = [], []
+    for index in range(2):
+        joining = ["--train.devices", "0", "--distributed", f"localhost:{port},2,{index}"]
+        log = workdir if index == 0 else workdir.with_name(f"{workdir.name}-process{index}")
+        processes.append(_start([*arguments, *joining], workdir, stages, _cache(workdir), log, JAX_NUM_CPU_DEVICES="2"))
+        logs.append(log)
+    try:
+        for process, log in zip(processes, logs, strict=True):
+            _finish(process, log)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return ""
+
+
+def _cache(workdir: Path) -> Path:
+    return workdir.parent.parent / "cache"
+
+
 def _bits(end: verify_runs.End):
     from jaxgen import training
 
     return training.tree_digest(end.arrays), end.metrics
 
 
-def _start(arguments: list[str], workdir: Path, stages: int, cache: Path | None, **variables: str) -> subprocess.Popen:
+def _start(
+    arguments: list[str], workdir: Path, stages: int, cache: Path | None, log: Path | None = None, **variables: str
+) -> subprocess.Popen:
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(jax.device_count()), **variables}
     environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     if cache:
@@ -90,9 +118,9 @@ def _start(arguments: list[str], workdir: Path, stages: int, cache: Path | None,
         environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     alone = ["--alone", str(workdir), "--stages", str(stages)]
     workdir.parent.mkdir(parents=True, exist_ok=True)
-    with open(f"{workdir}.log", "ab") as log:
+    with open(f"{log or workdir}.log", "ab") as written:
         command = [sys.executable, "-m", "experiments.verify", *arguments, *alone]
-        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, env=environment, stdout=written, stderr=written)
 
 
 def _finish(process: subprocess.Popen, workdir: Path) -> None:

@@ -20,9 +20,9 @@ OPENED = "the run directory is open"
 def small(config: Any) -> Any:
     """A config whose trainings take seconds, by one rule.
 
-    Every training has at most 12 steps. Integers of `config.model` or `config.network`, also inside tuples, are at most
-    32; fields named ...batch_size at most 16; other fields named ..._steps (warm-up, annealing) at most 6. One device,
-    eight exact shards, a checkpoint every 4 steps. Everything else is the preset's.
+    Every training has at most 12 steps. Integers of `model`, `network` and `sampling`, also inside tuples, are at most
+    32; fields named ...batch_size at most 16; other fields named ..._steps (warm-up, annealing) at most 6; one of
+    several seeds. One device, eight exact shards, a checkpoint every 4 steps. Everything else is the preset's.
     """
     settings = dataclasses.replace(
         config.train,
@@ -41,7 +41,7 @@ def small(config: Any) -> Any:
 def _small(value: Any, name: str, in_model: bool) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.name != "train"}
-        changes = {n: _small(v, n, in_model or n in ("model", "network")) for n, v in fields.items()}
+        changes = {n: _small(v, n, in_model or n in ("model", "network", "sampling")) for n, v in fields.items()}
         return dataclasses.replace(value, **changes)
     if isinstance(value, tuple):
         return tuple(_small(v, name, in_model) for v in value)
@@ -49,9 +49,15 @@ def _small(value: Any, name: str, in_model: bool) -> Any:
         return value
     if name.endswith("batch_size"):
         return min(value, BATCH)
+    if name == "seeds":
+        return 1
     if in_model:
         value = min(value, WIDTH)
     return min(value, STEPS // 2) if name.endswith("_steps") else value
+
+
+class _AllTrained(Exception):
+    """The last training of a run has ended."""
 
 
 class Unmeasured(dict):
@@ -62,7 +68,20 @@ class Unmeasured(dict):
 
 
 class TrainOnly(training.Run):
-    """A run in which nothing is measured."""
+    """A run in which nothing is measured, and which ends where something is drawn after a training."""
+
+    trained = 0
+
+    @property
+    def figures(self) -> Path:
+        """Where a run draws before its trainings."""
+        if self.trained:
+            raise _AllTrained
+        return self.workdir / "figures"
+
+    @figures.setter
+    def figures(self, folder: Path) -> None:
+        pass
 
     def once(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
         """Nothing."""
@@ -71,10 +90,6 @@ class TrainOnly(training.Run):
     def finish(self, **_: Any) -> dict:
         """Writes no results."""
         return {}
-
-
-class _AllTrained(Exception):
-    """The last training of a run has ended."""
 
 
 def train(
@@ -104,16 +119,16 @@ def train(
     Raises:
         training.Interrupted: after a SIGTERM.
     """
-    count, fit = 0, training.fit
+    fit = training.fit
+    run: Any = None
 
     def short_fit(run, settings, **arguments):
-        nonlocal count
         settings = dataclasses.replace(settings, num_steps=min(settings.num_steps, STEPS))
         # Previews are left out.
         arguments["also"] = [training.Every(STOP_AT, _terminate)] if stop else ()
         state = fit(run, settings, **arguments)
-        count += 1
-        if count == stages:
+        run.trained += 1
+        if run.trained == stages:
             raise _AllTrained
         return state
 
@@ -127,7 +142,7 @@ def train(
         pass
     finally:
         training.fit = fit
-    return count
+    return run.trained if run else 0
 
 
 def _terminate(step, state):

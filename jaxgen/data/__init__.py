@@ -18,12 +18,14 @@ from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, load
 from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
 from jaxgen.data.order import locate, permuted, shuffled_index
+from jaxgen.data.stored import StoredImages, stored
 from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
 
 __all__ = [
     "NAMES",
     "Mixture",
+    "StoredImages",
     "curves",
     "draw_mixture",
     "fingerprint",
@@ -51,5 +53,6 @@ __all__ = [
     "read_transforms",
     "ring_mixture",
     "shuffled_index",
+    "stored",
     "write_blender",
 ]

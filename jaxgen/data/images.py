@@ -39,6 +39,26 @@ def read_images(
         ValueError: a damaged image, images that differ in size or in channels, transparency, 16-bit
             values, images beside class folders, an empty split.
     """
+    folder, paths, classes = image_paths(directory, split, size)
+    first = read_image(paths[0], size)
+    image = np.empty((len(paths), *first.shape), np.uint8)
+    for i, path in enumerate(paths):
+        pixels = read_image(path, size)
+        if pixels.shape != first.shape:
+            raise ValueError(
+                f"{path}: found an image of shape {pixels.shape}; expected {first.shape}, the "
+                f"shape of {paths[0]}: give size= (--data.size) to crop and resize, and convert "
+                "grey and colour images to one kind"
+            )
+        image[i] = pixels
+    label = np.array([classes.index(p.parent.name) for p in paths]) if classes else None
+    return as_dataset(image, label, where=folder)
+
+
+def image_paths(
+    directory: str | os.PathLike | None, split: str = "train", size: int | None = None
+) -> tuple[Path, list[Path], list[str]]:
+    """(folder, sorted files of the split, names of the classes), as `read_images` reads them."""
     check_split(split)
     if size is not None and size < 1:
         raise ValueError(f"found size {size}; expected a number of pixels, 1 or more")
@@ -57,19 +77,7 @@ def read_images(
                 f"{folder}: the split {split!r} is empty; images number 9, 19, 29, ... are its "
                 "test split: add images, or put them into train/ and test/"
             )
-    first = _read_image(paths[0], size)
-    image = np.empty((len(paths), *first.shape), np.uint8)
-    for i, path in enumerate(paths):
-        pixels = _read_image(path, size)
-        if pixels.shape != first.shape:
-            raise ValueError(
-                f"{path}: found an image of shape {pixels.shape}; expected {first.shape}, the "
-                f"shape of {paths[0]}: give size= (--data.size) to crop and resize, and convert "
-                "grey and colour images to one kind"
-            )
-        image[i] = pixels
-    label = np.array([classes.index(p.parent.name) for p in paths]) if classes else None
-    return as_dataset(image, label, where=folder)
+    return folder, paths, classes
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -96,24 +104,18 @@ def _image_paths(folder: Path, classes: list[str]) -> list[Path]:
         if (folder / name).is_dir():
             paths = paths + _images_in(folder / name)
     if not paths:
-        raise FileNotFoundError(
-            f"no image in {folder}, which holds {contents(folder)}; expected {FILES}"
-        )
+        raise FileNotFoundError(f"no image in {folder}, which holds {contents(folder)}; expected {FILES}")
     return paths
 
 
 def _images_in(folder: Path) -> list[Path]:
     return sorted(
-        (
-            p
-            for p in folder.iterdir()
-            if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-        ),
+        (p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES and not p.name.startswith(".")),
         key=lambda p: p.name,
     )
 
 
-def _read_image(path: Path, size: int | None) -> np.ndarray:
+def read_image(path: Path, size: int | None) -> np.ndarray:
     """One image, upright, uint8 [H, W, 1 or 3]."""
     from PIL import Image, ImageOps
 
@@ -123,8 +125,7 @@ def _read_image(path: Path, size: int | None) -> np.ndarray:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(
-            f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace or "
-            "remove it"
+            f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace or remove it"
         ) from error
     if picture.has_transparency_data:
         raise ValueError(
@@ -133,8 +134,7 @@ def _read_image(path: Path, size: int | None) -> np.ndarray:
         )
     if picture.mode in ("I", "F") or ";16" in picture.mode:
         raise ValueError(
-            f"{path}: found mode {picture.mode}, more than 8 bits a value; expected 8 bits: "
-            "convert the image first"
+            f"{path}: found mode {picture.mode}, more than 8 bits a value; expected 8 bits: convert the image first"
         )
     picture = picture.convert("L" if picture.mode in ("1", "L") else "RGB")
     if size is not None:

@@ -1,6 +1,7 @@
 """TensorFlow Datasets, read without TensorFlow."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,7 @@ from jaxgen.data.checks import as_dataset, contents, nearest
 CHUNK = 1000  # examples decoded at a time
 
 
-def from_tfds(
-    name: str, split: str = "train", directory: str | os.PathLike | None = None
-) -> dict[str, np.ndarray]:
+def from_tfds(name: str, split: str = "train", directory: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
     """The images and labels of a prepared TensorFlow Dataset, by `tfds.data_source`.
 
     The data set must have been prepared once, on any machine with TensorFlow, as array_record:
@@ -35,6 +34,31 @@ def from_tfds(
         ValueError: an unknown data set or split, another file format, no image feature, images of
             different sizes, an empty split.
     """
+    source, (image_key, label_key), root, prepare = open_tfds(name, split, directory)
+    image, label = [], []
+    for start in range(0, len(source), CHUNK):
+        numbers = range(start, min(start + CHUNK, len(source)))
+        examples = take(source, numbers, (image_key, label_key), f"{name} in {root}", prepare)
+        pixels = [np.asarray(example[image_key]) for example in examples]
+        shapes = {p.shape for p in [*pixels, *(block[0] for block in image[:1])]}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"tfds:{name}: found images of different shapes, {sorted(shapes)[:4]}; expected "
+                "one shape: save them as files and read the folder as 'images' with a size"
+            )
+        image.append(np.stack(pixels))
+        if label_key:
+            label.append(np.array([example[label_key] for example in examples]))
+    where = f"tfds:{name}[{split!r}] in {root}"
+    if not image:
+        raise ValueError(f"{where}: the split is empty; take one that holds examples")
+    return as_dataset(np.concatenate(image), np.concatenate(label) if label_key else None, where=where)
+
+
+def open_tfds(
+    name: str, split: str, directory: str | os.PathLike | None
+) -> tuple[Any, tuple[str, str | None], Path, str]:
+    """(source of examples by number, keys of image and label, folder, how to prepare), as `from_tfds` reads them."""
     import tensorflow_datasets as tfds
 
     if directory is None:
@@ -55,8 +79,7 @@ def from_tfds(
         known = tfds.list_builders(with_community_datasets=False)
         if base in known:
             raise FileNotFoundError(
-                f"the TFDS data set {base!r} is not prepared in {root}, which holds "
-                f"{contents(root)}; {prepare}"
+                f"the TFDS data set {base!r} is not prepared in {root}, which holds {contents(root)}; {prepare}"
             )
         raise ValueError(
             f"found no TFDS data set {base!r} in {root}, which holds {contents(root)}, nor is it "
@@ -66,39 +89,29 @@ def from_tfds(
         source: Any = tfds.data_source(name, split=split, data_dir=root, download=False)
     except (NotImplementedError, ValueError, AssertionError) as error:
         raise ValueError(_refusal(name, split, root, error, prepare)) from error
-    image_key, label_key = _keys(name, source.dataset_info.features)
-    image, label = [], []
-    for start in range(0, len(source), CHUNK):
-        try:
-            examples = source.__getitems__(range(start, min(start + CHUNK, len(source))))
-        except RuntimeError as error:
-            raise ValueError(_damage(name, root, str(error), prepare)) from error
-        # A file cut at a block boundary is read as examples without values.
-        keys = [key for key in (image_key, label_key) if key]
-        if any(example[key] is None for example in examples for key in keys):
-            raise ValueError(_damage(name, root, "an example is blank", prepare))
-        pixels = [np.asarray(example[image_key]) for example in examples]
-        shapes = {p.shape for p in [*pixels, *(block[0] for block in image[:1])]}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"tfds:{name}: found images of different shapes, {sorted(shapes)[:4]}; expected "
-                "one shape: save them as files and read the folder as 'images' with a size"
-            )
-        image.append(np.stack(pixels))
-        if label_key:
-            label.append(np.array([example[label_key] for example in examples]))
-    where = f"tfds:{name}[{split!r}] in {root}"
-    if not image:
-        raise ValueError(f"{where}: the split is empty; take one that holds examples")
-    return as_dataset(
-        np.concatenate(image), np.concatenate(label) if label_key else None, where=where
-    )
+    return source, _keys(name, source.dataset_info.features), root, prepare
 
 
-def _damage(name: str, root: Path, said: str, prepare: str) -> str:
-    return (
-        f"tfds:{name} in {root} is damaged or incomplete ({said}); remove its folder and {prepare}"
-    )
+def take(
+    source: Any, numbers: Iterable[int], keys: tuple[str, str | None], what: str, prepare: str
+) -> list[dict[str, Any]]:
+    """The examples of these numbers.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    try:
+        examples = source.__getitems__(list(numbers))
+    except RuntimeError as error:
+        raise ValueError(_damage(what, str(error), prepare)) from error
+    # A file cut at a block boundary is read as examples without values.
+    if any(example[key] is None for example in examples for key in keys if key):
+        raise ValueError(_damage(what, "an example is blank", prepare))
+    return examples
+
+
+def _damage(what: str, said: str, prepare: str) -> str:
+    return f"tfds:{what} is damaged or incomplete ({said}); remove its folder and {prepare}"
 
 
 def _refusal(name: str, split: str, root: Path, error: Exception, prepare: str) -> str:
@@ -131,9 +144,7 @@ def _keys(name: str, features) -> tuple[str, str | None]:
     """The names of the image and of the label among the features of a data set."""
     import tensorflow_datasets as tfds
 
-    images = [
-        k for k, f in features.items() if len(f.shape or ()) == 3 and f.np_dtype == np.uint8
-    ]
+    images = [k for k, f in features.items() if len(f.shape or ()) == 3 and f.np_dtype == np.uint8]
     labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
     image = "image" if "image" in images else images[0] if len(images) == 1 else None
     if image is None:

@@ -3,10 +3,11 @@
 Everything here is written once, against the shape `update(state, batch, keys, mean) -> (state, metrics)`.
 """
 
-from . import keys
+from . import hosts, keys
 from .batches import DeviceBatches, HostBatches
 from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_digest
 from .config import Settings, free, to_dict
+from .hosts import HostLost
 from .loop import Every, Interrupted, NonFiniteLoss, fit, pick_devices
 from .mean import Mean, device_mean, exact_mean, plain_mean
 from .parallel import ParallelUpdate, Tally, check_split
@@ -28,6 +29,7 @@ __all__ = [
     "DeviceBatches",
     "Every",
     "HostBatches",
+    "HostLost",
     "Interrupted",
     "Mean",
     "NonFiniteLoss",
@@ -47,6 +49,7 @@ __all__ = [
     "exact_mean",
     "fit",
     "free",
+    "hosts",
     "keys",
     "pick_devices",
     "plain_mean",

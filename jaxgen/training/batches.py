@@ -91,7 +91,8 @@ def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.n
         except BaseException as error:  # handed to the consumer, who raises it
             put((None, error))
 
-    threading.Thread(target=work, name="prefetch", daemon=True).start()
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
     try:
         while True:
             batch, error = ready.get()
@@ -100,3 +101,5 @@ def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.n
             yield batch
     finally:
         stop.set()
+        # A thread that is inside JAX when the interpreter ends would abort the process.
+        thread.join(timeout=60)

@@ -3,6 +3,8 @@
 Orbax writes the arrays (atomically: a directory is renamed when it is complete). Around it stand a sha256 of every
 array, computed from the state in memory before anything is written and verified when it is read, and a check that the
 state is finite. The training loop waits for the copy from device to host; the rest happens in a background thread.
+
+With several processes, process 0 writes and reads, and the others receive what it read.
 """
 
 import hashlib
@@ -13,6 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from . import hosts
 
 Tree = Any
 
@@ -71,7 +75,8 @@ class Checkpoints:
                 f"the state at step {step} is not finite in {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}; "
                 f"it was not saved. {self.last_good()}"
             )
-        self._saving = self._thread.submit(self._write, step, arrays)
+        if hosts.is_first():
+            self._saving = self._thread.submit(self._write, step, arrays)
 
     def restore(self, target: Tree) -> tuple[int, Tree] | None:
         """The newest checkpoint that is whole.
@@ -89,17 +94,20 @@ class Checkpoints:
             ValueError: the checkpoint is whole but belongs to another model: its names, shapes or dtypes differ.
         """
         self.wait()
+        step, arrays = self._newest_whole() if hosts.is_first() else (0, None)
+        step, arrays = hosts.from_first(step), hosts.arrays_from_first(arrays)
+        return None if arrays is None else (step, unflatten(arrays, target, self.directory / str(step)))
+
+    def _newest_whole(self) -> tuple[int, dict[str, np.ndarray] | None]:
         for step in reversed(self.steps()):
             try:
-                arrays = self.arrays(step)
+                return step, self.arrays(step)
             except DamagedCheckpoint as error:
                 aside = self._move_aside(step)
                 warnings.warn(
-                    f"checkpoint of step {step}: {error}. Moved to {aside}; trying the one before.", stacklevel=2
+                    f"checkpoint of step {step}: {error}. Moved to {aside}; trying the one before.", stacklevel=3
                 )
-                continue
-            return step, unflatten(arrays, target, self.directory / str(step))
-        return None
+        return 0, None
 
     def arrays(self, step: int) -> dict[str, np.ndarray]:
         """{path such as 'state/params/kernel': array} of one checkpoint.
@@ -113,6 +121,8 @@ class Checkpoints:
     def last_good(self) -> str:
         """A sentence that names the newest checkpoint, once the save under way has ended."""
         self.wait()
+        if not hosts.is_first():
+            return "The checkpoints are with process 0."
         steps = self.steps()
         if not steps:
             return f"There is no checkpoint yet in {self.directory}."
@@ -138,7 +148,12 @@ class Checkpoints:
         if self._lazy_manager is None:
             self.directory.mkdir(parents=True, exist_ok=True)
             # Orbax's own asynchrony is off: it would have to hash after the write had begun.
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, enable_async_checkpointing=False)
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            )
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, enable_async_checkpointing=False, multiprocessing_options=alone, create=False
+            )
             self._lazy_manager = ocp.CheckpointManager(self.directory, options=options)
         return self._lazy_manager
 

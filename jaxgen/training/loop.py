@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from . import keys
+from . import hosts, keys
 from .batches import DeviceBatches, HostBatches, on_host, prefetched
-from .config import Settings
+from .config import Settings, to_dict
 from .parallel import ParallelUpdate, Tally, warn_if_pool_unset
 from .run import Run
 from .state import TrainState
@@ -51,6 +54,7 @@ class _Call(NamedTuple):
     tally: Tally
     logs: bool
     saves: bool
+    votes: Any
 
 
 def fit(
@@ -82,8 +86,11 @@ def fit(
     Raises:
         ValueError: the batch does not divide as asked, or the checkpoint is of another model.
         NonFiniteLoss: a metric was not finite.
-        Interrupted: SIGINT or SIGTERM; the state was saved first.
+        Interrupted: SIGINT or SIGTERM, here or on another host; the state was saved first.
+        HostLost: another host has ended.
     """
+    if hosts.are_several() and settings.devices not in (0, jax.device_count()):
+        raise ValueError(f"devices is {settings.devices}; with several processes all devices take part: leave it at 0")
     if settings.prefetch:
         batches = on_host(batches, settings.prefetch)
     parallel = ParallelUpdate(
@@ -96,6 +103,7 @@ def fit(
         exact_shards=settings.exact_shards,
     )
     warn_if_pool_unset(settings.exact_shards)
+    hosts.check_same("training settings", to_dict(settings))
     empty = parallel.empty_tally(state, key)
     with run.checkpoints(stage, settings.keep_checkpoints) as checkpoints, _signals() as caught:
         restored = checkpoints.restore({"state": state, "tally": empty})
@@ -108,13 +116,25 @@ def fit(
             raise ValueError(f"the checkpoint is at step {step}, beyond num_steps = {settings.num_steps}")
         run.logs.rewind(stage, step)
         if step == settings.num_steps:
-            if caught:
-                raise _interrupted(step, settings, checkpoints, caught)
+            if number := hosts.largest(caught[0] if caught else 0):
+                raise _interrupted(step, settings, checkpoints, number)
             return state
         run.logs.start(stage, step, settings.num_steps)
+        fed = None
+        if isinstance(batches, HostBatches):
+            fed = prefetched(batches, keys.stream(key, "order"), step, parallel.local_positions)
         try:
-            return _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty)
+            return _train(run, settings, parallel, fed, key, stage, also, checkpoints, caught, state, tally, empty)
+        except jax.errors.JaxRuntimeError as error:
+            if not hosts.are_several():
+                raise
+            raise hosts.HostLost(
+                f"another host of this run has stopped or cannot be reached. {checkpoints.last_good()} Run the same "
+                f"command again on all hosts, or on another number of them. (JAX said: {str(error)[:200]})"
+            ) from error
         finally:
+            if fed:
+                fed.close()
             run.logs.finish()
 
 
@@ -126,14 +146,12 @@ def pick_devices(number: int) -> list[Any]:
     return devices[: number or len(devices)]
 
 
-def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caught, state, tally, empty):
+def _train(run, settings, parallel, fed, key, stage, also, checkpoints, caught, state, tally, empty):
     step = int(state.step)
-    fed = None
-    if isinstance(batches, HostBatches):
-        fed = prefetched(batches, keys.stream(key, "order"), step, parallel.local_positions)
     boundaries = (settings.num_steps, settings.log_every, settings.save_every, *(e.steps for e in also))
     ahead: deque[_Call] = deque()
     pace = _Pace(1 if fed else settings.steps_per_call)
+    agreed = _Agreed(pace, caught)
 
     def settle(calls_left: int) -> None:
         """Waits until at most `calls_left` calls are under way, and logs those that have ended."""
@@ -141,6 +159,7 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
             call = ahead.popleft()
             jax.block_until_ready(call.tally.count)
             pace.ended(call.end)
+            agreed.count(call.votes)
             run.logs.advance(call.end)
             if not (call.logs or call.saves):
                 continue
@@ -163,13 +182,13 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
         settle(0)
         checkpoints.save(step, {"state": state, "tally": tally})
 
-    while step < settings.num_steps and not caught:
+    while step < settings.num_steps and not agreed.stop:
         end = min(_next_boundary(step, every) for every in boundaries)
-        num = min(end - step, pace.steps())
+        num = min(end - step, agreed.steps)
         state, tally = parallel(state, tally, key, next(fed) if fed else None, num)
         step += num
         logs = step % settings.log_every == 0 or step == settings.num_steps
-        ahead.append(_Call(step, tally, logs, step % settings.save_every == 0))
+        ahead.append(_Call(step, tally, logs, step % settings.save_every == 0, agreed.votes()))
         if logs:
             tally = empty
         settle(0 if pace.unknown else CALLS_AHEAD - 1)
@@ -180,19 +199,55 @@ def _train(run, settings, parallel, batches, key, stage, also, checkpoints, caug
                 every.action(step, state)
     save()
     checkpoints.wait()
-    if fed is not None:
-        fed.close()
-    if caught:
-        raise _interrupted(step, settings, checkpoints, caught)
+    if number := hosts.largest(caught[0] if caught else 0):
+        raise _interrupted(step, settings, checkpoints, number)
     return state
 
 
-def _interrupted(step, settings, checkpoints, caught) -> Interrupted:
+def _interrupted(step, settings, checkpoints, number) -> Interrupted:
     return Interrupted(
-        f"Stopped at step {step} of {settings.num_steps}; saved in {checkpoints.directory}. "
+        f"Stopped at step {step} of {settings.num_steps}; "
+        f"saved {f'in {checkpoints.directory}' if hosts.is_first() else 'by process 0'}. "
         "Run the same command to go on.",
-        128 + caught[0],
+        128 + number,
     )
+
+
+class _Agreed:
+    """When to stop, and how many steps a call has: with several processes, what all of them know to be decided.
+
+    Each process votes at each call. The devices compare the votes after the call, so that no host waits for them, and
+    all processes count them at the same point of their loops, when the call has ended.
+    """
+
+    def __init__(self, pace: "_Pace", caught: list[int]):
+        self._pace, self._caught = pace, caught
+        self._decided = (0, 1)
+        if several := hosts.are_several():
+            mesh = Mesh(np.array(jax.devices()), ("device",))
+            self._split = NamedSharding(mesh, PartitionSpec("device"))
+            self._largest = jax.jit(lambda x: jnp.max(x, axis=0), out_shardings=NamedSharding(mesh, PartitionSpec()))
+        self._several = several
+
+    @property
+    def stop(self) -> bool:
+        return bool(self._decided[0] if self._several else self._caught)
+
+    @property
+    def steps(self) -> int:
+        return self._decided[1] if self._several else self._pace.steps()
+
+    def votes(self) -> Any:
+        if not self._several:
+            return None
+        wish = np.array([bool(self._caught), self._pace.steps()], np.int32)
+        local = np.tile(wish, (jax.local_device_count(), 1))
+        return self._largest(jax.make_array_from_process_local_data(self._split, local))
+
+    def count(self, votes: Any) -> None:
+        if self._several:
+            stop, steps = np.asarray(votes).tolist()
+            self._decided = (stop, steps)
 
 
 class _Pace:

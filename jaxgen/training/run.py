@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from . import environment
+import jax
+
+from . import environment, hosts
 from .checkpoints import Checkpoints, tree_digest
 from .config import differences, to_dict
 from .files import read_json, write_json
@@ -20,6 +23,8 @@ class RunRefused(ValueError):
 
 class Run:
     """An open run directory. Use as a context manager.
+
+    With several processes all must open it; process 0 writes it, and the `workdir` of the others is a scratch folder.
 
     Args:
         workdir: the directory; made if absent.
@@ -45,6 +50,29 @@ class Run:
     ):
         self.workdir = Path(workdir).absolute()
         self.experiment, self.preset, self.config = experiment, preset, config
+        self._scratch, refusal = None, None
+        try:
+            if hosts.is_first():
+                self._open(may_grow)
+        except Exception as error:
+            refusal = error
+        said = hosts.from_first(refusal and str(refusal))
+        if refusal:
+            raise refusal
+        if said:
+            raise RunRefused(f"process 0 cannot open the run: {said}")
+        if not hosts.is_first():
+            self._scratch = tempfile.TemporaryDirectory(prefix="jaxgen-")
+            self.workdir = Path(self._scratch.name)
+            self._open(())
+        try:
+            self._check_hosts()
+        except BaseException:
+            self._close()
+            raise
+        self.logs = Logs(self.workdir, quiet or not hosts.is_first())
+
+    def _open(self, may_grow: tuple[str, ...]) -> None:
         self._check_resumable(may_grow)
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
@@ -64,7 +92,22 @@ class Run:
         except BaseException:
             self._lock.close()
             raise
-        self.logs = Logs(self.workdir, quiet)
+
+    def _check_hosts(self) -> None:
+        """All processes must have the same config, and should have the same libraries and flags."""
+        theirs = hosts.from_first([self.experiment, to_dict(self.config)])
+        changed = differences(theirs[1], self.config)
+        if hosts.largest(bool(changed or theirs[0] != self.experiment)):
+            listed = "".join(f"\n  {line}" for line in changed)
+            raise RunRefused(
+                f"the processes do not have the same config{listed and '; process 0 -> this one:'}{listed}"
+            )
+        now = environment.describe()
+        if changed := environment.differences(hosts.from_first(now), now):
+            warnings.warn(
+                f"process {jax.process_index()} has another environment than process 0:\n  " + "\n  ".join(changed),
+                stacklevel=3,
+            )
 
     def _begin(self) -> None:
         record = {
@@ -78,12 +121,17 @@ class Run:
         self.figures = self.workdir / "figures"
         self.figures.mkdir(exist_ok=True)
 
-    def __enter__(self) -> "Run":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
         self.logs.close()
+        self._close()
+
+    def _close(self) -> None:
         self._lock.close()
+        if self._scratch:
+            self._scratch.cleanup()
 
     def checkpoints(self, stage: str = "", keep: int = 3) -> Checkpoints:
         """The checkpoints of one stage."""
@@ -125,13 +173,16 @@ class Run:
         """
         path = self.workdir / "measured.json"
         kept = read_json(path) if path.exists() else {}
-        if name not in kept:
-            kept[name] = {key: float(value) for key, value in measure().items()}
-            write_json(path, kept)
-        return kept[name]
+        values = hosts.from_first(kept.get(name))
+        if values is None:
+            # Every process measures, in case that needs them all; process 0's values stand.
+            values = hosts.from_first({key: float(value) for key, value in measure().items()})
+            write_json(path, {**kept, name: values})
+        return values
 
     def note_data(self, name: str, fingerprint: str) -> None:
         """Records the data's fingerprint in environment.json, and warns where it is not the one the run began with."""
+        hosts.check_same(f"data {name}", fingerprint)
         path = self.workdir / "environment.json"
         recorded = read_json(path)
         before = recorded.setdefault("data", {}).setdefault(name, fingerprint)
@@ -189,5 +240,5 @@ class Run:
             warnings.warn(
                 "this run began in another environment; its bits may differ from an uninterrupted run's:\n  "
                 + "\n  ".join(changed),
-                stacklevel=3,
+                stacklevel=4,
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgen.data import load, read_images
+from jaxgen.data import load, read_images, stored
 
 
 def pixels(seed, *shape):
@@ -49,9 +49,7 @@ def test_class_folders_are_numbered_over_both_splits(tmp_path):
 
 def test_class_folders_without_splits(tmp_path):
     images = [
-        save(tmp_path / name / f"{i}.png", pixels(10 * k + i, 3, 3))
-        for k, name in enumerate("ab")
-        for i in range(6)
+        save(tmp_path / name / f"{i}.png", pixels(10 * k + i, 3, 3)) for k, name in enumerate("ab") for i in range(6)
     ]
     train, test = load("images", "train", tmp_path), load("images", "test", tmp_path)
     np.testing.assert_array_equal(train["label"], [0] * 6 + [1] * 5)
@@ -151,3 +149,18 @@ def test_nothing_to_read(tmp_path):
     save(tmp_path / "train/a.png", pixels(0, 3, 3))
     with pytest.raises(FileNotFoundError, match="no folder .*test"):
         read_images(tmp_path, "test")
+
+
+def test_images_read_by_number_are_those_in_memory(tmp_path):
+    for i in range(12):
+        save(tmp_path / f"{'ant' if i % 3 else 'bee'}/{i}.png", pixels(i, 5, 7 + i % 2, 3))
+    images, whole = stored("images", "train", tmp_path, size=4), load("images", "train", tmp_path, size=4)
+    assert (images.number, images.shape) == (11, (4, 4, 3))
+    batch = images.read(np.array([10, 0, 3]))
+    np.testing.assert_array_equal(batch["image"], whole["image"][[10, 0, 3]])
+    np.testing.assert_array_equal(batch["label"], whole["label"][[10, 0, 3]])
+    with pytest.raises(ValueError, match="found an image of shape .*expected .*give size="):
+        stored("images", "train", tmp_path).read(range(11))
+    before = images.fingerprint
+    save(tmp_path / "bee/0.png", pixels(99, 50, 50, 3))
+    assert stored("images", "train", tmp_path, size=4).fingerprint != before

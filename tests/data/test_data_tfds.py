@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxgen.data import fingerprint, from_tfds, load
+from jaxgen.data import fingerprint, from_tfds, load, stored
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +18,7 @@ def prepared(tmp_path_factory):
 
     def builder(name, spec, splits):
         def info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=features.FeaturesDict(spec), disable_shuffling=True
-            )
+            return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(spec), disable_shuffling=True)
 
         def split_generators(self, dl_manager):
             return {split: iter(enumerate(examples)) for split, examples in splits.items()}
@@ -42,17 +40,14 @@ def prepared(tmp_path_factory):
     def examples(split):
         digits = load("digits", split)
         return [
-            {"image": image, "label": int(label)}
-            for image, label in zip(digits["image"], digits["label"], strict=True)
+            {"image": image, "label": int(label)} for image, label in zip(digits["image"], digits["label"], strict=True)
         ]
 
     image = features.Tensor(shape=(8, 8, 1), dtype=np.uint8)
     label = features.ClassLabel(num_classes=10)
     folder = tmp_path_factory.mktemp("tfds")
     digits = {split: examples(split) for split in ("train", "test")}
-    few = [
-        {"picture": e["image"], "kind": e["label"], "other": 1} for e in digits["train"][:3]
-    ]
+    few = [{"picture": e["image"], "kind": e["label"], "other": 1} for e in digits["train"][:3]]
     vector = features.Tensor(shape=(3,), dtype=np.float32)
     vectors = [{"x": np.zeros(3, np.float32)}]
     sizes = [{"image": np.zeros((n, 3, 1), np.uint8)} for n in (3, 4)]
@@ -159,3 +154,25 @@ def test_missing_files(prepared, tmp_path):
     path.unlink()
     with pytest.raises(ValueError, match="tfds:jaxgen_digits in .* is damaged or incomplete"):
         load("tfds:jaxgen_digits", "train", tmp_path)
+
+
+def test_examples_read_by_number_are_those_in_memory(prepared):
+    images, whole = stored("tfds:jaxgen_digits", "train", prepared), load("digits", "train")
+    assert (images.number, images.shape) == (1437, (8, 8, 1))
+    numbers = np.array([1436, 0, 7, 7])
+    batch = images.read(numbers)
+    np.testing.assert_array_equal(batch["image"], whole["image"][numbers])
+    np.testing.assert_array_equal(batch["label"], whole["label"][numbers])
+    assert batch["image"].dtype == np.uint8 and batch["label"].dtype == np.int32
+    assert images.fingerprint == stored("tfds:jaxgen_digits", "train", prepared).fingerprint
+    assert images.fingerprint != stored("tfds:jaxgen_digits", "test", prepared).fingerprint
+    assert stored("tfds:other_keys", "train", prepared).read([2])["label"] == whole["label"][2]
+
+
+def test_what_cannot_be_read_by_number(prepared):
+    with pytest.raises(ValueError, match="found images of shape .4, 3, 1.; expected .3, 3, 1."):
+        stored("tfds:unequal", "train", prepared).read([0, 1])
+    with pytest.raises(ValueError, match="'digits' is read into memory by load"):
+        stored("digits", "train")
+    with pytest.raises(ValueError, match="only 'images' can be resized"):
+        stored("tfds:jaxgen_digits", "train", prepared, size=4)

@@ -57,3 +57,23 @@ def test_a_flip_is_the_position_s_own_and_drawn_anew_at_each_step(images):
     assert abs(mirrored.mean() - 0.5) < 4 * 0.025
     assert 0 < mirrored.mean(axis=0).min() and mirrored.mean(axis=0).max() < 1
     np.testing.assert_array_equal(made(3, [7])["x"][0], made(3, range(10))["x"][7])
+
+
+def test_from_disk_the_same_images_in_the_same_order(tmp_path):
+    """However the hosts share the batch."""
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for i in range(30):
+        Image.fromarray(generator.integers(0, 256, (4, 6, 3), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+    config = image_batches.Data("images", str(tmp_path), flip=True)
+    on_disk = image_batches.Data("images", str(tmp_path), flip=True, on_disk=True)
+    memory, disk = image_batches.load(config)[0], image_batches.load(on_disk)[0]
+    assert len(disk) == len(memory) == 27 and disk.shape == memory.shape
+    np.testing.assert_array_equal(disk.signed(20, None), memory.signed(20, None))
+    np.testing.assert_array_equal(disk.first(3).image, memory.image[:3])
+    expected, batches = maker(memory, flip=True), image_batches.batches(disk, 10, flip=True)
+    assert isinstance(batches, training.HostBatches)
+    for step in (0, 5):
+        parts = [batches.make(ORDER(), step, np.array(part, np.int32))["x"] for part in ([0, 1, 2], range(3, 10))]
+        np.testing.assert_array_equal(np.concatenate(parts), expected(step, range(10))["x"])

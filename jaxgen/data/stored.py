@@ -1,0 +1,98 @@
+"""Images that stay on disk and are read by number: data larger than memory, in any order."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgen.data.images import image_paths, read_image
+from jaxgen.data.tfds import open_tfds, take
+
+
+class StoredImages(NamedTuple):
+    """A split on disk.
+
+    Attributes:
+        read: `read(numbers)`, integers [n] from 0 to N - 1 -> {"image": uint8 [n, H, W, C], "label": int32 [n] (if
+            there are labels)}. It keeps nothing, and may be called from several threads.
+        number: N.
+        shape: (H, W, C).
+        fingerprint: sha256 of what says cheaply that the data is the same: names and sizes of files, not their bytes.
+    """
+
+    read: Callable[[np.ndarray], dict[str, np.ndarray]]
+    number: int
+    shape: tuple[int, int, int]
+    fingerprint: str
+
+
+def stored(
+    name: str, split: str = "train", directory: str | os.PathLike | None = None, *, size: int | None = None
+) -> StoredImages:
+    """A split of "images" or "tfds:<name>", each example the same as in `load(name, split, directory, size=size)`.
+
+    Raises:
+        FileNotFoundError: the folder or a file in it is missing.
+        ValueError: another name, or what `load` refuses; of a single image, when it is read.
+    """
+    if name.startswith("tfds:"):
+        if size is not None:
+            raise ValueError(f"size is {size} for {name!r}; only 'images' can be resized: leave it out")
+        return _tfds(name.removeprefix("tfds:"), split, directory)
+    if name != "images":
+        raise ValueError(f"{name!r} is read into memory by load; only 'images' and 'tfds:<name>' are read by number")
+    return _images(directory, split, size)
+
+
+def _images(directory: str | os.PathLike | None, split: str, size: int | None) -> StoredImages:
+    folder, paths, classes = image_paths(directory, split, size)
+    shape = read_image(paths[0], size).shape
+
+    def read(numbers):
+        image = np.empty((len(numbers), *shape), np.uint8)
+        for i, number in enumerate(np.asarray(numbers).tolist()):
+            pixels = read_image(paths[number], size)
+            if pixels.shape != shape:
+                raise ValueError(
+                    f"{paths[number]}: found an image of shape {pixels.shape}; expected {shape}, the shape of "
+                    f"{paths[0]}: give size= (--data.size) to crop and resize"
+                )
+            image[i] = pixels
+        if not classes:
+            return {"image": image}
+        label = [classes.index(paths[number].parent.name) for number in np.asarray(numbers).tolist()]
+        return {"image": image, "label": np.array(label, np.int32)}
+
+    files = [f"{path.relative_to(folder)} {path.stat().st_size}\n" for path in paths]
+    return StoredImages(read, len(paths), shape, _sha256(*files, str(size)))
+
+
+def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredImages:
+    source, keys, root, prepare = open_tfds(name, split, directory)
+    what = f"{name} in {root}"
+    if len(source) == 0:
+        raise ValueError(f"tfds:{what}: the split {split!r} is empty; take one that holds examples")
+    image_key, label_key = keys
+    shape = np.asarray(take(source, [0], keys, what, prepare)[0][image_key]).shape
+
+    def read(numbers):
+        examples = take(source, np.asarray(numbers).tolist(), keys, what, prepare)
+        pixels = [np.asarray(example[image_key]) for example in examples]
+        if other := {p.shape for p in pixels} - {shape}:
+            raise ValueError(
+                f"tfds:{what}: found images of shape {sorted(other)[0]}; expected {shape}, that of the first"
+            )
+        batch = {"image": np.stack(pixels)}
+        if label_key:
+            batch["label"] = np.array([example[label_key] for example in examples], np.int32)
+        return batch
+
+    info = source.dataset_info
+    known = [info.full_name, split, str(len(source)), *(f"{n} {s.num_bytes}" for n, s in sorted(info.splits.items()))]
+    return StoredImages(read, len(source), shape, _sha256(*known))
+
+
+def _sha256(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()

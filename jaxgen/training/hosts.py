@@ -1,0 +1,127 @@
+"""Several hosts, one process each, joined by jax.distributed: what they must agree on, and who writes.
+
+Process 0 writes and reads the run directory; it alone needs the disk. The others keep their files in a scratch folder
+and receive from it what they need.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+
+# A host that has not been heard of for so many seconds is lost.
+HEARTBEAT = 60
+
+
+class HostLost(RuntimeError):
+    """Another host of this run has ended or cannot be reached."""
+
+
+def join(how: str) -> None:
+    """Joins the processes of one run; to be called before the devices are opened.
+
+    Args:
+        how: "auto" under SLURM, Open MPI or on TPU pods; elsewhere "host:port,processes,index", the address being that
+            of process 0, and index from 0 to processes - 1; "": one process alone.
+
+    Raises:
+        ValueError: none of these, or "auto" where nothing says who the processes are.
+    """
+    if not how:
+        return
+    expected = f"--distributed is {how!r}; expected auto, or host:port,processes,index, such as node0:1234,4,0"
+    options: dict[str, Any] = {"heartbeat_timeout_seconds": HEARTBEAT}
+    if how != "auto":
+        parts = how.split(",")
+        try:
+            address, number, index = parts[0], int(parts[1]), int(parts[2])
+            port = int(address.rpartition(":")[2])
+        except (IndexError, ValueError) as error:
+            raise ValueError(expected) from error
+        if len(parts) != 3 or not address.rpartition(":")[0] or not 0 < port < 2**16 or not 0 <= index < number:
+            raise ValueError(expected)
+        options |= {"coordinator_address": address, "num_processes": number, "process_id": index}
+        options["cluster_detection_method"] = "deactivate"
+    try:
+        jax.distributed.initialize(**options)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"cannot join the other processes ({error}). {expected}") from error
+
+
+def are_several() -> bool:
+    """Whether `join` has joined more processes than this one; opens no devices where it was not called."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes."""
+    return not are_several() or jax.process_index() == 0
+
+
+def from_first(value: Any) -> Any:
+    """Process 0's `value`, plain data as JSON holds it, on every process. All must call it."""
+    if not are_several():
+        return value
+    return json.loads(_bytes_from_first(json.dumps(value).encode()))
+
+
+def arrays_from_first(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+    """Process 0's `arrays`, bit for bit, on every process. All must call it."""
+    if not are_several():
+        return arrays
+    heads = {name: (x.dtype.str, x.shape) for name, x in (arrays or {}).items()}
+    heads = from_first(heads if arrays is not None else None)
+    if heads is None:
+        return None
+    received = {}
+    for name, (dtype, shape) in heads.items():
+        # As bytes, because a sum, which a broadcast is, turns -0.0 into 0.0.
+        data = _bytes_from_first(np.ascontiguousarray(arrays[name]).tobytes() if arrays and is_first() else b"")
+        received[name] = np.frombuffer(bytearray(data), np.dtype(dtype)).reshape(shape)
+    return received
+
+
+def largest(number: int) -> int:
+    """The largest of the processes' numbers, on every process. All must call it."""
+    if not are_several():
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(np.max(multihost_utils.process_allgather(np.int32(number))))
+
+
+def check_same(what: str, value: Any) -> None:
+    """All processes must call it with the same `value`, plain data.
+
+    Raises:
+        ValueError: on every process, where one has another value than process 0.
+    """
+    theirs = from_first(value)
+    if largest(theirs != json.loads(json.dumps(value))):
+        raise ValueError(f"the processes of this run do not have the same {what}; here it is {value!r}")
+
+
+def leave(code: int) -> None:
+    """Ends the program with this exit code.
+
+    With several processes at once: an orderly end waits for the others, and they wait for this one.
+    """
+    if are_several():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _bytes_from_first(data: bytes) -> bytes:
+    from jax.experimental import multihost_utils
+
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
+    # Few lengths, since each is a program.
+    padded = np.zeros(max(1024, 1 << (size - 1).bit_length() if size else 0), np.uint8)
+    if is_first():
+        padded[:size] = np.frombuffer(data, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes()[:size]

@@ -1,0 +1,52 @@
+"""One process of several, for test_hosts: trains the toy and prints its end.
+
+python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL]
+"""
+
+import dataclasses
+import signal
+import sys
+
+import jax
+import numpy as np
+from engine_toy import BATCH, BATCHES, DATA, Config, state, update
+
+from jaxgen import training
+from jaxgen.data.order import shuffled_index
+from jaxgen.training import hosts, keys
+
+
+def main(workdir, address, *events):
+    hosts.join(address)
+    config = Config()
+    settings = dataclasses.replace(config.train, exact_shards=4, steps_per_call=0, num_steps=20)
+    batches = training.HostBatches(fed) if "fed" in events else BATCHES
+    number = signal.SIGTERM if "SIGTERM" in events else signal.SIGKILL if "SIGKILL" in events else None
+    hit = number is not None and jax.process_index() == 1
+    # Every process has the same calls.
+    also = [training.Every(1, lambda step, state: hit and step == 6 and signal.raise_signal(number))]
+    config = dataclasses.replace(config, train=settings)
+    try:
+        with training.Run(workdir, config, experiment="toy", quiet=True) as run:
+            measured = run.once("where", lambda: {"process": float(jax.process_index())})
+            end = training.fit(
+                run, settings, update=update(), state=state(), batches=batches, key=keys.root(0), also=also
+            )
+            print("end", training.tree_digest(end), "measured by", measured["process"], flush=True)
+    except training.Interrupted as stopped:
+        print(stopped.message, flush=True)
+        sys.exit(stopped.code)
+    except (ValueError, training.HostLost) as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        hosts.leave(1)
+
+
+def fed(key, step, positions):
+    """Says which examples this host reads."""
+    chosen = np.asarray(shuffled_index(key, step, positions, BATCH, len(DATA)))
+    print("reads", step, chosen.tolist(), flush=True)
+    return {"x": DATA[chosen]}
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

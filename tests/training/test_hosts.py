@@ -1,0 +1,109 @@
+"""Several hosts: real processes on this machine, joined by gloo."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from engine_toy import BATCH, Config, run_steps
+
+from jaxgen import training
+from jaxgen.training import hosts
+
+HERE = Path(__file__).parent
+
+
+def start(workdir, number, *events):
+    """The joined processes, with two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": paths}
+    return [
+        subprocess.Popen(
+            [sys.executable, str(HERE / "one_host.py"), str(workdir), f"localhost:{port},{number},{index}", *events],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(number)
+    ]
+
+
+def ends(processes):
+    """(output, exit code) of each."""
+    return [(process.communicate(timeout=900)[0], process.returncode) for process in processes]
+
+
+def reads(said):
+    """{step: examples read} of one process."""
+    return {int(step): json.loads(chosen) for step, chosen in re.findall(r"reads (\d+) (\[.*\])", said)}
+
+
+@pytest.mark.slow
+def test_stopped_on_two_hosts_and_resumed_on_one(tmp_path):
+    """The hosts read the data. The SIGTERM comes to process 1 alone, and both stop at the same step."""
+    both = ends(start(tmp_path / "run", 2, "fed", "SIGTERM"))
+    assert [code for _, code in both] == [143, 143], both
+    stopped = [re.search(r"Stopped at step (\d+) of 20; saved (\w+)", said) for said, _ in both]
+    assert stopped[0] and stopped[1] and stopped[0][1] == stopped[1][1]
+    assert (stopped[0][2], stopped[1][2]) == ("in", "by")
+    ((said, code),) = ends(start(tmp_path / "run", 1, "fed"))
+    assert code == 0, said
+    # The bits of a run in this process on one device.
+    expected = training.tree_digest(run_steps([20], exact_shards=4)[0])
+    assert f"end {expected} measured by 0.0" in said
+    # Only process 0 wrote.
+    metrics = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == [4, 8, 12, 16, 20]
+    # 20 batches of 16 visit 50 examples: six whole epochs, then 20 examples of the seventh, once each.
+    last, (first, second) = reads(said), (reads(said) for said, _ in both)
+    stop = int(stopped[0][1])
+    assert min(last) == 0 and sorted(last)[1] == stop  # step 0 is made once more for its shapes
+    visited = [i for step in range(20) for i in (first[step] + second[step] if step < stop else last[step])]
+    assert all(sorted(visited[e * 50 : (e + 1) * 50]) == list(range(50)) for e in range(6))
+    assert len(visited) == 20 * BATCH and len(set(visited[300:])) == 20
+
+
+@pytest.mark.slow
+def test_a_host_that_dies_stops_the_other(tmp_path):
+    first, second = ends(start(tmp_path / "run", 2, "SIGKILL"))
+    assert second[1] == -9
+    assert first[1] not in (0, None)
+    assert "HostLost: another host of this run has stopped" in first[0]
+    assert "The last good checkpoint is step 4" in first[0] and "another number of them" in first[0]
+
+
+def test_hosts_with_different_configs_are_refused(tmp_path, monkeypatch):
+    theirs = ["toy", {**training.to_dict(Config()), "seed": 1}]
+    monkeypatch.setattr(hosts, "from_first", lambda value: theirs if isinstance(value, list) else value)
+    with pytest.raises(training.RunRefused, match="(?s)do not have the same config; .*seed: 1 -> 0"):
+        training.Run(tmp_path, Config(), experiment="toy", quiet=True)
+
+
+def test_hosts_with_different_data_are_refused(tmp_path, monkeypatch):
+    with training.Run(tmp_path, Config(), experiment="toy", quiet=True) as run:
+        monkeypatch.setattr(hosts, "from_first", lambda value: "aaaa")
+        with pytest.raises(ValueError, match="do not have the same data digits; here it is 'bbbb'"):
+            run.note_data("digits", "bbbb")
+
+
+@pytest.mark.parametrize(
+    "address", ["node0", "node0:1234", "node0:1234,2", "node0:x,2,0", ":1234,2,0", "n:1,2,2", "n:0,2,0"]
+)
+def test_addresses_that_are_none(address):
+    with pytest.raises(ValueError, match="expected auto, or host:port,processes,index"):
+        hosts.join(address)
+
+
+def test_one_process_needs_nobody():
+    hosts.join("")
+    assert hosts.is_first() and not hosts.are_several()
+    assert hosts.from_first({"x": 1.5}) == {"x": 1.5} and hosts.largest(3) == 3
+    hosts.check_same("data", [1])
