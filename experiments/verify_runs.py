@@ -119,7 +119,8 @@ def train(
     Raises:
         training.Interrupted: after a SIGTERM.
     """
-    fit, run = training.fit, None
+    fit = training.fit
+    run: Any = None
 
     def short_fit(run, settings, **arguments):
         settings = dataclasses.replace(settings, num_steps=min(settings.num_steps, STEPS))

@@ -39,9 +39,18 @@ def compiler_options(backend: str | None = None) -> dict[str, str]:
 
 def prefers_eigen(cpu_info: str) -> bool:
     """Whether the text of /proc/cpuinfo tells of AVX2 without AVX-512."""
-    flags = re.search(r"^flags\s*:(.*)$", cpu_info, re.MULTILINE)
+    return cpu_vectors(cpu_info) == "avx2"
+
+
+def cpu_vectors(cpu_info: str | None = None) -> str:
+    """The widest vectors of the CPU, on which XLA's bits depend: "avx512", "avx2" or "" for others.
+
+    Args:
+        cpu_info: the text of /proc/cpuinfo; None: this machine's.
+    """
+    flags = re.search(r"^flags\s*:(.*)$", _cpu_info() if cpu_info is None else cpu_info, re.MULTILINE)
     words = flags[1].split() if flags else []
-    return "avx2" in words and "avx512f" not in words
+    return "avx512" if "avx512f" in words else "avx2" if "avx2" in words else ""
 
 
 def known(options: Mapping[str, str]) -> dict[str, str]:

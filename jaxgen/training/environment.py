@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from .compiler import compiler_options
+from .compiler import compiler_options, cpu_vectors
 
 
 def describe() -> dict:
@@ -26,6 +26,8 @@ def describe() -> dict:
         "process_count": jax.process_count(),
         "cpu_count": os.cpu_count(),
         "NPROC": os.environ.get("NPROC"),
+        "PJRT_NPROC": os.environ.get("PJRT_NPROC"),
+        "cpu_vectors": cpu_vectors(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         "convolution_compiler_options": compiler_options(),
         "matmul_precision": config.jax_default_matmul_precision,
@@ -37,6 +39,5 @@ def describe() -> dict:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """The entries that differ, as 'name: old -> new'."""
-    names = [*new, *(name for name in old if name not in new)]
-    return [f"{n}: {old.get(n)!r} -> {new.get(n)!r}" for n in names if old.get(n) != new.get(n)]
+    """The entries of both that differ, as 'name: old -> new'. What one version does not record says nothing."""
+    return [f"{n}: {old[n]!r} -> {new[n]!r}" for n in new if n in old and old[n] != new[n]]
