@@ -22,7 +22,7 @@ def cases() -> list[Case]:
         case("U-Net 32-64-64, MNIST", 64, (28, 28, 1), narrow),
         # PyTorch's has two blocks a level and 32 groups.
         case("U-Net, MNIST preset", mnist.train.batch_size, (28, 28, 1), mnist.network, twin=False),
-        case("U-Net, CIFAR-10", 128, (32, 32, 3), dataclasses.replace(paper, dtype="bfloat16"), twin=False),
+        case("U-Net, CIFAR-10, batch 128", 128, (32, 32, 3), dataclasses.replace(paper, dtype="bfloat16"), twin=False),
     ]
 
 
