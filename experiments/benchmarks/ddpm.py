@@ -40,6 +40,7 @@ def case(name: str, batch_size: int, shape, network: experiment.Network, twin: b
         return diffusion.ancestral_step(key, schedule, unet.apply({"params": params}, x, t), x, t).x  # type: ignore
 
     batches = image_batches.batches(image_batches.Images(random_bytes((2000, *shape)), None, "random"), batch_size)
+    assert isinstance(batches, training.DeviceBatches)
     sizes = (batch_size, network.channels, network.multipliers, network.attention, shape[0], shape[2])
     return Case(
         name,
