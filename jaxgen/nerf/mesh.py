@@ -46,7 +46,7 @@ def density_grid(
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     if resolution < 2 or low.shape != (3,) or high.shape != (3,) or not (low < high).all():
         raise ValueError(f"resolution {resolution} from {low} to {high}; need at least 2, and low < high in x, y and z")
-    x, y, z = np.linspace(low, high, resolution, dtype=np.float32).T
+    x, y, z = (np.linspace(low[axis], high[axis], resolution, dtype=np.float32) for axis in range(3))
     plane = np.stack(np.meshgrid(y, z, indexing="ij"), axis=-1).reshape(-1, 2)
     ask = jax.jit(lambda x, plane: density(jnp.concatenate([jnp.full_like(plane[:, :1], x), plane], axis=1)))
     return np.stack([np.asarray(ask(at, plane)).reshape(resolution, resolution) for at in x])
