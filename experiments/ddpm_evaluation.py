@@ -188,15 +188,20 @@ def evaluate(measured: Measured, train_set: image_batches.Images, test_set: imag
 
         def compare() -> dict[str, float]:
             drawn = samples(measured, settings.samples)
-            if settings.inception:
-                extractor = inception.load(settings.inception)
-            else:
-                extractor = features.cached(settings.features or run.workdir / "features.npz", train_set, test_set)
+            extractor = extractor_of(measured, train_set, test_set)
             pair = (train_set, test_set) if settings.reference == "train" else (test_set, train_set)
             return features.measure(extractor, drawn, *pair)
 
         metrics |= run.once(what, compare)
     return metrics
+
+
+def extractor_of(measured: Measured, train_set: image_batches.Images, test_set: image_batches.Images):
+    """What gives the features: Inception, or the classifier of this data."""
+    settings = measured.settings
+    if settings.inception:
+        return inception.load(settings.inception)
+    return features.cached(settings.features or measured.run.workdir / "features.npz", train_set, test_set)
 
 
 def samples(measured: Measured, num: int) -> np.ndarray:
