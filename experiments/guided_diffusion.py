@@ -29,7 +29,7 @@ from experiments import (
 from experiments.ddpm_evaluation import Sampler
 from experiments.diffusion_chain import make_schedule
 from experiments.guided_classifier import Classifier
-from experiments.guided_evaluation import Evaluation, Guidance, Guided
+from experiments.guided_evaluation import Evaluation, Guidance, Guided, told
 from experiments.guided_networks import ClassifierNetwork, Conditions, Network, build, build_classifier
 from experiments.guided_training import Process, Timesteps
 from jaxgen import pictures, training
@@ -341,14 +341,12 @@ def fit(
 ) -> training.TrainState:
     """Trains the U-Net, drawing previews of the same noise from the averaged parameters, class after class."""
     sample_key, preview = training.keys.stream(key, "sample"), model.sampler(config.preview)
-    numbers, conditions = np.arange(36), prepared.conditions
-    examples = prepared.test_set.read(numbers % len(prepared.test_set))
-    in_turn = jnp.asarray(numbers % max(conditions.classes, 1), jnp.int32)
-    told = conditions.given(jnp.asarray(image_batches.signed(examples["image"])), in_turn)
+    conditions = prepared.conditions
 
     def draw_preview(step, state):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key, jnp.asarray(numbers))
-        picture = pictures.grid(image_batches.to_bytes(preview(state.ema, keys, told)), 9)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(sample_key, jnp.arange(40))
+        given = told(conditions, prepared.test_set, np.arange(40))
+        picture = pictures.grid(image_batches.to_bytes(preview(state.ema, keys, given)), 10)
         pictures.save_png(run.figures / f"preview-{step:07d}.png", ddpm_figures.enlarged(picture, model.shape))
 
     return guided_training.fit(

@@ -73,6 +73,12 @@ class Evaluation(ddpm_evaluation.Evaluation):
     classified: int = 1000
     """first test images that it is tested on; all where there are fewer"""
 
+    def check(self, train: image_batches.Images, test: image_batches.Images) -> None:
+        """Raises ValueError where this cannot be measured on such data."""
+        super().check(train, test)
+        if self.levels < 1 or self.classified < 1:
+            raise ValueError("evaluation.levels and evaluation.classified must be at least 1")
+
 
 class Way(NamedTuple):
     """A way to draw.
@@ -92,18 +98,33 @@ class Way(NamedTuple):
 
 def ways(guidance: Guidance, evaluation: Evaluation) -> list[Way]:
     """Everything that is measured, each once: scales that are the model alone are drawn without guidance."""
-    pairs: list[tuple[Kind, float, Sampler, str]]
-    pairs = [(kind, scale, evaluation.sampler, "") for kind in guidance.kinds for scale in guidance.scales or (1.0,)]
-    steps = evaluation.second.steps or "all"
-    pairs += [(guidance.kinds[0], scale, evaluation.second, f"_{steps}_steps") for scale in evaluation.second_scales]
-    # fmt: skip
-    found = {}
-    for kind, scale, sampler, suffix in pairs:
+    found: dict[str, Way] = {}
+
+    def add(kind: Kind, scale: float, sampler: Sampler, suffix: str = "") -> None:
         alone = kind == "none" or (kind, scale) in (("classifier", 0), ("classifier_free", 1))
-        way = Way("none", 1.0, sampler, "unguided") if alone else Way(kind, scale, sampler, f"{kind}_{scale:g}")
-        way = way._replace(name=way.name + suffix)
-        found.setdefault(way.name, way)
+        name = ("unguided" if alone else f"{kind}_{scale:g}") + suffix
+        found.setdefault(name, Way("none", 1.0, sampler, name) if alone else Way(kind, scale, sampler, name))
+
+    for kind in guidance.kinds:
+        for scale in guidance.scales or (1.0,):
+            add(kind, scale, evaluation.sampler)
+    for scale in evaluation.second_scales:
+        add(guidance.kinds[0], scale, evaluation.second, f"_{evaluation.second.steps or 'all'}_steps")
     return list(found.values())
+
+
+def told(conditions: Conditions, test_set: image_batches.Images, numbers: np.ndarray) -> Given:
+    """What samples of these numbers are given, integers [n]: the classes in turn; an upsampler, test images in turn."""
+    if conditions.low_resolution:
+        return of_images(conditions, test_set, numbers % len(test_set))
+    return {"labels": (numbers % conditions.classes).astype(np.int32)} if conditions.classes else {}
+
+
+def of_images(conditions: Conditions, images: image_batches.Images, numbers: np.ndarray) -> Given:
+    """What a network is told of the images of these numbers, integers [n]."""
+    batch = images.read(numbers)
+    labels = jnp.asarray(batch["label"], jnp.int32) if conditions.classes else None
+    return conditions.given(jnp.asarray(image_batches.signed(batch["image"])), labels)
 
 
 class Guided:
@@ -126,22 +147,14 @@ class Guided:
 
     def told(self, numbers: np.ndarray) -> Given:
         """What the samples of these numbers are given: the classes in turn, and test images made small."""
-        if self.conditions.low_resolution:
-            return self.of_test_images(numbers % len(self.test_set))
-        classes = self.conditions.classes or (self._classifier_classes if self.classifier else 0)
-        return {"labels": (numbers % classes).astype(np.int32)} if classes else {}
+        if not self.conditions.classes and self.classifier is not None:
+            # They are for the classifier.
+            return {"labels": (numbers % self.classifier.classifier.network.out_channels).astype(np.int32)}
+        return told(self.conditions, self.test_set, numbers)
 
     def of_test_images(self, numbers: np.ndarray) -> Given:
         """What the network is told of the test images of these numbers."""
-        batch = self.test_set.read(numbers)
-        labels = batch.get("label")
-        x = jnp.asarray(image_batches.signed(batch["image"]))
-        return self.conditions.given(x, None if labels is None else labels.astype(np.int32))
-
-    @property
-    def _classifier_classes(self) -> int:
-        assert self.classifier is not None
-        return self.classifier.classifier.network.out_channels
+        return of_images(self.conditions, self.test_set, numbers)
 
     def samples(self, way: Way, num: int) -> np.ndarray:
         """The first `num` samples, uint8 [num, H, W, C]: sample i begins with the same noise in every way."""
@@ -233,7 +246,7 @@ def drawing(guided: Guided, kind: Kind, sampler: Sampler) -> Callable[..., jax.A
     """`draw({"denoiser", "classifier", "scale"}, keys [n], given) -> [n, H, W, C]`."""
     model, conditions = guided.measured.model, guided.conditions
     last = model.schedule.num_original_steps - 1
-    first, end = (share * last for share in guided.guidance.interval)
+    first, end = (round(share * last) for share in guided.guidance.interval)
     everywhere = (first, end) == (0, last)
 
     def classifier_free(params, given):

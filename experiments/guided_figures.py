@@ -13,8 +13,9 @@ def draw(folder: Path, guided: Guided, metrics: dict[str, float]) -> None:
     """All figures into a folder."""
     save = lambda name, picture: pictures.save_png(folder / f"{name}.png", picture)
     save("guided", scales(guided))
-    best = guided.ways[-1] if len(guided.ways) > 1 else guided.ways[0]
-    save("neighbours", ddpm_figures.neighbours(guided.samples(best, 12)[:12], guided.train_set))
+    if not isinstance(guided.train_set.image, image_batches.OnDisk):
+        strongest = max((w for w in guided.ways if w.sampler == guided.evaluation.sampler), key=lambda w: w.scale)
+        save("neighbours", ddpm_figures.neighbours(guided.samples(strongest, 12), guided.train_set))
     if guided.conditions.low_resolution:
         save("upsampled", upsampled(guided))
     if guided.evaluation.images:
