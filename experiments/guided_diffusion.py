@@ -154,7 +154,7 @@ PRESETS = {
             64,
         ),
         preview_every=1000,
-        guidance=Guidance(("classifier", "classifier_free"), (0.0, 1.0, 2.0, 4.0)),
+        guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 2.0, 4.0)),
         evaluation=Evaluation(images=40, samples=200, batch_size=100, classified=360),
         train=training.Settings(1000, 64, log_every=100, save_every=500),
     ),
@@ -169,13 +169,13 @@ PRESETS = {
         classifier=Classifier(
             ClassifierNetwork(16, (1, 2, 2), 1, (7,), head_channels=16, groups=8),
             optimizers.Optimizer("adamw", 2e-3, "cosine", warmup_steps=100, weight_decay=0.05),
-            1500,
+            1000,
             64,
         ),
         preview_every=1000,
         guidance=Guidance(("classifier", "classifier_free"), (0.0, 1.0, 2.0, 4.0)),
         evaluation=Evaluation(images=128, samples=1000, second_scales=(0.0, 2.0), batch_size=100),
-        train=training.Settings(4690, 64, log_every=100, save_every=500),
+        train=training.Settings(2810, 64, log_every=100, save_every=500),
     ),
     "cifar10_iddpm": _CIFAR10,
     "imagenet64": dataclasses.replace(
@@ -279,8 +279,8 @@ def check_sizes(config: Config, shape: tuple[int, int, int]) -> None:
             f"low_resolution is {small} for images of {shape[0]} x {shape[1]}; its side must divide that of a square "
             "image, and be smaller"
         )
-    if small and not config.labels.conditional and "classifier" in config.guidance.kinds:
-        raise ValueError("an upsampler without labels has no class that a classifier could guide to")
+    if small and not config.labels.conditional and "classifier_alone" in config.guidance.kinds:
+        raise ValueError("an upsampler without labels draws no classes in turn that a classifier could guide to")
 
 
 def prepare_classifier(

@@ -17,7 +17,7 @@ from experiments.ddpm_evaluation import Given, Sampler
 from experiments.guided_networks import Conditions
 from jaxgen import diffusion, training
 
-Kind = Literal["none", "classifier", "classifier_free"]
+Kind = Literal["none", "classifier", "classifier_alone", "classifier_free"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Guidance:
     """How samples are pushed towards their class."""
 
     kinds: tuple[Kind, ...] = ("classifier",)
-    """"classifier": by the gradient of log p(y | x_t); "classifier_free": away from the model without labels; "none"
-    measures the model alone"""
+    """"classifier": by the gradient of log p(y | x_t); "classifier_alone": likewise, of the model that is not told the
+    class; "classifier_free": away from that model; "none": nowhere"""
     scales: tuple[float, ...] = (1.0,)
-    """each is measured; the model alone is 0 of "classifier" and 1 of "classifier_free" """
+    """each is measured; there is no guidance at 0, and of "classifier_free" at 1"""
     interval: tuple[float, float] = (0.0, 1.0)
     """part of the chain in which there is guidance, from 0, the data, to 1, the noise"""
 
@@ -38,23 +38,22 @@ class Guidance:
             raise ValueError(f"guidance.interval is {self.interval}; expected (first, last) in [0, 1], first <= last")
         if not self.kinds or (not self.scales and set(self.kinds) != {"none"}):
             raise ValueError("guidance.kinds or guidance.scales is empty; --guidance.kinds none is the model alone")
-        if "classifier" in self.kinds and not has_classifier:
-            raise ValueError(
-                "guidance.kinds has 'classifier', and the run has none: set --classifier.num-steps N to train one, or "
-                "--classifier.trained FOLDER to take another run's"
-            )
-        if "classifier_free" not in self.kinds:
-            return
-        if not conditions.classes:
-            raise ValueError(
-                "guidance.kinds has 'classifier_free', and the model is unconditional: it knows no classes that it "
-                "could be guided to; set --labels.conditional, or --guidance.kinds classifier"
-            )
-        if conditions.null is None:
-            raise ValueError(
-                "guidance.kinds has 'classifier_free', which needs the model without labels too, and labels.dropout is "
-                "0: train with --labels.dropout 0.1"
-            )
+        for kind in self.kinds:
+            if kind.startswith("classifier") and kind != "classifier_free" and not has_classifier:
+                raise ValueError(
+                    f"guidance.kinds has {kind!r}, and the run has no classifier: set --classifier.num-steps N to "
+                    "train one, or --classifier.trained FOLDER to take another run's"
+                )
+            if kind in ("classifier", "classifier_free") and not conditions.classes:
+                raise ValueError(
+                    f"guidance.kinds has {kind!r}, and the model is unconditional: it knows no classes; set "
+                    "--labels.conditional, or --guidance.kinds classifier_alone"
+                )
+            if kind in ("classifier_alone", "classifier_free") and conditions.classes and conditions.null is None:
+                raise ValueError(
+                    f"guidance.kinds has {kind!r}, which needs the model without labels too, and labels.dropout is 0: "
+                    "train with --labels.dropout 0.1"
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,24 +85,29 @@ class Way(NamedTuple):
     Attributes:
         kind: of the guidance.
         scale: of the guidance.
+        labels: whether the network is told the class, if it can be.
         sampler: how steps are taken.
         name: what its measures are called by.
     """
 
     kind: Kind
     scale: float
+    labels: bool
     sampler: Sampler
     name: str
 
 
 def ways(guidance: Guidance, evaluation: Evaluation) -> list[Way]:
-    """Everything that is measured, each once: scales that are the model alone are drawn without guidance."""
+    """Everything that is measured, each once: scales without guidance are "unguided" or "without_labels"."""
     found: dict[str, Way] = {}
 
     def add(kind: Kind, scale: float, sampler: Sampler, suffix: str = "") -> None:
-        alone = kind == "none" or (kind, scale) in (("classifier", 0), ("classifier_free", 1))
-        name = ("unguided" if alone else f"{kind}_{scale:g}") + suffix
-        found.setdefault(name, Way("none", 1.0, sampler, name) if alone else Way(kind, scale, sampler, name))
+        labels, name = kind != "classifier_alone", f"{kind}_{scale:g}"
+        if kind == "none" or (kind, scale) in (("classifier", 0), ("classifier_free", 1)):
+            kind, scale, name = "none", 1.0, "unguided"
+        elif scale == 0:
+            kind, scale, labels, name = "none", 1.0, False, "without_labels"
+        found.setdefault(name + suffix, Way(kind, scale, labels, sampler, name + suffix))
 
     for kind in guidance.kinds:
         for scale in guidance.scales or (1.0,):
@@ -158,16 +162,17 @@ class Guided:
 
     def samples(self, way: Way, num: int) -> np.ndarray:
         """The first `num` samples, uint8 [num, H, W, C]: sample i begins with the same noise in every way."""
-        key = (way.kind, way.sampler)
+        key = (way.kind, way.labels, way.sampler)
         if key not in self._programs:
-            self._programs[key] = ddpm_evaluation.program(drawing(self, way.kind, way.sampler))
+            self._programs[key] = ddpm_evaluation.program(drawing(self, way))
         params = {"denoiser": self.measured.params, "scale": jnp.float32(way.scale)}
-        if way.kind == "classifier":
+        if way.kind in ("classifier", "classifier_alone"):
             assert self.classifier is not None
             params["classifier"] = self.classifier.params
         first, last = self.guidance.interval
         inside = "" if way.kind == "none" or (first, last) == (0, 1) else f"-{first:g}-{last:g}"
-        name = f"samples-{way.kind}-{way.scale:g}{inside}-{way.sampler.name}"
+        kind = way.kind if way.labels or way.kind != "none" else "without-labels"
+        name = f"samples-{kind}-{way.scale:g}{inside}-{way.sampler.name}"
         return ddpm_evaluation.drawn(self.measured, num, name, self._programs[key], params, self.told)
 
     @cached_property
@@ -242,8 +247,8 @@ class Guided:
         return metrics
 
 
-def drawing(guided: Guided, kind: Kind, sampler: Sampler) -> Callable[..., jax.Array]:
-    """`draw({"denoiser", "classifier", "scale"}, keys [n], given) -> [n, H, W, C]`."""
+def drawing(guided: Guided, way: Way) -> Callable[..., jax.Array]:
+    """`draw({"denoiser", "classifier", "scale"}, keys [n], given) -> [n, H, W, C]`, for any scale."""
     model, conditions = guided.measured.model, guided.conditions
     last = model.schedule.num_original_steps - 1
     first, end = (round(share * last) for share in guided.guidance.interval)
@@ -277,10 +282,14 @@ def drawing(guided: Guided, kind: Kind, sampler: Sampler) -> Callable[..., jax.A
         return lambda x, t: jax.lax.cond(inside(t), gradient, lambda x, t: jnp.zeros_like(x), x, t)
 
     def draw(params, keys, given):
-        if kind == "classifier_free":
-            return model.draw(sampler, keys, classifier_free(params, given))
-        told = given if conditions.classes else {n: a for n, a in given.items() if n != "labels"}
-        guidance = by_classifier(params, given) if kind == "classifier" else None
-        return model.draw(sampler, keys, model.denoise(params["denoiser"], told), guidance)
+        if way.kind == "classifier_free":
+            return model.draw(way.sampler, keys, classifier_free(params, given))
+        told = dict(given)
+        if not conditions.classes:
+            told.pop("labels", None)
+        elif not way.labels:
+            told["labels"] = jnp.full_like(told["labels"], conditions.classes)
+        guidance = None if way.kind == "none" else by_classifier(params, given)
+        return model.draw(way.sampler, keys, model.denoise(params["denoiser"], told), guidance)
 
     return draw

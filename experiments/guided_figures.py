@@ -77,10 +77,12 @@ def tradeoff(guided: Guided, metrics: dict[str, float]) -> np.ndarray | None:
 
 
 def along(guided: Guided, kind: Kind) -> dict[float, Way]:
-    """{scale: way} of one kind of guidance and the first sampler, with the model alone where it belongs."""
-    alone = {"classifier": 0.0, "classifier_free": 1.0}
-    found = {}
-    for way in guided.ways:
-        if way.sampler == guided.evaluation.sampler and way.kind in (kind, "none"):
-            found[alone[kind] if way.kind == "none" else way.scale] = way
+    """{scale: way} of one kind of guidance and the first sampler, with those that are not guided where they belong."""
+    unguided = {
+        "classifier": {"unguided": 0.0},
+        "classifier_alone": {"without_labels": 0.0},
+        "classifier_free": {"without_labels": 0.0, "unguided": 1.0},
+    }[kind]
+    found = {unguided[w.name]: w for w in guided.ways if w.name in unguided}
+    found |= {w.scale: w for w in guided.ways if w.kind == kind and w.sampler == guided.evaluation.sampler}
     return dict(sorted(found.items()))

@@ -147,11 +147,11 @@ def test_the_papers_settings():
         ({"data": image_batches.Data("curves")}, "the images have no labels: put them into one folder a class"),
         (
             {"labels": guided_diffusion.Labels(conditional=False)},
-            "'classifier_free', and the model is unconditional: it knows no classes",
+            "'classifier', and the model is unconditional: it knows no classes",
         ),
         ({"labels__dropout": 0.0}, "needs the model without labels too, and labels.dropout is 0"),
         ({"labels__conditional": False}, "leaves labels out that the network is not told"),
-        ({"classifier__num_steps": 0}, "'classifier', and the run has none: set --classifier.num-steps"),
+        ({"classifier__num_steps": 0}, "'classifier', and the run has no classifier: set --classifier.num-steps"),
         ({"classifier__trained": "nowhere"}, "no nowhere; --classifier.trained is the folder of a run"),
         ({"classifier__network__head_channels": 0}, "pooling by attention needs head_channels"),
         ({"classifier__crop": 0.0}, "classifier.crop is 0"),
@@ -175,9 +175,12 @@ def test_bad_input_is_refused_before_anything_is_written(fields, message):
 def test_every_way_to_draw_is_measured_once():
     named = lambda **fields: [way.name for way in ways(changed(TINY.guidance, **fields), TINY.evaluation)]
     assert named() == [
-        "unguided", "classifier_1", "classifier_3", "classifier_free_0", "classifier_free_3", "classifier_3_3_steps",
+        "unguided", "classifier_1", "classifier_3", "without_labels", "classifier_free_3", "classifier_3_3_steps",
     ]  # fmt: skip
     assert named(kinds=("none",)) == ["unguided", "unguided_3_steps"]
+    assert named(kinds=("classifier_alone",)) == [
+        "without_labels", "classifier_alone_1", "classifier_alone_3", "classifier_alone_3_3_steps",
+    ]  # fmt: skip
     assert named(kinds=("classifier_free",), scales=(0.5,)) == ["classifier_free_0.5", "classifier_free_3_3_steps"]
 
 
@@ -480,21 +483,23 @@ def guided(tmp_path, small_networks):
 
 def test_guidance_of_the_model_alone_and_beyond(guided):
     made, model, params = guided
-    whole = made(Guidance(("classifier", "classifier_free"), (0.0, 1.0, 3.0)))
+    whole = made(Guidance(("classifier", "classifier_free", "classifier_alone"), (0.0, 1.0, 3.0)))
     way = {w.name: w for w in whole.ways}
     alone = whole.samples(way["unguided"], 5)
     # Scales at which there is nothing to be seen of guidance, drawn through it all the same.
-    for name, scale in (("classifier_1", 0.0), ("classifier_free_0", 1.0)):
+    for name, scale in (("classifier_1", 0.0), ("classifier_free_3", 1.0)):
         found = whole.samples(way[name]._replace(scale=scale), 5)
         assert np.abs(found.astype(int) - alone).max() <= 1
-    # Classifier-free at scale 0: the model that is told the null label.
+    # Without labels, and so all that it is guided from at scale 0: the model that is told the null label.
     nothing = {"labels": jnp.full(5, 10)}
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         training.keys.stream(jax.random.key(5), "sample"), jnp.arange(5)
     )  # fmt: skip
     without = image_batches.to_bytes(model.sampler(TINY.evaluation.sampler)(params, keys, nothing))
-    assert np.abs(whole.samples(way["classifier_free_0"], 5).astype(int) - without).max() <= 1
-    for name in ("classifier_3", "classifier_free_3"):
+    for name in ("without_labels", "classifier_free_3", "classifier_alone_3"):
+        found = whole.samples(way[name]._replace(scale=0.0), 5)
+        assert np.abs(found.astype(int) - without).max() <= 1
+    for name in ("classifier_3", "classifier_free_3", "classifier_alone_3", "without_labels"):
         assert np.abs(whole.samples(way[name], 5).astype(int) - alone).max() > 1
     # The classes in turn.
     np.testing.assert_array_equal(whole.told(np.arange(8, 13))["labels"], [8, 9, 0, 1, 2])
