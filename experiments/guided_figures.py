@@ -28,11 +28,19 @@ def draw(folder: Path, guided: Guided, metrics: dict[str, float]) -> None:
 
 
 def scales(guided: Guided, columns: int = 20) -> np.ndarray:
-    """A row for each way to draw, a column for each class, twice over: sample i begins with the same noise in all."""
+    """A row for each way to draw, a column for each class, twice over: sample i begins with the same noise in all.
+
+    Below, a training image of each class.
+    """
     classes = guided.conditions.classes or columns
     num = columns if classes >= columns else classes * max(1, columns // classes)
     rows = [guided.samples(way, num)[:num] for way in guided.ways]
     names = [way.name.replace("_", " ") for way in guided.ways]
+    labels, known = guided.told(np.arange(num)).get("labels"), guided.train_set.label
+    if labels is not None and known is not None and np.isin(labels, known).all():
+        chosen = np.array([np.flatnonzero(known == label)[0] for label in np.asarray(labels)])
+        rows.append(guided.train_set.image[chosen])
+        names.append("training images")
     return pictures.strip(rows, names, factor=max(1, 48 // guided.measured.model.shape[0]))
 
 
