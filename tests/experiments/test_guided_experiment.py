@@ -501,7 +501,8 @@ def test_guidance_of_the_model_alone_and_beyond(guided):
         assert np.abs(found.astype(int) - without).max() <= 1
     for name in ("classifier_3", "classifier_free_3", "classifier_alone_3", "without_labels"):
         assert np.abs(whole.samples(way[name], 5).astype(int) - alone).max() > 1
-    # The classes in turn.
+    # The bound is of the images' own classes, samples are of the classes in turn.
+    np.testing.assert_array_equal(whole.of_test_images(np.array([7, 3]))["labels"], whole.test_set.label[[7, 3]])
     np.testing.assert_array_equal(whole.told(np.arange(8, 13))["labels"], [8, 9, 0, 1, 2])
 
 
