@@ -4,9 +4,10 @@
     python -m experiments.guided_diffusion mnist --data.dir FOLDER
 
 A run trains a classifier of noisy images, if there is one, then the U-Net. Measured with the averaged parameters: the
-bound of -log p on test images in bits/dim, how often the classifier is right at every noise level, and classifier-FID,
-precision and recall of samples against the scale of guidance, by the classifier and without one. figures/guided.png
-shows the same noise at every scale, figures/tradeoff.png what is won and lost.
+bound of -log p on test images in bits/dim (of p(x | y) where the network is told the class), how often the classifier
+is right at every noise level, and classifier-FID, precision and recall of samples against the scale of guidance, by the
+classifier and without one. figures/guided.png shows the same noise at every scale, figures/tradeoff.png what is won and
+lost.
 """
 
 import dataclasses

@@ -151,7 +151,7 @@ class Guided:
 
     def told(self, numbers: np.ndarray) -> Given:
         """What the samples of these numbers are given: the classes in turn, and test images made small."""
-        if not self.conditions.classes and self.classifier is not None:
+        if self.classifier is not None and not (self.conditions.classes or self.conditions.low_resolution):
             # They are for the classifier.
             return {"labels": (numbers % self.classifier.classifier.network.out_channels).astype(np.int32)}
         return told(self.conditions, self.test_set, numbers)
