@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import optax
 import tyro
 
-from jaxgen import diffusion
+from jaxgen import diffusion, training
 
 # A prime that no other dimension is a multiple of: an array that grows with the batch shows by its shape.
 BATCH = 10_007
@@ -44,6 +44,8 @@ class Options:
     """released networks by the names of their files, classifiers too"""
     devices: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     """numbers of devices that share a batch"""
+    model_devices: int = 1
+    """M > 1: each M devices share a model (--train.model-devices); what is saved is counted as if each saved all"""
     batch_size: int = 0
     """over all devices; 0: the paper's"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -69,7 +71,7 @@ class Work(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a network needs, in bytes, and its steps' work.
+    """What a network needs on a device, in bytes, and its steps' work.
 
     Attributes:
         parameters: of the network; their gradient and their average have as many.
@@ -114,8 +116,8 @@ def work(loss: Callable[..., jax.Array], params: Any, inputs: Any) -> Work:
     return Work(saved / BATCH, fixed, cost["flops"] / BATCH)
 
 
-def plan(model: diffusion.Released, dtype: str) -> Plan:
-    """Of a released network, computing in that dtype."""
+def plan(model: diffusion.Released, dtype: str, model_devices: int = 1) -> Plan:
+    """Of a released network, computing in that dtype, its state cut among so many devices."""
     size, network = model.image_size, model.network.clone(dtype=jnp.dtype(dtype))
     params = diffusion.parameter_shapes(network, size)
     of_batch = lambda *shape: jax.ShapeDtypeStruct((BATCH, *shape), jnp.float32)
@@ -132,32 +134,34 @@ def plan(model: diffusion.Released, dtype: str) -> Plan:
         return loss
 
     return Plan(
-        number_of_bytes(params),
-        number_of_bytes(jax.eval_shape(optax.adamw(1e-4).init, params)),
+        *bytes_of(model, model_devices),
         work(loss_of(network.clone(remat=False)), params, inputs),
         work(loss_of(network.clone(remat=True)), params, inputs),
     )
 
 
-def number_of_bytes(tree: Any) -> int:
-    """Of all arrays of a tree of arrays or shapes."""
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+def bytes_of(model: diffusion.Released, model_devices: int) -> tuple[int, int]:
+    """Of a device's part of the parameters, and of the optimizer's state."""
+    params = diffusion.parameter_shapes(model.network, model.image_size)
+    moments = jax.eval_shape(optax.adamw(1e-4).init, params)
+    return training.bytes_per_device(params, model_devices), training.bytes_per_device(moments, model_devices)
 
 
-def row(name: str, needs: Plan, devices: int, batch_size: int) -> dict[str, Any]:
-    """What each of so many devices holds and does in a step, bytes and FLOPs.
+def row(name: str, needs: Plan, devices: int, batch_size: int, model_devices: int = 1) -> dict[str, Any]:
+    """What each of so many devices holds, and what those that share a model do in a step together: bytes and FLOPs.
 
     Raises:
         ValueError: the batch does not divide.
     """
-    if batch_size % devices:
-        raise ValueError(f"a batch of {batch_size} does not divide into {devices} devices")
-    examples = batch_size // devices
+    rows = training.num_rows(devices, model_devices)
+    training.check_split(batch_size, rows)
+    examples = batch_size // rows
     of = lambda work: work.saved * examples + work.fixed
     held = 3 * needs.parameters + needs.optimizer
     return {
         "network": name,
         "devices": devices,
+        "model_devices": model_devices,
         "examples": examples,
         "parameters": needs.parameters,
         "gradient": needs.parameters,
@@ -213,9 +217,9 @@ def run(options: Options) -> list[dict[str, Any]]:
     rows = []
     for name in names:
         batch_size = options.batch_size or PAPER_BATCH.get(name, 256)
-        needs = plan(known[name], options.dtype)
-        rows += [row(name, needs, devices, batch_size) for devices in options.devices]
-        print(f"{name}: {needs.parameters // 4:,} parameters", file=sys.stderr, flush=True)
+        needs = plan(known[name], options.dtype, options.model_devices)
+        rows += [row(name, needs, devices, batch_size, options.model_devices) for devices in options.devices]
+        print(f"{name}: {known[name].num_parameters:,} parameters", file=sys.stderr, flush=True)
     if options.json:
         record = {"options": dataclasses.asdict(options), "rows": rows}
         Path(options.json).write_text(json.dumps(record, indent=1) + "\n")

@@ -50,7 +50,9 @@ def test_a_row_by_hand():
     assert found["examples"] == 8 and found["saved"] == 812 and found["saved_remat"] == 252
     assert found["total"] == 3 * 4000 + 8004 + 812 and found["total_remat"] == 3 * 4000 + 8004 + 252
     assert (found["flops"], found["flops_remat"]) == (4e10, 4.8e10)
-    with pytest.raises(ValueError, match="a batch of 30 does not divide into 4 devices"):
+    shared = plan_memory.row("toy", NEEDS, 4, 32, 2)
+    assert (shared["examples"], shared["saved"], shared["total"] - shared["saved"]) == (16, 1612, 3 * 4000 + 8004)
+    with pytest.raises(ValueError, match="a batch of 30 does not divide into 4 devices x accumulate 1; 32 would"):
         plan_memory.row("toy", NEEDS, 4, 30)
 
 
@@ -61,10 +63,15 @@ def test_a_network_of_the_papers_kind(monkeypatch, tmp_path, capsys):
     params = diffusion.parameter_shapes(network, 8)
     model = diffusion.Released(network, 8, sum(x.size for x in jax.tree.leaves(params)), "cosine")
     monkeypatch.setattr(diffusion, "released", lambda: {"tiny.pt": model})
-    rows = plan_memory.run(plan_memory.Options(("tiny",), (1, 2), 4, json=str(tmp_path / "plan.json"), markdown=True))
+    rows = plan_memory.run(
+        plan_memory.Options(("tiny",), (1, 2), batch_size=4, json=str(tmp_path / "plan.json"), markdown=True)
+    )
     assert [row["devices"] for row in rows] == [1, 2] and rows[0]["parameters"] == 4 * model.num_parameters
     assert rows[0]["optimizer"] == 8 * model.num_parameters + 4
     assert rows[0]["saved_remat"] < rows[0]["saved"] and rows[0]["flops_remat"] > rows[0]["flops"]
+    halves = plan_memory.bytes_of(model, 2)
+    kernels = sum(x.size for x in jax.tree.leaves(params) if x.ndim > 1)
+    assert halves == (4 * model.num_parameters - 2 * kernels, 8 * model.num_parameters - 4 * kernels + 4)
     assert rows[0]["flops"] == 2 * rows[1]["flops"] and rows[1]["saved"] < rows[0]["saved"]
     assert json.loads((tmp_path / "plan.json").read_text())["rows"] == rows
     printed = capsys.readouterr().out.splitlines()
