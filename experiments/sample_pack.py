@@ -7,8 +7,8 @@
     python -m experiments.sample_pack evaluate samples.npz reference.npz --inception WEIGHTS
 
 A network is a file of guided-diffusion, improved-diffusion or Ho et al. (nothing in it is executed), a file that
-`convert` wrote, or the folder of a run of `experiments.ddpm`. Which network a file holds is found from its name or its
-size. An interrupted command goes on when it is given again.
+`convert` wrote, or the folder of a run of `ddpm` or `guided_diffusion`. Which network a file holds is found from its
+name or its size. An interrupted command goes on when it is given again.
 """
 
 import dataclasses
@@ -24,7 +24,15 @@ import jax.numpy as jnp
 import tyro
 from tyro.conf import Positional
 
-from experiments import features, image_batches, pack_evaluation, pack_files, pack_sampling, trained_networks
+from experiments import (
+    features,
+    image_batches,
+    pack_evaluation,
+    pack_files,
+    pack_sampling,
+    trained_networks,
+    trained_runs,
+)
 from experiments.ddpm_evaluation import Sampler
 from jaxgen import diffusion, training
 from jaxgen.training.files import write_json
@@ -43,7 +51,7 @@ class Convert:
 
     def run(self) -> None:
         """Converts."""
-        model = trained_networks.load(self.checkpoint, self.network)
+        model = trained_runs.load(self.checkpoint, self.network)
         trained_networks.save(self.out, model.params)
         print(f"{model.name}: {number_of_parameters(model):,} parameters in {self.out}")
 
@@ -66,7 +74,7 @@ class Sample:
     labels: str = ""
     """"random", "cycle", or classes "207,360" taken in turn; empty: random, or those of --low-resolution"""
     classifier: str = ""
-    """file of a classifier of noisy images, whose gradient draws samples to their class"""
+    """file of a classifier of noisy images, or folder of a run that trained one; its gradient draws to the class"""
     scale: float = 1.0
     """of that gradient; without a classifier, of classifier-free guidance, where 1 is the network itself"""
     interval: tuple[int, int] | None = None
@@ -86,13 +94,13 @@ class Sample:
 
     def run(self) -> None:
         """Draws."""
-        model = in_dtype(trained_networks.load(self.checkpoint, self.network), self.dtype)
+        model = in_dtype(trained_runs.load(self.checkpoint, self.network), self.dtype)
         print(
             f"{model.name}: {number_of_parameters(model):,} parameters, {model.size} x {model.size} pixels", flush=True
         )
         if self.save_converted:
             trained_networks.save(self.save_converted, model.params)
-        classifier = in_dtype(trained_networks.load(self.classifier), self.dtype) if self.classifier else None
+        classifier = in_dtype(trained_runs.load_classifier(self.classifier), self.dtype) if self.classifier else None
         began, first = time.perf_counter(), []
 
         def progress(done: int) -> None:

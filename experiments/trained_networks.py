@@ -1,19 +1,16 @@
-"""Trained diffusion networks, from the authors' files or from a run's folder, with all that sampling has to know.
+"""Trained diffusion networks from the authors' files, with all that sampling has to know.
 
 Which network a file holds is known from its name (`diffusion.released`, whatever the suffix), or else from how many
 numbers are in it: no two published networks have equally many and differ in more than dropout.
 """
 
-import dataclasses
 import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from experiments import ddpm, image_batches, run_folders
 from jaxgen import diffusion, training
 from jaxgen.nn import weight_files
 from jaxgen.training.checkpoints import flatten, unflatten
@@ -82,21 +79,19 @@ def known() -> dict[str, diffusion.Released]:
 
 
 def load(path: str | Path, name: str = "") -> Trained:
-    """The network in a file, or in the folder of a finished or unfinished run.
+    """The network in a file.
 
     Args:
-        path: a file as `FILES` says, or one of `save`; or a run folder.
+        path: of the authors' weights, or of `save`.
         name: which of `known()` it is; "": found out.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        FileNotFoundError: there is no such file.
         WeightsMismatchError: entries of the file are missing, unknown or of another shape; they are listed.
-        ValueError: no published network has so many numbers, the name is unknown, or the run is of another kind.
+        ValueError: no published network has so many numbers, or the name is unknown.
     """
     path = Path(path).expanduser()
-    if path.is_dir():
-        return from_run(path)
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(f"no file or folder {path}; expected {FILES}")
     weights = weight_files.read_weights(path)
     ours = {key: array for key, array in weights.items() if "/" in key}
@@ -176,60 +171,6 @@ def save(path: str | Path, params: Any) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def from_run(folder: Path) -> Trained:
-    """The averaged parameters of a run of `experiments.ddpm` at its newest checkpoint.
-
-    Raises:
-        ValueError: the run is of another experiment, or has no whole checkpoint.
-    """
-    run = run_folders.read(folder)
-    if run.record["experiment"] != "ddpm":
-        raise ValueError(
-            f"{folder} is a run of {run.record['experiment']!r}, whose networks this command does not know; it draws "
-            "from runs of 'ddpm'"
-        )
-    config = rebuilt(ddpm.Config(), run.record["config"])
-    with training.Checkpoints(folder / "checkpoints") as checkpoints:
-        steps = checkpoints.steps()
-        if not steps:
-            raise ValueError(f"{folder} has no checkpoint yet; the experiment's command writes one as it trains")
-        arrays = checkpoints.arrays(steps[-1])
-    images, _ = image_batches.load(config.data)
-    network = ddpm.build(config.network, config.process, images.shape)
-    return Trained(
-        f"{folder.name} at step {steps[-1]}",
-        network,
-        unflatten(averaged(arrays), diffusion.parameter_shapes(network, images.shape[0]), folder),
-        ddpm.make_schedule(config.process),
-        images.shape[0],
-        config.process.prediction,
-        config.process.variance,
-    )
-
-
-def averaged(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The averaged parameters among a checkpoint's arrays, by their own names."""
-    return {name.partition("/ema/")[2]: array for name, array in arrays.items() if "/ema/" in name}
-
-
-def rebuilt(default: Any, recorded: Mapping[str, Any]) -> Any:
-    """The config that config.json records, from one of its kind; fields that are not recorded are as in that one.
-
-    Raises:
-        ValueError: a recorded field is none of such a config.
-    """
-    changes = {}
-    for name, value in recorded.items():
-        if not hasattr(default, name):
-            raise ValueError(f"the run's config has a field {name!r} that {type(default).__name__} does not have")
-        changes[name] = rebuilt(getattr(default, name), value) if isinstance(value, dict) else _tuples(value)
-    return dataclasses.replace(default, **changes)
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
 
 
 def describe(model: Trained) -> dict[str, Any]:

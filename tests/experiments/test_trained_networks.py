@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from trained_toys import CLASSIFIER, CONDITIONAL, PLAIN, SIZE
 
-from experiments import ddpm, image_batches, optimizers, trained_networks
+from experiments import trained_networks
 from jaxgen import diffusion, nn, training
 
 TINY = diffusion.UNet(
@@ -133,31 +133,3 @@ def test_tensorflow_averages_are_taken(tmp_path, monkeypatch):
     model = trained_networks.load(tmp_path / "model.ckpt-790000.safetensors")
     assert (model.name, model.variance) == ("ddpm_cifar10", "fixed_large")
     assert all(np.all(x == 0.5) for x in jax.tree.leaves(model.params))
-
-
-def test_the_averaged_parameters_of_a_run(tmp_path):
-    config = ddpm.Config(
-        network=ddpm.Network(8, (1, 2), 1, (4,), groups=4),
-        process=ddpm.Process("cosine", 50, variance="learned_range", loss="hybrid"),
-        optimizer=optimizers.Optimizer("adam", 1e-3),
-        train=training.Settings(num_steps=3, batch_size=4),
-    )
-    images, _ = image_batches.load(config.data)
-    network = ddpm.build(config.network, config.process, images.shape)
-    shapes = diffusion.parameter_shapes(network, images.shape[0])
-    params = jax.tree.map(lambda s: np.zeros(s.shape, np.float32), shapes)
-    optimizer = optimizers.build(config.optimizer, 3)
-    with training.Run(tmp_path / "run", config, experiment="ddpm", preset="quick", quiet=True) as run:
-        with pytest.raises(ValueError, match="has no checkpoint yet"):
-            trained_networks.load(tmp_path / "run")
-        state = training.create_state(params, optimizer).replace(ema=jax.tree.map(lambda x: x + 0.25, params))
-        with run.checkpoints() as checkpoints:
-            checkpoints.save(3, {"state": state})
-    model = trained_networks.load(tmp_path / "run")
-    assert (model.name, model.network, model.size, model.channels) == ("run at step 3", network, 8, 1)
-    assert (model.variance, model.schedule.num_steps) == ("learned_range", 50)
-    assert all(np.all(x == 0.25) for x in jax.tree.leaves(model.params))
-    with training.Run(tmp_path / "other", config, experiment="vae", preset="quick", quiet=True):
-        pass
-    with pytest.raises(ValueError, match="is a run of 'vae'"):
-        trained_networks.load(tmp_path / "other")
