@@ -45,7 +45,8 @@ class Options:
     devices: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
     """numbers of devices that share a batch"""
     model_devices: int = 1
-    """M > 1: each M devices share a model (--train.model-devices); what is saved is counted as if each saved all"""
+    """M > 1: each M devices share a model (--train.model-devices): its state is cut; what is saved, and the FLOPs, are
+    of the M together"""
     batch_size: int = 0
     """over all devices; 0: the paper's"""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -148,7 +149,7 @@ def bytes_of(model: diffusion.Released, model_devices: int) -> tuple[int, int]:
 
 
 def row(name: str, needs: Plan, devices: int, batch_size: int, model_devices: int = 1) -> dict[str, Any]:
-    """What each of so many devices holds, and what those that share a model do in a step together: bytes and FLOPs.
+    """What each of so many devices holds, and what those that share a model save and do in a step together.
 
     Raises:
         ValueError: the batch does not divide.
@@ -191,7 +192,7 @@ HEADER = [
 
 
 def table(rows: list[dict[str, Any]], markdown: bool) -> str:
-    """The rows as text; every number is of one device."""
+    """The rows as text; every number is of one device, or of those that share a model, see `Options.model_devices`."""
     lines = [HEADER, *map(line, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if markdown:
