@@ -17,12 +17,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from experiments import (
     features,
@@ -42,9 +42,9 @@ from jaxgen.training.files import write_json
 class Convert:
     """Read a network's weights and write them under this library's names."""
 
-    checkpoint: Positional[Path]
+    checkpoint: Positional[Annotated[Path, arg(metavar="CHECKPOINT")]]
     """file of weights (.pt, .npz, .safetensors, .index), or a run folder"""
-    out: Positional[Path]
+    out: Positional[Annotated[Path, arg(metavar="OUT")]]
     """.npz or .safetensors"""
     network: str = ""
     """which published network it is; empty: found out"""
@@ -60,9 +60,9 @@ class Convert:
 class Sample:
     """Draw samples into a pack: arr_0 uint8 [N, H, W, C], and arr_1 int64 [N] where there are classes."""
 
-    checkpoint: Positional[Path]
+    checkpoint: Positional[Annotated[Path, arg(metavar="CHECKPOINT")]]
     """of the network: file of weights (.pt, .npz, .safetensors, .index), or a run folder"""
-    pack: Positional[Path]
+    pack: Positional[Annotated[Path, arg(metavar="PACK")]]
     """file to write, ending with .npz; the shards of an unfinished one lie beside it in PACK.parts"""
     num: int = 100
     """samples; the papers take 50,000"""
@@ -130,9 +130,9 @@ class Sample:
 class MakeReference:
     """Make the reference that samples are compared with: real images, and the moments of their features."""
 
-    folder: Positional[Path]
+    folder: Positional[Annotated[Path, arg(metavar="FOLDER")]]
     """of the data"""
-    reference: Positional[Path]
+    reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
     """file to write, ending with .npz: arr_0, mu, sigma, and with Inception mu_s, sigma_s"""
     name: str = "images"
     """kind of data: "images", a folder of PNG or JPEG files, or "mnist", "cifar10", "npy", "tfds:<name>", ..."""
@@ -168,9 +168,9 @@ class MakeReference:
 class Evaluate:
     """Compare a pack with a reference: FID, sFID, precision and recall, or classifier-FID in the place of FID."""
 
-    pack: Positional[Path]
+    pack: Positional[Annotated[Path, arg(metavar="PACK")]]
     """of samples, from here or from elsewhere"""
-    reference: Positional[Path]
+    reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
     """of make-reference, a VIRTUAL_*.npz of guided-diffusion, or a pack of real images"""
     inception: str = ""
     """file of Inception's weights (pytorch-fid's), see experiments.inception"""
