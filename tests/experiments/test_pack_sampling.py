@@ -67,10 +67,8 @@ def test_samples_are_those_of_the_sampler_on_any_devices_and_in_any_batch(tmp_pa
     assert_close(one.image, direct(apply(PLAIN), 7, seed=3))
     two = drawn(tmp_path, PLAIN, seed=3, devices=2, name="two.npz")
     np.testing.assert_array_equal(two.image, one.image)
-    other_batch = drawn(tmp_path, PLAIN, seed=3, name="b.npz", batch_size=3)
-    assert_close(other_batch.image, one.image)
-    more = drawn(tmp_path, PLAIN, 9, seed=3, name="more.npz")
-    np.testing.assert_array_equal(more.image[:7], one.image)
+    other_batch_and_number = drawn(tmp_path, PLAIN, 5, seed=3, name="b.npz", batch_size=3)
+    assert_close(other_batch_and_number.image, one.image[:5])
 
 
 def test_a_class_a_classifier_and_its_scale(tmp_path):
