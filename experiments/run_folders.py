@@ -11,7 +11,7 @@ from experiments.page import MEDIA_TYPES
 # on them (`training.free`).
 INDIFFERENT = {
     "dir", "log_every", "save_every", "keep_checkpoints", "steps_per_call", "prefetch", "devices", "backend", "on_host",
-    "preview_every", "check_every", "frames", "features", "chunk", "spectrum_examples",
+    "preview_every", "check_every", "frames", "features", "chunk", "spectrum_examples", "exact_shard",
 }  # fmt: skip
 
 
