@@ -25,6 +25,8 @@ class Data:
     on_disk: bool = training.free(False)
     """"images" and "tfds:<name>": a step's images are read from disk ahead of it, for data larger than any memory;
     labels are not read"""
+    workers: int = training.free(2)
+    """threads that read from disk, each another step's images; the order does not depend on them"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +100,13 @@ def to_bytes(x) -> np.ndarray:
     return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
-def batches(images: Images, batch_size: int, flip: bool = False) -> training.DeviceBatches | training.HostBatches:
+def batches(
+    images: Images, batch_size: int, flip: bool = False, workers: int = 1
+) -> training.DeviceBatches | training.HostBatches:
     """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]} from images kept as bytes: on the device, or on disk.
 
     Which image is at a position, and with `flip` whether it is mirrored, depends on (key, step, position) alone.
+    `workers` threads read from disk.
     """
     num_examples = len(images)
     arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
@@ -131,7 +136,7 @@ def batches(images: Images, batch_size: int, flip: bool = False) -> training.Dev
         x[mirrored] = x[mirrored][:, :, ::-1]
         return {"x": signed(x)}
 
-    return training.HostBatches(read)
+    return training.HostBatches(read, prefetch=max(2, workers), workers=workers)
 
 
 def slices(num: int, batch_size: int) -> Iterator[slice]:

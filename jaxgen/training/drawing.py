@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -24,8 +23,8 @@ class ParallelDraw:
     """A sampler over devices: `draw(params, key, numbers) -> samples`, NumPy arrays on every process.
 
     Args:
-        function: `function(params, keys [b], numbers [b]) -> tree of [b, ...]`: row j from keys[j] and numbers[j] alone.
-            The numbers, uint32, are for what else belongs to a sample, such as its label.
+        function: `function(params, keys [b], numbers [b]) -> tree of [b, ...]`: row j from keys[j] and numbers[j]
+            alone. The numbers, uint32, are for what else belongs to a sample, such as its label.
         devices: from jax.devices(); default all there are. With several processes each draws its share on its own.
         batch_size: samples at a time, over all devices of a process; fewer where fewer are asked for.
         exact_shard: K > 0: sample i is always row i % K of a program for K samples, on one device. Then its bits do not

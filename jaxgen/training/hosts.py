@@ -95,6 +95,11 @@ def joined(x: np.ndarray) -> np.ndarray:
     return everyone.view(x.dtype).reshape(-1, *x.shape[1:])
 
 
+def local(tree: Any) -> Any:
+    """This process's copy of arrays that are the same on all devices of all processes; with one process, themselves."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree) if are_several() else tree
+
+
 def largest(number: int) -> int:
     """The largest of the processes' numbers, on every process. All must call it."""
     if not are_several():
