@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -79,8 +80,9 @@ def write_images(folder: Path, number: int, side: int) -> None:
 
 def write_records(folder: Path, images: Path) -> str:
     """The same images as array_record; returns the name to load them by."""
-    import tensorflow_datasets as tfds
+    import tensorflow_datasets
 
+    tfds: Any = tensorflow_datasets
     splits = {split: data.load("images", split, images)["image"] for split in ("train", "test")}
     feature = tfds.features.Tensor(shape=splits["train"].shape[1:], dtype=np.uint8)
 

@@ -85,11 +85,11 @@ class ParallelDraw:
         share = len(rows) // jax.process_count() if hosts.are_several() else len(rows)
         first = share * jax.process_index() if hosts.are_several() else 0
         whole, split = (NamedSharding(self._mesh, spec) for spec in (PartitionSpec(), PartitionSpec(AXIS)))
-        placed = jax.device_put((params, key), whole)
+        params, key = jax.device_put((params, key), whole)
         parts, waiting = [], None
         for start in range(first, first + share, size):
             batch = jax.device_put(rows[start : start + size], split)
-            made = self._run(*placed, batch)
+            made = self._run(params, key, batch)
             if waiting is not None:
                 parts.append(jax.device_get(waiting))
             waiting = made

@@ -6,6 +6,7 @@ enough the thread dies of it, and the training then hangs on a queue that nobody
 
 import time
 from pathlib import Path
+from typing import Any
 
 
 class Scalars:
@@ -24,11 +25,12 @@ class Scalars:
         from tensorboardX.proto import event_pb2
         from tensorboardX.summary import scalar
 
-        self._event, self._scalar = event_pb2.Event, scalar
+        messages: Any = event_pb2
+        self._event, self._scalar = messages.Event, scalar
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._file = EventsWriter(str(Path(folder) / "events"))
         self._file.write_event(self._event(step=step, file_version="brain.Event:2"))
-        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        started = messages.SessionLog(status=messages.SessionLog.START)
         self._file.write_event(self._event(step=step, session_log=started))
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
