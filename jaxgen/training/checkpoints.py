@@ -141,8 +141,6 @@ class Checkpoints:
         try:
             saving.result()
         except Exception as error:  # orbax and tensorstore raise many kinds for a full disk
-            # What is left in the manager would be in the way of another try.
-            self._thread.submit(self._close_manager).result()
             raise CannotWrite(f"a checkpoint to {self.directory}", error, self.last_good()) from error
 
     def close(self) -> None:
