@@ -37,7 +37,7 @@ class Options:
     kills: int = 100
     """in all, dealt out over the experiments in turn"""
     seconds: float = 0.0
-    """no new kill after so many; 0: until all are done"""
+    """no new kill so many after the first; 0: until all are done"""
 
 
 class Killed:
@@ -135,8 +135,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             for name in names:
                 all_of_them.append(Killed(name, Path(folder) / name, processes))
-            done = 0
-            while done < options.kills and not 0 < options.seconds < time.perf_counter() - began:
+            done, first = 0, time.perf_counter()
+            while done < options.kills and not 0 < options.seconds < time.perf_counter() - first:
                 all_of_them[done % len(names)].kill()
                 done += 1
             for each in all_of_them:
