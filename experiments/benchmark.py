@@ -47,6 +47,9 @@ class Options:
     """file for every single measurement"""
     markdown: bool = False
     """print the table as Markdown"""
+    exact_shards: int = 0
+    """K > 0: training steps also with the batch as K exact shards (or the largest number below that divides it), for
+    what exactness costs on one device"""
     cold: bool = False
     """compile without the cache, so that compile_seconds in the file are true"""
 
@@ -83,10 +86,14 @@ def measured(family: str, case: timing.Case, options: Options) -> list[Row]:
         else:
             continue
         runs = {"in_loop": steps.in_loop, "single": steps.single, **({"torch": in_torch} if in_torch else {})}
+        shards = max((k for k in range(1, options.exact_shards + 1) if batch % k == 0), default=0)
+        if step == "training" and shards > 1:
+            runs["exact"] = timing.engine_loop(case, shards)
         measure = {name: timing.timed(run, options.seconds) for name, run in runs.items()}
         measure |= {"product_rate": lambda: timing.product_rate(case.precision), "copy_rate": timing.copy_rate}
         rounds = [{name: _busy(take) for name, take in measure.items()} for _ in range(options.rounds)]
         row = {"family": family, "case": case.name, "step": step, "batch": batch, "precision": case.precision}
+        row |= {"exact_shards": shards if "exact" in runs else 0}
         row |= steps.work._asdict() | {name: [r[name][0] for r in rounds] for name in measure}
         row |= {f"{name}_cores": [r[name][1] for r in rounds] for name in runs}
         stats = jax.devices()[0].memory_stats()
@@ -105,6 +112,10 @@ def summary(row: Row) -> dict[str, float | None]:
     """Milliseconds, ratios and shares of a row."""
     median = lambda name: float(np.median(row[name]))
     over = lambda name: float(np.median(np.divide(row[name], row["torch"]))) if "torch" in row else None
+    exact = {}
+    if row.get("exact_shards"):
+        exact = {"exact shards": row["exact_shards"], "exact ms": 1e3 * median("exact")}
+        exact["exact / loop"] = float(np.median(np.divide(row["exact"], row["in_loop"])))
     return {
         "loop ms": 1e3 * median("in_loop"),
         "single ms": 1e3 * median("single"),
@@ -117,16 +128,19 @@ def summary(row: Row) -> dict[str, float | None]:
         "of product rate": row["flops"] / median("in_loop") / median("product_rate"),
         "of copy rate": row["bytes"] / median("in_loop") / median("copy_rate"),
         "MiB": row["memory"] / 2**20,
+        **exact,
     }
 
 
 def table(rows: list[Row], markdown: bool) -> str:
     """The rows as text."""
-    names = list(summary(rows[0])) if rows else []
+    # A sampling step has no exact shards.
+    names = list(max(map(summary, rows), key=len)) if rows else []
     lines = [["case", "step", "batch", *names]]
     for row in rows:
         name = row["case"] if row["precision"] == "float32" else f"{row['case']}, {row['precision']}"
-        values = ["-" if value is None else f"{value:.3g}" for value in summary(row).values()]
+        found = summary(row)
+        values = ["-" if found.get(n) is None else f"{found[n]:.3g}" for n in names]
         lines.append([name, row["step"], str(row["batch"]), *values])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if markdown:
@@ -158,8 +172,11 @@ def run(options: Options) -> list[Row]:
     Raises:
         ValueError: an unknown family, or no rounds.
     """
-    if options.rounds < 1 or options.seconds < 0:
-        raise ValueError(f"rounds is {options.rounds}, seconds {options.seconds}; expected at least 1 and 0")
+    if options.rounds < 1 or options.seconds < 0 or options.exact_shards < 0:
+        raise ValueError(
+            f"rounds is {options.rounds}, seconds {options.seconds}, exact_shards {options.exact_shards}; expected at "
+            "least 1, 0 and 0"
+        )
     if options.cold:
         jax.config.update("jax_enable_compilation_cache", False)
     if importlib.util.find_spec("torch"):

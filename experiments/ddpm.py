@@ -184,6 +184,13 @@ def build(model: Network, process: Process, shape: tuple[int, int, int]) -> diff
     )
 
 
+def model_of(config: Config, shape: tuple[int, int, int]) -> ddpm_evaluation.Model:
+    """The network of a config for images [H, W, C], and what its output means."""
+    process = config.process
+    network = build(config.network, process, shape)
+    return ddpm_evaluation.Model(network, make_schedule(process), process.prediction, process.variance, shape)
+
+
 def init(network: diffusion.UNet, key: jax.Array, shape: tuple[int, int, int]):
     """Fresh parameters for images [H, W, C]."""
     return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,), jnp.int32))["params"]
@@ -228,11 +235,7 @@ def train(config: Config, prepared: tuple[image_batches.Images, image_batches.Im
     train_set, test_set = prepared
     run.note_data(config.data.name, train_set.fingerprint + test_set.fingerprint)
     key = training.keys.root(config.seed)
-    schedule = make_schedule(config.process)
-    network = build(config.network, config.process, train_set.shape)
-    model = ddpm_evaluation.Model(
-        network, schedule, config.process.prediction, config.process.variance, train_set.shape
-    )
+    model = model_of(config, train_set.shape)
     averaged = jax.device_get(fit(config, model, train_set, key, run).ema)
     measured = ddpm_evaluation.Measured(config.evaluation, model, averaged, key, run, config.train.num_steps)
     metrics = ddpm_evaluation.evaluate(measured, train_set, test_set)
@@ -244,6 +247,12 @@ def train(config: Config, prepared: tuple[image_batches.Images, image_batches.Im
         metrics=metrics,
         paper={name: value for name, value in paper.items() if name in metrics},
     )
+
+
+def drawing(config: Config, prepared: tuple[image_batches.Images, image_batches.Images]):
+    """(params, keys [n], numbers [n]) -> samples of the evaluation's sampler, for `training.ParallelDraw`."""
+    draw = model_of(config, prepared[0].shape).drawing(config.evaluation.sampler)
+    return lambda params, keys, numbers: draw(params, keys)
 
 
 def fit(
@@ -268,7 +277,7 @@ def fit(
             ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
         ),
         state=training.create_state(params, optimizer, ema=True),
-        batches=image_batches.batches(train_set, config.train.batch_size, config.data.flip),
+        batches=image_batches.batches(train_set, config.train.batch_size, config.data.flip, config.data.workers),
         key=key,
         also=[training.Every(config.preview_every, draw_preview)],
     )

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import array_files, features, image_batches, inception
 from jaxgen import diffusion, training
@@ -64,12 +63,17 @@ class Evaluation:
     inception: str = training.free("")
     """file of Inception's weights, see `experiments.inception`: then its features are taken, and the distance is FID"""
     batch_size: int = training.free(64)
-    """images at a time; a sample does not depend on the batch it is drawn in"""
+    """images at a time; a sample does not depend, to rounding, on the batch it is drawn in"""
+    exact_shard: int = training.free(0)
+    """K > 0: samples are computed K at a time on each device, so that their bits depend on (seed, number) alone, not on
+    the number of devices or on which others are drawn"""
 
     def check(self, train: image_batches.Images, test: image_batches.Images) -> None:
         """Raises ValueError where this cannot be measured on such data."""
-        if min(self.images, self.samples) < 0 or self.batch_size < 1:
-            raise ValueError("evaluation.images and evaluation.samples must be 0 or more, and batch_size at least 1")
+        if min(self.images, self.samples, self.exact_shard) < 0 or self.batch_size < 1:
+            raise ValueError(
+                "evaluation.images, samples and exact_shard must be 0 or more, and evaluation.batch_size at least 1"
+            )
         if 0 < self.samples < 10:
             raise ValueError(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
         if self.images > len(test):
@@ -138,9 +142,13 @@ class Model(NamedTuple):
             **self.options(sampler),
         )
 
+    def drawing(self, sampler: Sampler) -> Callable[..., jax.Array]:
+        """(params, keys [n], given) -> samples [n, H, W, C] in [-1, 1], not compiled."""
+        return lambda params, keys, given=None: self.draw(sampler, keys, self.denoise(params, given))
+
     def sampler(self, sampler: Sampler) -> Callable[..., jax.Array]:
-        """(params, keys [n], given) -> samples [n, H, W, C] in [-1, 1]; the whole loop is one compiled program."""
-        return program(lambda params, keys, given=None: self.draw(sampler, keys, self.denoise(params, given)))
+        """The same; the whole loop is one compiled program."""
+        return program(self.drawing(sampler))
 
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -170,9 +178,11 @@ class Measured(NamedTuple):
     def kept(self, name: str, make: Callable[[], dict]) -> dict[str, np.ndarray]:
         """The arrays that `make` returns, from evaluation/step-STEP/NAME.npz where they were made before."""
         path = self.run.workdir / "evaluation" / f"step-{self.step}" / f"{name}.npz"
-        if not path.exists():
+        if not training.hosts.from_first(path.exists()):
             array_files.write(path, {key: np.asarray(value) for key, value in make().items()})
-        return array_files.read(path)
+        found = training.hosts.arrays_from_first(array_files.read(path) if training.hosts.is_first() else None)
+        assert found is not None
+        return found
 
 
 def evaluate(measured: Measured, train_set: image_batches.Images, test_set: image_batches.Images) -> dict[str, float]:
@@ -207,44 +217,53 @@ def extractor_of(measured: Measured, train_set: image_batches.Images, test_set: 
 def samples(measured: Measured, num: int) -> np.ndarray:
     """The first `num` samples, uint8 [num, H, W, C]; sample i depends on (seed, i), not on num or the batch size."""
     sampler = measured.settings.sampler
-    return drawn(measured, num, f"samples-{sampler.name}", measured.model.sampler(sampler), measured.params)
+    draw = parallel(measured, measured.model.drawing(sampler))
+    return drawn(measured, num, f"samples-{sampler.name}", draw, measured.params)
+
+
+def parallel(measured: Measured, draw: Callable[..., jax.Array]) -> training.ParallelDraw:
+    """`draw(params, keys)` or `draw(params, keys, given)` over the run's devices."""
+    return training.ParallelDraw(
+        lambda params, keys, numbers, *given: draw(params, keys, *given),
+        devices=training.pick_devices(measured.run.config.train.devices),
+        batch_size=measured.settings.batch_size,
+        exact_shard=measured.settings.exact_shard,
+    )
 
 
 def drawn(
     measured: Measured,
     num: int,
     name: str,
-    draw: Callable[..., jax.Array],
+    draw: training.ParallelDraw,
     params: Any,
     given: Callable[[np.ndarray], Given] | None = None,
 ) -> np.ndarray:
-    """The first `num` samples that `draw(params, keys)` makes, or `draw(params, keys, given(numbers))`.
+    """The first `num` samples.
 
     Args:
         measured: says how many at a time, and keeps them.
         num: how many.
         name: of the files in which they are kept; it must say what they depend on.
-        draw: a `program`.
+        draw: of `parallel`.
         params: what it draws from.
         given: `given(numbers)`, integers [n], what the samples of these numbers are given.
 
     Returns:
         uint8 [num, H, W, C].
     """
-    stream = training.keys.stream(measured.key, "sample")
-    devices = training.pick_devices(measured.run.config.train.devices)
-    split = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
-    size = -(-measured.settings.batch_size // len(devices)) * len(devices)
-    on_devices = jax.device_put(params, NamedSharding(split.mesh, PartitionSpec()))
+    settings, stream = measured.settings, training.keys.stream(measured.key, "sample")
+    # Whole shards, or an even share, for every device.
+    multiple = len(training.pick_devices(measured.run.config.train.devices)) * max(settings.exact_shard, 1)
+    size = -(-settings.batch_size // multiple) * multiple
+    name += f"-exact{settings.exact_shard}" if settings.exact_shard else ""
     parts = []
     for part in image_batches.slices(num, size):
 
         def make(part=part):
             # A whole batch in any case, so that there is one shape to compile.
             numbers = np.arange(part.start, part.start + size)
-            more = () if given is None else (given(numbers),)
-            keys = _keys(stream, part.start, size)
-            return {"x": image_batches.to_bytes(draw(on_devices, *jax.device_put((keys, *more), split)))}
+            return {"x": image_batches.to_bytes(draw(params, stream, numbers, given))}
 
         parts.append(measured.kept(f"{name}-{part.start}-{size}", make)["x"][: part.stop - part.start])
     return np.concatenate(parts)

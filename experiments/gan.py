@@ -247,6 +247,17 @@ def build(model: Model, data: gan_data.Points | gan_data.Images) -> gan.Players:
             )
 
 
+def drawing(config: Config, data: gan_data.Points | gan_data.Images):
+    """(both players' params, keys [n], numbers [n]) -> G(z), for `training.ParallelDraw`; classes take turns."""
+    players = build(config.model, data)
+
+    def generate(params, keys, numbers):
+        labels = (numbers % data.num_classes).astype(jnp.int32) if players.condition else None
+        return players.generate(params["generator"], keys, labels)
+
+    return generate
+
+
 def losses_of(objective: Objective) -> gan.Losses:
     """What each player minimises."""
     match objective.loss:

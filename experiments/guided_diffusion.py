@@ -332,7 +332,7 @@ def fit_classifier(
     if prepared.classifier is not None or not settings.num_steps:
         return prepared.classifier
     network = build_classifier(settings.network, prepared.classes, model.shape, config.process.rescale)
-    feed = guided_training.batches(prepared.train_set, settings.batch_size, config.data.flip, prepared.classes)
+    feed = guided_training.batches(prepared.train_set, settings.batch_size, config.data, prepared.classes)
     params = guided_classifier.fit(settings, config.train, model.schedule, network, feed, model.shape, key, run)
     return guided_classifier.Trained(network, params)
 
@@ -358,9 +358,7 @@ def fit(
         params=model.network.init(training.keys.stream(key, "params"), model.shape),
         history=config.timesteps.history_of(config.process),
         ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
-        batches=guided_training.batches(
-            prepared.train_set, config.train.batch_size, config.data.flip, conditions.classes
-        ),
+        batches=guided_training.batches(prepared.train_set, config.train.batch_size, config.data, conditions.classes),
         key=key,
         also=[training.Every(config.preview_every, draw_preview)],
     )

@@ -147,7 +147,7 @@ class Guided:
         self.classifier, self.train_set, self.test_set = classifier, train_set, test_set
         self.evaluation: Evaluation = measured.settings  # type: ignore[assignment]
         self.ways = ways(guidance, self.evaluation)
-        self._programs: dict[Any, Callable[..., jax.Array]] = {}
+        self._programs: dict[Any, training.ParallelDraw] = {}
 
     def told(self, numbers: np.ndarray) -> Given:
         """What the samples of these numbers are given: the classes in turn, and test images made small."""
@@ -164,7 +164,7 @@ class Guided:
         """The first `num` samples, uint8 [num, H, W, C]: sample i begins with the same noise in every way."""
         key = (way.kind, way.labels, way.sampler)
         if key not in self._programs:
-            self._programs[key] = ddpm_evaluation.program(drawing(self, way))
+            self._programs[key] = ddpm_evaluation.parallel(self.measured, drawing(self, way))
         params = {"denoiser": self.measured.params, "scale": jnp.float32(way.scale)}
         if way.kind in ("classifier", "classifier_alone"):
             assert self.classifier is not None

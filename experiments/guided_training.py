@@ -125,10 +125,10 @@ def remember(history: Any, measured: dict[str, jax.Array]) -> Any:
 
 
 def batches(
-    images: image_batches.Images, batch_size: int, flip: bool, classes: int
+    images: image_batches.Images, batch_size: int, data: image_batches.Data, classes: int
 ) -> training.DeviceBatches | training.HostBatches:
     """`image_batches.batches`, where labels that come from disk are held to be below `classes` (0: any)."""
-    made = image_batches.batches(images, batch_size, flip)
+    made = image_batches.batches(images, batch_size, data.flip, data.workers)
     if not classes or isinstance(made, training.DeviceBatches):
         return made
 
@@ -137,7 +137,7 @@ def batches(
         check_labels(batch.get("label"), classes)
         return batch
 
-    return training.HostBatches(read)
+    return dataclasses.replace(made, make=read)
 
 
 def check_labels(labels: Any, classes: int) -> None:

@@ -27,6 +27,8 @@ class Data:
     labels come with their images, and nothing is trained to give features"""
     test_split: str = training.free("test")
     """what the test split of "tfds:<name>" is called, perhaps validation"""
+    workers: int = training.free(2)
+    """threads that read from disk, each another step's images; the order does not depend on them"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +109,13 @@ def to_bytes(x) -> np.ndarray:
     return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
 
 
-def batches(images: Images, batch_size: int, flip: bool = False) -> training.DeviceBatches | training.HostBatches:
+def batches(
+    images: Images, batch_size: int, flip: bool = False, workers: int = 1
+) -> training.DeviceBatches | training.HostBatches:
     """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b] (if there are labels)}, on the device or from disk.
 
     Images are kept as bytes. Which one is at a position, and with `flip` whether it is mirrored, depends on (key, step,
-    position) alone.
+    position) alone. `workers` threads read from disk.
     """
     num_examples = len(images)
     arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
@@ -142,7 +146,7 @@ def batches(images: Images, batch_size: int, flip: bool = False) -> training.Dev
         x[mirrored] = x[mirrored][:, :, ::-1]
         return {**batch, "x": signed(x)}
 
-    return training.HostBatches(read)
+    return training.HostBatches(read, prefetch=max(2, workers), workers=workers)
 
 
 def slices(num: int, batch_size: int) -> Iterator[slice]:

@@ -102,17 +102,30 @@ def single_step(case: Case) -> Callable[..., tuple]:
     return step
 
 
-def training_steps(case: Case) -> Steps:
-    """Training through the engine, on one device."""
-    parallel = training.ParallelUpdate(case.update, case.batches, batch_size=case.batch_size, devices=jax.devices()[:1])
+def engine_loop(case: Case, exact_shards: int = 0) -> Callable[[int], None]:
+    """Trains for so many steps through the engine, on one device, and returns when they are done."""
+    parallel = training.ParallelUpdate(
+        case.update,
+        case.batches,
+        batch_size=case.batch_size,
+        devices=jax.devices()[:1],
+        exact_shards=exact_shards,
+    )
     key, state = training.keys.root(0), case.init()
     looped = [parallel.replicate(state), parallel.empty_tally(state, key)]
-    stepped, arrays = [jax.tree.map(jnp.copy, state)], jax.device_put(case.batches.arrays)
-    program, work = compiled(single_step(case), stepped[0], key, arrays, donate=(0,))
 
     def in_loop(number: int) -> None:
         looped[:] = parallel(looped[0], looped[1], key, None, number)
         jax.block_until_ready(looped)
+
+    return in_loop
+
+
+def training_steps(case: Case) -> Steps:
+    """Training, on one device."""
+    key, state, in_loop = training.keys.root(0), case.init(), engine_loop(case)
+    stepped, arrays = [jax.tree.map(jnp.copy, state)], jax.device_put(case.batches.arrays)
+    program, work = compiled(single_step(case), stepped[0], key, arrays, donate=(0,))
 
     def single(number: int) -> None:
         for _ in range(number):

@@ -370,6 +370,14 @@ def measure_and_draw(config, model, run, name, key, params, test_set) -> dict[st
     return measured
 
 
+def drawing(config: Config, prepared: tuple[flat_images.FlatImages, ...]):
+    """(params, keys [n], numbers [n]) -> (E[x | z], x) of the first model, for `training.ParallelDraw`."""
+    size = config.sweep[:1] or config.model.latent_sizes
+    network = build(dataclasses.replace(config.model, latent_sizes=size), prepared[0])
+    likelihood = likelihood_of(config.model, config.binarization)
+    return lambda params, keys, numbers: vae.sample(keys, network, params, likelihood, len(numbers))
+
+
 def paper_values(config: Config, metrics: dict) -> dict[str, float]:
     """Burda et al.'s values of this row, where the data and the network are theirs."""
     row = (config.objective.bound, config.objective.num_samples, config.model.latent_sizes)

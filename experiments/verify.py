@@ -9,8 +9,8 @@ the last checkpoints of all trainings of the run; "same" says that the whole sta
 
 With exact shards every way must give the same bits. Without, so must every way but two: other numbers of devices, and
 batches made by the host, must agree to rounding, and the table says how far they are apart: in any number of the state,
-and of the parameters as a share of the way that they went between the first checkpoint and the last. Ends with 1 where
-a promise is broken.
+and of the parameters as a share of the way that they went between the first checkpoint and the last. Samples of the
+trained model are drawn alone, together and on all devices, in exact shards too. Ends with 1 where a promise is broken.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments import command, verify_processes, verify_runs
+from experiments import command, verify_processes, verify_runs, verify_samples
 from jaxgen import training
 
-Group = Literal["rerun", "resume", "calls", "prefetch", "shard_map", "devices", "processes", "kill"]
+Group = Literal["rerun", "resume", "calls", "prefetch", "shard_map", "devices", "processes", "kill", "samples"]
 # The largest share for which "rounding" is believed; a wrong average over devices is far above.
 ROUNDING = 0.02
 
@@ -39,7 +39,9 @@ ROUNDING = 0.02
 class Options:
     """What is compared."""
 
-    ways: tuple[Group, ...] = ("rerun", "resume", "calls", "prefetch", "shard_map", "devices", "processes", "kill")
+    ways: tuple[Group, ...] = (
+        "rerun", "resume", "calls", "prefetch", "shard_map", "devices", "processes", "kill", "samples",
+    )  # fmt: skip
     """which ways"""
     kills: int = 5
     """how often the run is killed"""
@@ -97,7 +99,8 @@ def main() -> None:
         training.hosts.join(options.distributed)
         prepared = command.checked(config, script.prepare)
         if options.alone:
-            verify_runs.train(script, config, prepared, Path(options.alone), stages=options.stages, announce=True)
+            say = lambda: print(verify_runs.OPENED, flush=True)
+            verify_runs.train(script, config, prepared, Path(options.alone), stages=options.stages, opened=say)
             return
         with tempfile.TemporaryDirectory(prefix="verify-") as folder:
             # The ways share most of their programs.
@@ -164,6 +167,10 @@ def _compare(script, config, prepared, options, folder: Path, arguments, shards:
         print(f"  {way.name:34} {digest}  {seconds:4.0f} s  {', '.join(s for s in (verdict, note) if s)}", flush=True)
         if not holds:
             broken.append(f"{way.name} ({f'exact shards {shards}' if shards else 'plain'})")
+    if reference and "samples" in options.ways:
+        for row in verify_samples.rows(script, config, prepared, reference, shards):
+            print(f"  {row.name:34} {row.digest[:12]}          {row.said}", flush=True)
+            broken += [] if row.holds else [f"{row.name} ({f'exact shards {shards}' if shards else 'plain'})"]
     return broken
 
 

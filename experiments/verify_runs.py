@@ -100,7 +100,7 @@ def train(
     *,
     stages: int = 0,
     stop: bool = False,
-    announce: bool = False,
+    opened: Callable[[], None] = lambda: None,
 ) -> int:
     """Does all trainings of an experiment in `workdir`, or goes on with them.
 
@@ -111,7 +111,7 @@ def train(
         workdir: the run directory.
         stages: how many trainings there are, where it is known; what follows the last is then left out.
         stop: a SIGTERM comes at step 5 of each training.
-        announce: says when the run directory is open.
+        opened: called when the run directory is open.
 
     Returns:
         The number of trainings.
@@ -135,8 +135,7 @@ def train(
     training.fit = short_fit
     try:
         with TrainOnly(workdir, config, experiment=script.__name__, quiet=True) as run:
-            if announce:
-                print(OPENED, flush=True)
+            opened()
             script.train(config, prepared, run)
     except _AllTrained:
         pass

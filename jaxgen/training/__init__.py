@@ -7,6 +7,8 @@ from . import hosts, keys
 from .batches import DeviceBatches, HostBatches
 from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_digest
 from .config import Settings, free, to_dict
+from .drawing import ParallelDraw
+from .files import CannotWrite
 from .hosts import HostLost
 from .loop import Every, Interrupted, NonFiniteLoss, fit, pick_devices
 from .mean import Mean, device_mean, exact_mean, plain_mean
@@ -24,6 +26,7 @@ from .update import (
 )
 
 __all__ = [
+    "CannotWrite",
     "Checkpoints",
     "Context",
     "DamagedCheckpoint",
@@ -36,6 +39,7 @@ __all__ = [
     "NonFiniteLoss",
     "NonFiniteState",
     "Objective",
+    "ParallelDraw",
     "ParallelUpdate",
     "Run",
     "RunRefused",

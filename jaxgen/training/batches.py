@@ -4,9 +4,10 @@ Both are functions of (key, step, positions), so the order of the data needs no 
 """
 
 import dataclasses
-import queue
-import threading
+import itertools
+from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -35,12 +36,15 @@ class HostBatches:
 
     Attributes:
         make: `make(key, step, positions) -> batch`, a tree of NumPy arrays with leading axis len(positions); called in
-            a background thread, in the order of the steps. `positions` are those of this process's devices.
+            background threads. `positions` are those of this process's devices.
         prefetch: batches made ahead.
+        workers: threads; with several, `make` is called for so many steps at once. Batches are trained on in the order
+            of the steps in any case, and with one they are also made in it.
     """
 
     make: Callable[[jax.Array, int, np.ndarray], Tree]
     prefetch: int = 2
+    workers: int = 1
 
 
 def on_host(batches: DeviceBatches | HostBatches, prefetch: int) -> HostBatches:
@@ -71,35 +75,14 @@ def on_host(batches: DeviceBatches | HostBatches, prefetch: int) -> HostBatches:
 
 def prefetched(batches: HostBatches, key: jax.Array, first: int, positions: np.ndarray) -> Generator[Tree, None, None]:
     """Yields the batches of steps first, first + 1, ... A failure in `make` is raised where the batch is asked for."""
-    ready: queue.Queue = queue.Queue(maxsize=max(batches.prefetch, 1))
-    stop = threading.Event()
-
-    def put(item) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work():
-        step = first
+    with ThreadPoolExecutor(max(batches.workers, 1), thread_name_prefix="prefetch") as pool:
+        number = max(batches.prefetch, batches.workers, 1)
+        ahead = deque(pool.submit(batches.make, key, first + i, positions) for i in range(number))
         try:
-            while put((batches.make(key, step, positions), None)):
-                step += 1
-        except BaseException as error:  # handed to the consumer, who raises it
-            put((None, error))
-
-    thread = threading.Thread(target=work, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            batch, error = ready.get()
-            if error is not None:
-                raise error
-            yield batch
-    finally:
-        stop.set()
-        # A thread that is inside JAX when the interpreter ends would abort the process.
-        thread.join(timeout=60)
+            for step in itertools.count(first + number):
+                batch = ahead.popleft().result()
+                ahead.append(pool.submit(batches.make, key, step, positions))
+                yield batch
+        finally:
+            # What has begun is waited for: a thread inside JAX when the interpreter ends would abort the process.
+            pool.shutdown(cancel_futures=True)

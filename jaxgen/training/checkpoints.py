@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from . import hosts
+from .files import CannotWrite
 
 Tree = Any
 
@@ -63,7 +64,7 @@ class Checkpoints:
 
         Raises:
             NonFiniteState: an array holds a NaN or an infinity; nothing is written.
-            Exception: whatever went wrong while the previous checkpoint was written.
+            CannotWrite: the previous checkpoint could not be written.
         """
         self.wait()
         if step in self.steps():
@@ -129,10 +130,18 @@ class Checkpoints:
         return f"The last good checkpoint is step {steps[-1]} in {self.directory}."
 
     def wait(self) -> None:
-        """Returns when the last save is on disk; raises what went wrong in it."""
+        """Returns when the last save is on disk.
+
+        Raises:
+            CannotWrite: it could not be written; the checkpoints before it are whole.
+        """
         saving, self._saving = self._saving, None
-        if saving is not None:
+        if saving is None:
+            return
+        try:
             saving.result()
+        except Exception as error:  # orbax and tensorstore raise many kinds for a full disk
+            raise CannotWrite(f"a checkpoint to {self.directory}", error, self.last_good()) from error
 
     def close(self) -> None:
         """Waits for the last save and lets go of the background thread."""

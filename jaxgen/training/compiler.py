@@ -27,6 +27,9 @@ EIGEN_CONVOLUTION = {
 }
 
 
+_MODEL = ("model name", "cpu family", "model", "stepping")
+
+
 def compiler_options(backend: str | None = None) -> dict[str, str]:
     """The options for a program with convolutions on "cpu", "gpu" or "tpu" (default: JAX's own); {} where none help.
 
@@ -51,6 +54,12 @@ def cpu_vectors(cpu_info: str | None = None) -> str:
     flags = re.search(r"^flags\s*:(.*)$", _cpu_info() if cpu_info is None else cpu_info, re.MULTILINE)
     words = flags[1].split() if flags else []
     return "avx512" if "avx512f" in words else "avx2" if "avx2" in words else ""
+
+
+def cpu_model() -> str:
+    """The processor by name and numbers, such as "AMD EPYC 26 2 1": how products are cut into blocks depends on it."""
+    found = [re.search(rf"^{what}\s*:\s*(.*)$", _cpu_info(), re.MULTILINE) for what in _MODEL]
+    return " ".join(match[1] for match in found if match)
 
 
 def known(options: Mapping[str, str]) -> dict[str, str]:

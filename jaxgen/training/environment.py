@@ -7,7 +7,10 @@ from typing import Any
 
 import jax
 
-from .compiler import compiler_options, cpu_vectors
+from .compiler import compiler_options, cpu_model, cpu_vectors
+
+# What a record of the bits does not need to agree in: they do not depend on it, or it is recorded in better words.
+NOT_OF_BITS = ("python", "device_count", "process_count", "compilation_cache")
 
 
 def describe() -> dict:
@@ -28,6 +31,7 @@ def describe() -> dict:
         "NPROC": os.environ.get("NPROC"),
         "PJRT_NPROC": os.environ.get("PJRT_NPROC"),
         "cpu_vectors": cpu_vectors(),
+        "cpu_model": cpu_model(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
         "convolution_compiler_options": compiler_options(),
         "matmul_precision": config.jax_default_matmul_precision,
@@ -38,6 +42,25 @@ def describe() -> dict:
     }
 
 
+def of_bits(described: dict) -> dict:
+    """The entries that the parameters of a run on one device depend on; equal ones promise equal bits.
+
+    Where NPROC fixes the size of the thread pool, the number of cores is not among them.
+    """
+    left_out = (*NOT_OF_BITS, *(("cpu_count",) if described["NPROC"] else ()))
+    versions = {n: v for n, v in described["versions"].items() if n != "orbax-checkpoint"}
+    return {**{n: v for n, v in described.items() if n not in left_out}, "versions": versions}
+
+
 def differences(old: dict, new: dict) -> list[str]:
     """The entries of both that differ, as 'name: old -> new'. What one version does not record says nothing."""
-    return [f"{n}: {old[n]!r} -> {new[n]!r}" for n in new if n in old and old[n] != new[n]]
+    found = []
+    for name in (n for n in new if n in old and old[n] != new[n]):
+        if isinstance(old[name], dict) and isinstance(new[name], dict):
+            # A library that came or went is said too.
+            both = {n: None for n in (*old[name], *new[name])}
+            pairs = ((f"{name}.{n}", old[name].get(n), new[name].get(n)) for n in both)
+            found += [f"{n}: {a!r} -> {b!r}" for n, a, b in pairs if a != b]
+        else:
+            found.append(f"{name}: {old[name]!r} -> {new[name]!r}")
+    return found

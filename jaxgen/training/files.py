@@ -7,9 +7,31 @@ from pathlib import Path
 from typing import Any
 
 
+class CannotWrite(OSError):
+    """The disk is full, or the run directory can no longer be written; what was there before is whole."""
+
+    def __init__(self, what: str, error: BaseException, so_far: str = "What was written before is whole."):
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = getattr(error, "strerror", None) or lines[0][:200]
+        super().__init__(
+            f"cannot write {what}: {reason}. {so_far} Free disk space, or make the folder writable, and run the same "
+            "command to go on."
+        )
+
+
 def write_text(path: str | Path, text: str) -> None:
-    """Writes beside the file, flushes to disk, then renames over it."""
-    path = Path(path)
+    """Writes beside the file, flushes to disk, then renames over it.
+
+    Raises:
+        CannotWrite: the disk is full, the folder is read-only, ...; the old file is as it was.
+    """
+    try:
+        _replace(Path(path), text)
+    except OSError as error:
+        raise CannotWrite(str(path), error) from error
+
+
+def _replace(path: Path, text: str) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w") as file:

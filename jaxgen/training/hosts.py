@@ -84,6 +84,22 @@ def arrays_from_first(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndar
     return received
 
 
+def joined(x: np.ndarray) -> np.ndarray:
+    """The processes' arrays of the same shape one after another, bit for bit, on every process. All must call it."""
+    if not are_several():
+        return x
+    from jax.experimental import multihost_utils
+
+    data = np.ascontiguousarray(x).view(np.uint8).reshape(-1)
+    everyone = np.asarray(multihost_utils.process_allgather(data, tiled=True))
+    return everyone.view(x.dtype).reshape(-1, *x.shape[1:])
+
+
+def local(tree: Any) -> Any:
+    """This process's copy of arrays that are the same on all devices of all processes; with one process, themselves."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree) if are_several() else tree
+
+
 def largest(number: int) -> int:
     """The largest of the processes' numbers, on every process. All must call it."""
     if not are_several():

@@ -4,14 +4,17 @@ metrics.jsonl holds no clock values, so it is the same file after any number of 
 to timing.jsonl.
 """
 
+import contextlib
 import json
+import shutil
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from .files import write_text
+from .files import CannotWrite, write_text
+from .tensorboard import Scalars
 
 
 class Logs:
@@ -26,7 +29,7 @@ class Logs:
         self._workdir = Path(workdir)
         self._quiet = quiet
         self._files: dict[str, IO[str]] = {}
-        self._tensorboard: dict[str, Any] = {}
+        self._tensorboard: dict[str, Scalars | None] = {}
         self._session = 1 + max((line.get("session", 0) for line in self._lines("timing.jsonl")), default=0)
         self._start = time.perf_counter()
         self._last_shown = float("-inf")
@@ -39,17 +42,21 @@ class Logs:
         self.close()
 
     def rewind(self, stage: str, step: int) -> None:
-        """Drops the metrics of `stage` after `step`: the run goes on from there."""
+        """Drops the metrics of `stage` after `step`: the run goes on from there.
+
+        Of a file with damaged lines a copy is kept, except where only the last one is cut off, as a kill leaves it.
+        """
         path = self._workdir / "metrics.jsonl"
         if not path.exists():
             return
-        kept = []
-        for line in self._lines("metrics.jsonl"):
-            if line.get("stage", "") != stage or line["step"] <= step:
-                kept.append(json.dumps(line) + "\n")
+        lines, damaged = self._read("metrics.jsonl")
+        if damaged and damaged != [len(lines) + 1]:
+            shutil.copy(path, copy := self._unused("metrics.damaged"))
+            warnings.warn(f"the damaged {path.name} is kept as {copy}", stacklevel=3)
+        kept = [line for line in lines if line.get("stage", "") != stage or line["step"] <= step]
         if (file := self._files.pop("metrics.jsonl", None)) is not None:
             file.close()
-        write_text(path, "".join(kept))
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def start(self, stage: str, step: int, num_steps: int) -> None:
         """Shows that a stage begins or goes on at `step`."""
@@ -78,10 +85,11 @@ class Logs:
         seconds = time.perf_counter() - self._start
         timing = {"step": step, **named, "session": self._session, "seconds": round(seconds, 3)}
         self._append("timing.jsonl", {**timing, "steps_per_second": round(rate, 4)})
-        writer = self._tensorboard_writer(stage, step)
-        if writer is not None:
-            for name, value in metrics.items():
-                writer.add_scalar(name, value, step)
+        try:
+            if (writer := self._tensorboard_writer(stage, step)) is not None:
+                writer.write(step, metrics)
+        except OSError as error:
+            raise CannotWrite(str(self._workdir / "tensorboard"), error) from error
         self._show(stage, step, num_steps, rate, metrics)
 
     def finish(self) -> None:
@@ -94,48 +102,65 @@ class Logs:
         """Wall time of the run over all its sessions, up to now."""
         longest: dict[int, float] = {self._session: time.perf_counter() - self._start}
         for line in self._lines("timing.jsonl"):
-            longest[line["session"]] = max(longest.get(line["session"], 0.0), line["seconds"])
+            session = line.get("session", 0)
+            longest[session] = max(longest.get(session, 0.0), line.get("seconds", 0.0))
         return sum(longest.values())
 
     def close(self) -> None:
         """Closes every file."""
         self.finish()
-        for file in self._files.values():
-            file.close()
+        for file in [*self._files.values(), *filter(None, self._tensorboard.values())]:
+            # What a full disk did not take was said when it was written.
+            with contextlib.suppress(OSError):
+                file.close()
         self._files.clear()
-        for writer in self._tensorboard.values():
-            if writer is not None:
-                writer.close()
         self._tensorboard.clear()
 
     def _append(self, name: str, line: dict) -> None:
-        if name not in self._files:
-            self._files[name] = open(self._workdir / name, "a")
-        self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
-        self._files[name].flush()
+        path = self._workdir / name
+        try:
+            if name not in self._files:
+                before = path.read_bytes() if path.exists() else b""
+                self._files[name] = open(path, "a")
+                # The line that a killed process left unfinished stays a line of its own.
+                self._files[name].write("\n" if before and not before.endswith(b"\n") else "")
+            self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
+            self._files[name].flush()
+        except OSError as error:
+            raise CannotWrite(str(path), error) from error
 
     def _lines(self, name: str) -> list[dict]:
+        return self._read(name)[0]
+
+    def _read(self, name: str) -> tuple[list[dict], list[int]]:
+        """(the lines of a file, the numbers of the damaged ones), with a warning for each of these."""
         path = self._workdir / name
         if not path.exists():
-            return []
-        lines = []
+            return [], []
+        lines, damaged = [], []
         for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
-                # A killed process leaves at most its last line unfinished.
-                warnings.warn(f"{path}, line {number} is damaged and was left out: {text[:60]!r}", stacklevel=3)
-        return lines
+                line = json.loads(text)
+                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
+                    raise ValueError("no step")
+                lines.append(line)
+            except ValueError:
+                damaged.append(number)
+                warnings.warn(f"{path}, line {number} is damaged and was left out: {text[:60]!r}", stacklevel=4)
+        return lines, damaged
 
-    def _tensorboard_writer(self, stage: str, step: int):
+    def _unused(self, name: str) -> Path:
+        number = 0
+        while (path := self._workdir / f"{name}-{number}.jsonl").exists():
+            number += 1
+        return path
+
+    def _tensorboard_writer(self, stage: str, step: int) -> Scalars | None:
         if stage not in self._tensorboard:
             try:
-                from tensorboardX import SummaryWriter
+                self._tensorboard[stage] = Scalars(self._workdir / "tensorboard" / stage, step)
             except ImportError:
                 self._tensorboard[stage] = None
-            else:
-                folder = self._workdir / "tensorboard" / stage
-                self._tensorboard[stage] = SummaryWriter(str(folder), purge_step=step)
         return self._tensorboard[stage]
 
     def _show(self, stage, step, num_steps, rate, metrics) -> None:

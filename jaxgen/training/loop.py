@@ -43,7 +43,7 @@ class Interrupted(SystemExit):
 
 
 class Every(NamedTuple):
-    """Something to do each `steps` steps: `action(step, state)`, with the state still on the devices."""
+    """Something to do each `steps` steps: `action(step, state)`, with the state still on this process's devices."""
 
     steps: int
     action: Callable[[int, TrainState], None]
@@ -202,7 +202,7 @@ def _train(run, settings, parallel, fed, key, stage, also, checkpoints, caught, 
             save()
         for every in also:
             if step % every.steps == 0 or step == settings.num_steps:
-                every.action(step, state)
+                every.action(step, hosts.local(state))
     save()
     checkpoints.wait()
     if number := hosts.largest(caught[0] if caught else 0):

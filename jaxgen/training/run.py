@@ -73,8 +73,8 @@ class Run:
         self.logs = Logs(self.workdir, quiet or not hosts.is_first())
 
     def _open(self, may_grow: tuple[str, ...]) -> None:
-        self._check_resumable(may_grow)
         try:
+            self._check_resumable(may_grow)
             self.workdir.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.workdir / ".lock", "a+")
         except OSError as error:
@@ -125,8 +125,10 @@ class Run:
         return self
 
     def __exit__(self, *_) -> None:
-        self.logs.close()
-        self._close()
+        try:
+            self.logs.close()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         self._lock.close()

@@ -16,7 +16,7 @@ def sample(key: jax.Array, network: VAE, params: Any, likelihood: Likelihood, nu
     Sample i depends on (key, i) alone, not on how many are drawn.
 
     Args:
-        key: scalar key.
+        key: scalar key, or keys [num].
         network: the network.
         params: its parameters, a tree.
         likelihood: p(x | z).
@@ -24,13 +24,20 @@ def sample(key: jax.Array, network: VAE, params: Any, likelihood: Likelihood, nu
 
     Returns:
         E[x | z] and a draw of x, [num, D] each. Papers show the former.
-    """
 
-    def noise_and_key(key, i):
-        latent, pixels = jax.random.split(jax.random.fold_in(key, i))
+    Raises:
+        ValueError: another number of keys.
+    """
+    if key.shape not in ((), (num,)):
+        raise ValueError(f"keys of shape {key.shape} for {num} samples; expected one key, or one for each sample")
+    if not key.shape:
+        key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
+
+    def noise_and_key(key):
+        latent, pixels = jax.random.split(key)
         return draw_noise(latent, network.latent_sizes), pixels
 
-    noise, keys = jax.vmap(noise_and_key, (None, 0))(key, jnp.arange(num))
+    noise, keys = jax.vmap(noise_and_key)(key)
     output = apply(network, params, noise, method="generate")
     return likelihood.mean(output), jax.vmap(likelihood.sample)(keys, output)
 

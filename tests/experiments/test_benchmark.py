@@ -114,6 +114,14 @@ def test_summary_is_medians_and_the_median_of_ratios():
     assert found["of copy rate"] == pytest.approx(4e7 / 0.2 / 1e9) and found["MiB"] == 2
 
 
+def test_the_cost_of_exact_shards_is_a_column():
+    exact = {**ROW, "exact_shards": 4, "exact": [0.2, 0.2, 0.9]}
+    assert benchmark.summary(exact)["exact / loop"] == pytest.approx(1)  # of 2, 1 and 1
+    header, first, second = benchmark.table([ROW, exact], markdown=False).splitlines()
+    assert header.split()[-3:] == ["exact", "/", "loop"]
+    assert first.split()[-3:] == ["-", "-", "-"] and second.split()[-3:] == ["4", "200", "1"]
+
+
 def test_tables():
     without = {name: value for name, value in ROW.items() if name != "torch"} | {"precision": "bfloat16"}
     markdown = benchmark.table([ROW, without], markdown=True).splitlines()
@@ -140,12 +148,16 @@ def test_rows_and_the_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(timing, "product_rate", lambda precision: 1e9)
     monkeypatch.setattr(timing, "copy_rate", lambda: 1e9)
     path = tmp_path / "speed.json"
-    rows = benchmark.run(benchmark.Options(only=("x",), rounds=2, seconds=0.0, json=str(path), markdown=True))
+    options = benchmark.Options(only=("x",), rounds=2, seconds=0.0, json=str(path), markdown=True, exact_shards=5)
+    rows = benchmark.run(options)
     assert [(row["step"], row["batch"]) for row in rows] == [("training", BATCH), ("sampling", 3)]
     written = json.loads(path.read_text())
     assert written["rows"] == rows and written["environment"]["versions"]["jax"] == jax.__version__
     assert all(len(row[name]) == 2 for row in rows for name in ("in_loop", "single", "product_rate", "in_loop_cores"))
     assert capsys.readouterr().out.count("\n| a |") == 2
+    # The largest number up to 5 that divides the batch.
+    assert [row["exact_shards"] for row in rows] == [4, 0] and BATCH % 4 == 0 and BATCH % 5
+    assert len(rows[0]["exact"]) == 2 and "exact" not in rows[1]
 
 
 def test_a_twin_of_another_size_is_refused(monkeypatch):

@@ -1,11 +1,13 @@
 """Images for convolutional networks: bytes to [-1, 1] and back, the order, and flips keyed by position."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import image_batches
+from experiments import feeding, image_batches
 from jaxgen import training
 
 ORDER = lambda: training.keys.stream(training.keys.root(0), "order")
@@ -78,3 +80,9 @@ def test_from_disk_the_same_images_in_the_same_order(tmp_path):
     for step in (0, 5):
         parts = [batches.make(ORDER(), step, np.array(part, np.int32))["x"] for part in ([0, 1, 2], range(3, 10))]
         np.testing.assert_array_equal(np.concatenate(parts), expected(step, range(10))["x"])
+
+
+def test_feeding_measures_the_same_images_from_every_source(capsys):
+    assert feeding.measure(feeding.Options(number=24, side=6, batch_size=5, steps=7, workers=(1, 3)))
+    said = capsys.readouterr().out
+    assert len(re.findall(r"images/s  (\w{12})", said)) == 6 and len(set(re.findall(r"/s  (\w{12})", said))) == 1

@@ -9,7 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae, verify, verify_runs
+from experiments import (
+    contractive_autoencoder,
+    deep_autoencoder,
+    sparse_autoencoder,
+    vae,
+    verify,
+    verify_runs,
+    verify_samples,
+)
 from jaxgen import training
 
 BATCH, FEATURES = 16, 3
@@ -131,6 +139,37 @@ def test_verdicts(changes, rounds, holds, said):
 
     found = verify.judged(end(), end(**changes), rounds)
     assert found[0] == holds and re.match(f".*{said}", found[1])
+
+
+def honest_samples(params, keys, numbers):
+    noise = jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys)
+    return jnp.tanh(noise @ params["first"]["w"]) @ params["second"]["w"]
+
+
+@pytest.mark.parametrize(
+    "function, exact, broken",
+    [
+        (honest_samples, 8, []),
+        (honest_samples, 0, []),
+        # A statistic of the batch; a key of the place in the batch.
+        (lambda p, keys, n: honest_samples(p, keys, n) + jnp.mean(n.astype(jnp.float32)), 0, ["alone", "8 devices"]),
+        (
+            lambda p, keys, n: honest_samples(p, jax.random.split(jax.random.key(0), len(n)), n),
+            0,
+            ["alone", "8 devices"],
+        ),
+    ],
+)
+def test_samples_that_depend_on_others_are_found(function, exact, broken):
+    draw = np.random.default_rng(0).normal
+    weights = {"first/w": (4, 32), "second/w": (32, 8)}
+    arrays = {f": state/params/{n}": np.float32(draw(size=shape)) for n, shape in weights.items()}
+    script = types.SimpleNamespace(drawing=lambda config, prepared: function)
+    rows = list(verify_samples.rows(script, Config(), None, verify_runs.End(arrays, {}, b""), exact))
+    assert len(rows) == 3
+    wrong = [row.name for row in rows if not row.holds]
+    assert len(wrong) == len(broken) and all(part in name for part, name in zip(broken, wrong, strict=True))
+    assert not list(verify_samples.rows(types.SimpleNamespace(), Config(), None, None, exact))
 
 
 @pytest.mark.parametrize("script", [deep_autoencoder, sparse_autoencoder, contractive_autoencoder, vae])

@@ -1,6 +1,8 @@
 """One process of several, for test_hosts: trains the toy and prints its end.
 
-python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL]
+python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL] [first]
+
+The signal hits process 1, or with "first" process 0.
 """
 
 import dataclasses
@@ -8,8 +10,9 @@ import signal
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from engine_toy import BATCH, BATCHES, DATA, Config, state, update
+from engine_toy import BATCH, BATCHES, DATA, FEATURES, Config, state, update
 
 from jaxgen import training
 from jaxgen.data.order import shuffled_index
@@ -22,9 +25,16 @@ def main(workdir, address, *events):
     settings = dataclasses.replace(config.train, exact_shards=4, steps_per_call=0, num_steps=20)
     batches = training.HostBatches(fed) if "fed" in events else BATCHES
     number = signal.SIGTERM if "SIGTERM" in events else signal.SIGKILL if "SIGKILL" in events else None
-    hit = number is not None and jax.process_index() == 1
+    hit = number is not None and jax.process_index() == (0 if "first" in events else 1)
+
+    def look(step, state):
+        """What a preview does: a program of this process alone, on the trained parameters and arrays of its own."""
+        assert np.isfinite(jnp.ones((1, FEATURES)) @ state.params["in"]).all()
+        if hit and step == 6:
+            signal.raise_signal(number)
+
     # Every process has the same calls.
-    also = [training.Every(1, lambda step, state: hit and step == 6 and signal.raise_signal(number))]
+    also = [training.Every(1, look)]
     config = dataclasses.replace(config, train=settings)
     try:
         with training.Run(workdir, config, experiment="toy", quiet=True) as run:

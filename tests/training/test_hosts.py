@@ -80,6 +80,18 @@ def test_a_host_that_dies_stops_the_other(tmp_path):
     assert "The last good checkpoint is step 4" in first[0] and "another number of them" in first[0]
 
 
+@pytest.mark.slow
+def test_when_process_0_dies_the_other_stops_and_one_host_goes_on(tmp_path):
+    """Process 0 also holds the meeting point of all."""
+    first, second = ends(start(tmp_path / "run", 2, "SIGKILL", "first"))
+    assert first[1] == -9
+    assert second[1] not in (0, None)
+    assert "another host of this run has stopped" in second[0] and "same command again on all hosts" in second[0]
+    ((said, code),) = ends(start(tmp_path / "run", 1))
+    assert code == 0, said
+    assert f"end {training.tree_digest(run_steps([20], exact_shards=4)[0])}" in said
+
+
 def test_hosts_with_different_configs_are_refused(tmp_path, monkeypatch):
     theirs = ["toy", {**training.to_dict(Config()), "seed": 1}]
     monkeypatch.setattr(hosts, "from_first", lambda value: theirs if isinstance(value, list) else value)

@@ -81,9 +81,13 @@ def test_calls_and_compilers_leave_the_same_files(steps_per_call, backend, strai
 
 
 def test_host_batches_with_prefetch(straight, tmp_path):
-    """Any prefetch, and the host or the device: the same bits."""
-    make = lambda key, step, positions: jax.device_get(BATCHES.make(key, DATA, step, jnp.asarray(positions)))
-    ends = [train(tmp_path / str(n), batches=training.HostBatches(make, prefetch=n)) for n in (0, 3)]
+    """Any prefetch, any number of threads, and the host or the device: the same bits."""
+
+    def make(key, step, positions):
+        time.sleep(0.01 * (step % 3 == 0))  # so that threads overtake one another
+        return jax.device_get(BATCHES.make(key, DATA, step, jnp.asarray(positions)))
+
+    ends = [train(tmp_path / f"{n}-{w}", batches=training.HostBatches(make, n, w)) for n, w in ((0, 1), (2, 3))]
     assert training.tree_digest(ends[0]) == training.tree_digest(ends[1]) == training.tree_digest(straight[0])
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 
+import jax
 import pytest
 from engine_toy import Config
 
@@ -99,13 +101,6 @@ def test_a_damaged_config_is_named(tmp_path):
         opened(tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to root; the next test stands in")
-def test_a_read_only_workdir(tmp_path):
-    tmp_path.chmod(0o555)
-    with pytest.raises(training.RunRefused, match="cannot write to"):
-        opened(tmp_path / "run")
-
-
 def test_a_workdir_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(training.RunRefused, match="cannot write to .*/file/run: Not a directory"):
@@ -133,6 +128,24 @@ def test_another_environment_is_a_warning(tmp_path, monkeypatch):
     monkeypatch.setenv("NPROC", "3")
     with pytest.warns(UserWarning, match="NPROC: '16' -> '3'"), opened(tmp_path):
         pass
+
+
+def test_whatever_changes_bits_is_named(tmp_path, monkeypatch):
+    from jaxgen.training import environment
+
+    with opened(tmp_path):
+        pass
+    version = environment.metadata.version
+    monkeypatch.setattr(environment.metadata, "version", lambda name: "0.99" if name == "jaxlib" else version(name))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setattr(environment, "cpu_model", lambda: "another processor")
+    monkeypatch.setattr(environment, "compiler_options", lambda: {"some_option": "on"})
+    with jax.default_matmul_precision("float32"), pytest.warns(UserWarning) as warned, opened(tmp_path):
+        pass
+    said = str(warned[0].message)
+    assert re.search(r"versions.jaxlib: '[\d.]+' -> '0.99'", said) and "versions.jax:" not in said
+    assert "XLA_FLAGS: None -> '--xla_cpu_enable_fast_math=true'" in said and "-> 'another processor'" in said
+    assert "matmul_precision: None -> 'float32'" in said and "some_option: None -> 'on'" in said
 
 
 def test_other_data_is_a_warning(tmp_path):
