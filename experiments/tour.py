@@ -19,6 +19,7 @@ from pathlib import Path
 import tyro
 
 from experiments import page, report, run_folders, tour_autoencoders, tour_generators
+from experiments.equations import EQUATIONS
 from experiments.page import Html, Section
 from experiments.run_folders import RunFolder
 from experiments.tour_lesson import Chapter, Lesson
@@ -55,7 +56,11 @@ def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
 
 def taught(lesson: Lesson, run: RunFolder | None) -> Html:
     """One system: its idea and equations, and what came of it."""
-    parts = [page.heading(lesson.title), page.paragraph(*lesson.ideas), page.equations(lesson.equations)]
+    parts = [
+        page.heading(lesson.title),
+        page.paragraph(*lesson.ideas),
+        page.equations({EQUATIONS[name]: name for name in lesson.equations}),
+    ]
     if run is None or run.results is None:
         return page.join(*parts, page.status(run.state() if run else "Not yet trained."))
     drawn = {path.name: path for path in run.pictures}

@@ -13,12 +13,7 @@ GAN = Lesson(
         "The data are eight Gaussians on a ring, because there the densities are known: it can be counted how many "
         "modes G has found, and D can be drawn beside the best one.",
     ),
-    {
-        r"\min_G \max_D \; E_{x \sim p_r} [ \,\log\,D(x) ] + E_{z \sim p_z} [ \,\log\,(1 - D(G(z))) ]": "gan.value",
-        r"D^{*}(x) = \frac{p_r(x)}{p_r(x) + p_g(x)}": "gan.optimal_discriminator",
-        r"\max_D L(D, G) = 2 D_{JS}(p_r \,\|\, p_g) - 2 \,\log\,2": "gan.jensen_shannon",
-        r"-E_{z \sim p_z} [ \,\log\,D(G(z)) ] \quad \text{(what G minimises here)}": "gan.generator_loss",
-    },
+    ("gan.value", "gan.optimal_discriminator", "gan.jensen_shannon", "gan.generator_loss"),
     {
         "film.gif": "Generated dots, circles for the modes; D says real on blue, generated on orange",
         "discriminator.png": "D at the end, beside the best discriminator against this generator",
@@ -48,15 +43,15 @@ DDPM = Lesson(
         "Every step backwards is a Gaussian whose mean follows from the predicted noise. The sum of the divergences "
         "between true and learned steps bounds -log p(x).",
     ),
-    {
-        r"x_t = \sqrt{\bar{\alpha}_t}\, x_0 + \sqrt{1 - \bar{\alpha}_t}\, \epsilon": "diffusion.q_sample",
-        r"\tilde{\beta}_t = \frac{1 - \bar{\alpha}_{t-1}}{1 - \bar{\alpha}_t} \beta_t": "diffusion.q_posterior",
-        r"\mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{1 - \alpha_t}{\sqrt{1 - \bar{\alpha}_t}} "
-        r"\epsilon_\theta(x_t, t) \right)": "diffusion.mean_from_noise",
-        r"x_{t-1} = \mu_\theta(x_t, t) + \sigma_t z": "diffusion.ancestral_step",
-        r"L_{simple} = E_{t, x_0, \epsilon} \| \epsilon - \epsilon_\theta(x_t, t) \|^2": "diffusion.simple_loss",
-        r"L_{VLB} = L_T + \sum_{t=2}^{T} L_{t-1} + L_0 \geq -\log\,p_\theta(x_0)": "diffusion.vlb_terms",
-    },
+    (
+        "diffusion.q_sample",
+        "diffusion.add_noise",
+        "diffusion.q_posterior",
+        "diffusion.mean_from_noise",
+        "diffusion.ancestral_step",
+        "diffusion.vlb_terms",
+        "diffusion.simple_loss",
+    ),
     {
         "denoising.png": "From noise to image: x_t, and below it the x_0 that is predicted from it",
         "samples.png": "New images",
@@ -92,18 +87,14 @@ NERF = Lesson(
         "the ray there is something to see.",
         "The scene here is known exactly, so depth can be measured too.",
     ),
-    {
-        r"r(t) = o + t d": "nerf.camera_rays",
-        r"\gamma(p) = \left( \sin(2^0 \pi p), \cos(2^0 \pi p), \ldots, \sin(2^{L-1} \pi p), "
-        r"\cos(2^{L-1} \pi p) \right)": "nerf.positional_encoding",
-        r"t_i \sim U \left[ t_n + \frac{i-1}{N} (t_f - t_n), t_n + \frac{i}{N} (t_f - t_n) \right]": (
-            "nerf.stratified_samples"
-        ),
-        r"\hat{C}(r) = \sum_{i=1}^{N} T_i (1 - e^{-\sigma_i \delta_i}) c_i, \quad "
-        r"T_i = e^{-\sum_{j<i} \sigma_j \delta_j}": "nerf.composite",
-        r"\hat{w}_i = w_i / \sum_{j=1}^{N_c} w_j": "nerf.importance_samples",
-        r"L = \sum_r \| \hat{C}_c(r) - C(r) \|^2 + \| \hat{C}_f(r) - C(r) \|^2": "nerf.photometric_loss",
-    },
+    (
+        "nerf.camera_rays",
+        "nerf.positional_encoding",
+        "nerf.stratified_samples",
+        "nerf.composite",
+        "nerf.importance_samples",
+        "nerf.photometric_loss",
+    ),
     {
         "turntable.gif": "Around the scene, from places where no image was taken",
         "turntable-depth.gif": "The same way round, depth: near is warm, far is cold",

@@ -10,7 +10,7 @@ class Lesson(NamedTuple):
         experiment: the script.
         title: of what is trained.
         ideas: sentences.
-        equations: {TeX: the function that computes it}.
+        equations: the functions that compute them, as in `experiments.equations`.
         pictures: {file in figures/: what it shows}.
         quantities: logged ones whose curves are drawn.
         numbers: (what was measured, metric, what stands beside it); the last may name metrics in braces.
@@ -19,7 +19,7 @@ class Lesson(NamedTuple):
     experiment: str
     title: str
     ideas: tuple[str, ...]
-    equations: dict[str, str]
+    equations: tuple[str, ...]
     pictures: dict[str, str]
     quantities: tuple[str, ...]
     numbers: tuple[tuple[str, str, str], ...]

@@ -76,7 +76,7 @@ def fit(
         update: `update(state, batch, keys, mean) -> (state, metrics)`.
         state: the state before the first step.
         batches: where a step's batch comes from; with `settings.prefetch`, the host makes them.
-        key: the root key (of the run, or of the stage).
+        key: the root key (of the run, or of the stage), a scalar.
         stage: name of this training among several of one run; its checkpoints are kept apart.
         also: things to do every so many steps, such as previews.
 
