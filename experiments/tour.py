@@ -13,7 +13,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tyro
@@ -92,10 +92,11 @@ def filled(text: str, metrics: dict[str, float]) -> str:
         return f"{missing.args[0]} was not measured"
 
 
-def curves_of(run: RunFolder, quantities: Sequence[str]) -> list[Html]:
+def curves_of(run: RunFolder, quantities: Mapping[str, str]) -> list[Html]:
     """A chart for each quantity, a line a stage."""
+    names = {"step": "step"} | quantities
     lines = {
-        stage: [{name: line[name] for name in ("step", *quantities) if name in line} for line in found]
+        stage: [{names[name]: line[name] for name in names if name in line} for line in found]
         for stage, found in run.stages().items()
     }
     return report.charts({stage: found for stage, found in lines.items() if len(found[0]) > 1})

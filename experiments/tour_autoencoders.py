@@ -16,7 +16,7 @@ DEEP = Lesson(
         "reconstructions.png": "Test images, rebuilt from 6 numbers by the autoencoder, and by PCA from 6 and from 18",
         "filters.png": "What the first layer's units look for",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Squared error of the autoencoder with 6 numbers, test images",
@@ -44,11 +44,11 @@ SPARSE = Lesson(
     {
         "filters-plain.png": "Filters without a constraint",
         "filters-l1.png": "Filters with L1",
-        "filters-kl.png": "Filters with KL: parts of digits",
-        "filters-k_sparse.png": "Filters of the k-sparse code",
+        "filters-kl.png": "Filters with KL",
+        "filters-k_sparse.png": "Filters of the k-sparse code: strokes, and noise where a unit never learned",
         "reconstructions-k_sparse.png": "Rebuilt from the k-sparse code",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Errors of a linear classifier on the k-sparse code, percent",
@@ -75,11 +75,14 @@ CONTRACTIVE = Lesson(
     ),
     ("autoencoder.contractive_penalty", "autoencoder.sigmoid_contractive_penalty"),
     {
-        "jacobian-spectra.png": "Mean singular values of the Jacobian: the contractive code's fall first",
+        "jacobian-spectra.png": (
+            "Mean singular values of the Jacobian: those of the contractive code (cae) fall faster than those of the "
+            "others that rebuild as well"
+        ),
         "filters-ae.png": "Filters of the plain autoencoder",
         "filters-cae.png": "Filters of the contractive autoencoder",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Norm of the Jacobian, contractive",
@@ -112,7 +115,7 @@ VAE = Lesson(
         "samples.png": "New images: z drawn from N(0, I)",
         "reconstructions.png": "Test images, drawn as black and white, and rebuilt",
     },
-    ("bound", "kl"),
+    {"bound": "Lower bound of log p(x), nats, training images", "kl": "KL(q(z|x) || p(z)), nats"},
     (
         (
             "-log p(x), nats, test images",

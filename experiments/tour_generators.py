@@ -17,9 +17,12 @@ GAN = Lesson(
     {
         "film.gif": "Generated dots, circles for the modes; D says real on blue, generated on orange",
         "discriminator.png": "D at the end, beside the best discriminator against this generator",
-        "game.png": "The value of the game and D on both sides",
     },
-    ("value", "real_probability", "fake_probability"),
+    {
+        "value": "Value of the game: -1.3863 at the equilibrium",
+        "real_probability": "D on real data, mean",
+        "fake_probability": "D on generated data, mean",
+    },
     (
         ("Modes with at least 20 of 2,500 samples", "modes_20", "of {modes_in_all:.0f}"),
         (
@@ -59,7 +62,7 @@ DDPM = Lesson(
         "interpolations.png": "Between two test images, both half-way into the noise",
         "bound.png": "The bound's terms and the error of the noise at every step",
     },
-    ("error",),
+    {"error": "Mean squared error of the predicted noise"},
     (
         (
             "Bound of -log p(x), bits/dim, test images",
@@ -102,7 +105,10 @@ NERF = Lesson(
         "view-1.png": "Another held-out view",
         "progress.png": "PSNR of a held-out view while training",
     },
-    ("fine_squared_error", "coarse_squared_error"),
+    {
+        "fine_squared_error": "Squared error of a pixel, fine network",
+        "coarse_squared_error": "Squared error of a pixel, coarse network",
+    },
     (
         ("PSNR of held-out views, dB", "psnr", "coarse network {psnr_coarse:.4g}"),
         ("SSIM of held-out views", "ssim", "1 at best"),

@@ -12,7 +12,7 @@ class Lesson(NamedTuple):
         ideas: sentences.
         equations: the functions that compute them, as in `experiments.equations`.
         pictures: {file in figures/: what it shows}.
-        quantities: logged ones whose curves are drawn.
+        quantities: {logged name: what it is}, whose curves are drawn.
         numbers: (what was measured, metric, what stands beside it); the last may name metrics in braces.
     """
 
@@ -21,7 +21,7 @@ class Lesson(NamedTuple):
     ideas: tuple[str, ...]
     equations: tuple[str, ...]
     pictures: dict[str, str]
-    quantities: tuple[str, ...]
+    quantities: dict[str, str]
     numbers: tuple[tuple[str, str, str], ...]
 
 
