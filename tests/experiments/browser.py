@@ -11,7 +11,8 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 # Reports through the title, after everything has loaded.
 REPORT = """<script>onload = () => {
   const drawn = [...document.images].filter(image => image.naturalWidth > 0).length;
-  const formulas = [...document.querySelectorAll("math")].filter(math => math.getBoundingClientRect().height > 0).length;
+  const isSet = math => math.getBoundingClientRect().height > 0;
+  const formulas = [...document.querySelectorAll("math")].filter(isSet).length;
   const room = document.documentElement;
   document.title = JSON.stringify({images: document.images.length, drawn: drawn, formulas: formulas,
     window: room.clientWidth, width: room.scrollWidth, paper: getComputedStyle(document.body).backgroundColor});
