@@ -6,7 +6,8 @@
 Each module of `experiments.benchmarks` lists cases. A case is measured in rounds; in each, one after another: the
 ceilings (matrix product, memory copy), the step inside a compiled loop, as single calls, and where torch is installed
 the same network and step in PyTorch on as many threads as there are cores. Times are medians over rounds, ratios the
-medians of each round's ratio. Nothing else should run meanwhile.
+medians of each round's ratio; "cores" is the processor time of this process over the time. Nothing else should run
+meanwhile.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ import json
 import os
 import pkgutil
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +85,20 @@ def measured(family: str, case: timing.Case, options: Options) -> list[Row]:
         runs = {"in_loop": steps.in_loop, "single": steps.single, **({"torch": in_torch} if in_torch else {})}
         measure = {name: timing.timed(run, options.seconds) for name, run in runs.items()}
         measure |= {"product_rate": lambda: timing.product_rate(case.precision), "copy_rate": timing.copy_rate}
-        rounds = [{name: take() for name, take in measure.items()} for _ in range(options.rounds)]
+        rounds = [{name: _busy(take) for name, take in measure.items()} for _ in range(options.rounds)]
         row = {"family": family, "case": case.name, "step": step, "batch": batch, "precision": case.precision}
-        row |= steps.work._asdict() | {name: [r[name] for r in rounds] for name in measure}
+        row |= steps.work._asdict() | {name: [r[name][0] for r in rounds] for name in measure}
+        row |= {f"{name}_cores": [r[name][1] for r in rounds] for name in runs}
         stats = jax.devices()[0].memory_stats()
         rows.append(row | {"device_peak_bytes": stats["peak_bytes_in_use"] if stats else None})
     return rows
+
+
+def _busy(take: Callable[[], float]) -> tuple[float, float]:
+    """What a measurement found, and how many cores it kept busy meanwhile."""
+    began, used = time.perf_counter(), time.process_time()
+    found = take()
+    return found, (time.process_time() - used) / (time.perf_counter() - began)
 
 
 def summary(row: Row) -> dict[str, float | None]:
@@ -100,6 +111,8 @@ def summary(row: Row) -> dict[str, float | None]:
         "PyTorch ms": 1e3 * median("torch") if "torch" in row else None,
         "loop / PyTorch": over("in_loop"),
         "single / PyTorch": over("single"),
+        "loop cores": median("in_loop_cores"),
+        "PyTorch cores": median("torch_cores") if "torch" in row else None,
         "GFLOP": row["flops"] / 1e9,
         "of product rate": row["flops"] / median("in_loop") / median("product_rate"),
         "of copy rate": row["bytes"] / median("in_loop") / median("copy_rate"),

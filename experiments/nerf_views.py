@@ -1,6 +1,7 @@
 """Views of a trained field: rendered in chunks, measured against held-out images, and watched while training."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -183,6 +184,8 @@ def watch(step: int, loss: nerf.Loss, batches: training.DeviceBatches, key: jax.
 def check_collapse(step: int, found: dict[str, np.ndarray], rgb: np.ndarray) -> None:
     """Raises Collapsed where rays [B] have no opacity and their colours are as bad as one colour for all.
 
+    Where they have opacity and are as bad, a fog before the cameras is likely: a warning, since it may still lift.
+
     Args:
         step: for the message.
         found: "opacity" and "fine_squared_error" (or the coarse one), [B] each.
@@ -192,12 +195,21 @@ def check_collapse(step: int, found: dict[str, np.ndarray], rgb: np.ndarray) -> 
     opacity = float(np.mean(found["opacity"]))
     # The best that one colour can do.
     flat = float(np.mean(np.var(rgb, axis=0)))
-    if opacity < 0.01 and error > 0.98 * flat:
+    if error <= 0.98 * flat:
+        return
+    seen = (
+        f"mean opacity {opacity:.2g} over {len(rgb)} training rays, PSNR {-10 * np.log10(error):.2f} dB, where one "
+        f"colour for all pixels would have {-10 * np.log10(flat):.2f} dB."
+    )
+    if opacity < 0.01:
         raise Collapsed(
-            f"step {step}: the field is empty: mean opacity {opacity:.2g} over {len(rgb)} training rays, PSNR "
-            f"{-10 * np.log10(error):.2f} dB, where one colour for all pixels would have {-10 * np.log10(flat):.2f} "
-            f"dB. Its gradient is zero, so nothing will change. {REMEDIES}"
+            f"step {step}: the field is empty: {seen} Its gradient is zero, so nothing will change. {REMEDIES}"
         )
+    warnings.warn(
+        f"step {step}: the field is no better than one colour: {seen} If the PSNR of the next lines stays there, stop. "
+        f"{REMEDIES}",
+        stacklevel=2,
+    )
 
 
 def _psnr(image: np.ndarray, truth: np.ndarray) -> float:

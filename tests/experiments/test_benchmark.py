@@ -98,6 +98,7 @@ def test_a_measurement_is_seconds_a_step(monkeypatch):
 ROW = {
     "family": "f", "case": "c", "step": "training", "batch": 4, "precision": "float32",
     "in_loop": [0.1, 0.2, 0.9], "single": [0.2, 0.2, 0.2], "torch": [0.2, 0.1, 0.3],
+    "in_loop_cores": [1.0, 1.5, 3.0], "torch_cores": [2.0, 1.9, 1.8],
     "product_rate": [1e9, 3e9, 2e9], "copy_rate": [1e9] * 3,
     "flops": 1e8, "bytes": 4e7, "memory": 2**21, "compile_seconds": 1.0,
 }  # fmt: skip
@@ -109,17 +110,25 @@ def test_summary_is_medians_and_the_median_of_ratios():
     assert found["loop / PyTorch"] == pytest.approx(2)  # of 0.5, 2 and 3
     assert found["single / PyTorch"] == pytest.approx(1)
     assert found["of product rate"] == pytest.approx(1e8 / 0.2 / 2e9)
+    assert found["loop cores"] == 1.5 and found["PyTorch cores"] == 1.9
     assert found["of copy rate"] == pytest.approx(4e7 / 0.2 / 1e9) and found["MiB"] == 2
 
 
 def test_tables():
     without = {name: value for name, value in ROW.items() if name != "torch"} | {"precision": "bfloat16"}
     markdown = benchmark.table([ROW, without], markdown=True).splitlines()
-    assert len(markdown) == 4 and {line.count("|") for line in markdown} == {13}
+    assert len(markdown) == 4 and {line.count("|") for line in markdown} == {15}
     assert markdown[2].startswith("| c | training | 4 | 200 | 200 | 200 | 2 | 1 |")
     assert markdown[3].startswith("| c, bfloat16 | training | 4 | 200 | 200 | - | - | - |")
     plain = benchmark.table([ROW, without], markdown=False).splitlines()
     assert len(plain) == 3 and len(set(map(len, plain))) == 1
+
+
+def test_busy_cores_are_processor_time_over_time(monkeypatch):
+    now, used = iter([10.0, 12.0]), iter([3.0, 6.0])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(benchmark.time, "process_time", lambda: next(used))
+    assert benchmark._busy(lambda: 0.25) == (0.25, 1.5)
 
 
 def test_rows_and_the_file(tmp_path, monkeypatch, capsys):
@@ -135,7 +144,7 @@ def test_rows_and_the_file(tmp_path, monkeypatch, capsys):
     assert [(row["step"], row["batch"]) for row in rows] == [("training", BATCH), ("sampling", 3)]
     written = json.loads(path.read_text())
     assert written["rows"] == rows and written["environment"]["versions"]["jax"] == jax.__version__
-    assert all(len(row[name]) == 2 for row in rows for name in ("in_loop", "single", "product_rate"))
+    assert all(len(row[name]) == 2 for row in rows for name in ("in_loop", "single", "product_rate", "in_loop_cores"))
     assert capsys.readouterr().out.count("\n| a |") == 2
 
 

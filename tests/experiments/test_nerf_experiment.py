@@ -143,6 +143,14 @@ def test_a_good_image_of_nothing_is_no_collapse():
         nerf_views.check_collapse(500, found | {"coarse_squared_error": np.full(100, 0.02)}, rgb)
 
 
+def test_a_fog_of_one_colour_is_warned_of_and_a_scene_that_fills_the_image_is_not():
+    rgb = np.linspace(0, 1, 300, dtype=np.float32).reshape(100, 3)
+    found = {"opacity": np.ones(100), "coarse_squared_error": np.full(100, np.var(rgb, axis=0).mean())}
+    with pytest.warns(UserWarning, match=r"no better than one colour: mean opacity 1 .* Remedies"):
+        nerf_views.check_collapse(500, found, rgb)
+    nerf_views.check_collapse(500, found | {"fine_squared_error": np.full(100, 0.05)}, rgb)
+
+
 def test_every_preset_is_watched_and_the_papers_are_whole():
     assert all(0 < config.evaluation.watch_step <= 500 for config in nerf.PRESETS.values())
     papers = {name: config for name, config in nerf.PRESETS.items() if name.endswith("paper")}
