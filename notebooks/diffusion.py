@@ -37,7 +37,7 @@ from PIL import Image
 
 from jaxgen import data, diffusion, pictures, training
 
-STEPS = 2 if SMALL else 4000
+STEPS = 2 if SMALL else 2000
 T = 24 if SMALL else 400
 images = data.load("digits")
 x = jnp.asarray(images["image"] / 127.5 - 1, jnp.float32)  # [N, 8, 8, 1] in [-1, 1]

@@ -39,7 +39,7 @@ from jaxgen import nerf, pictures, training
 
 SIZE = 8 if SMALL else 64  # pixels a side
 VIEWS = 2 if SMALL else 20
-STEPS = 2 if SMALL else 2000
+STEPS = 2 if SMALL else 1000
 BATCH = 16 if SMALL else 512
 scene = nerf.analytic_scene
 
