@@ -94,7 +94,7 @@ def filled(text: str, metrics: dict[str, float]) -> str:
 
 def curves_of(run: RunFolder, quantities: Mapping[str, str]) -> list[Html]:
     """A chart for each quantity, a line a stage."""
-    names = {"step": "step"} | quantities
+    names = {"step": "step", **quantities}
     lines = {
         stage: [{names[name]: line[name] for name in names if name in line} for line in found]
         for stage, found in run.stages().items()
