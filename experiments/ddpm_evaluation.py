@@ -69,8 +69,8 @@ class Evaluation:
             raise ValueError(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
         if self.images > len(test):
             raise ValueError(
-                f"evaluation.images is {self.images}; the test split has {len(test)}: set --evaluation.images {len(test)}, "
-                "or 0 for no bound"
+                f"evaluation.images is {self.images}; the test split has {len(test)}: set "
+                f"--evaluation.images {len(test)}, or 0 for no bound"
             )
         if self.samples and not self.inception and (train.label is None or test.label is None):
             raise ValueError(
