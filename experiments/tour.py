@@ -38,13 +38,13 @@ def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
             run = found[lesson.experiment]
             total += run.seconds() if run else 0.0
             state = "finished" if run and run.results else "begun" if run else "not yet trained"
-            rows.append((lesson.title, page.code(command(lesson)), state, round(run.seconds()) if run else None))
+            rows.append((lesson.title, state, round(run.seconds()) if run else None, page.code(command(lesson))))
     intro = page.join(
         page.paragraph(
             "The notes' generative models: their equations, and small systems trained by them on this machine, on data "
             "that comes with the library."
         ),
-        page.table(("system", "command", "state", "seconds"), rows),
+        page.table(("system", "state", "seconds", "command"), rows),
         page.paragraph(f"{total / 60:.1f} minutes of training, measuring and drawing, without starting the programs."),
     )
     sections = [
