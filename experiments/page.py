@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MEDIA_TYPES = {".png": "image/png", ".gif": "image/gif"}
-WIDE = 1000  # pixels
+WIDE = 1200  # pixels
 ABSENT = "\N{EN DASH}"
 
 

@@ -55,7 +55,7 @@ def test_pictures_are_inside_the_page(tmp_path):
 
 
 def test_a_wide_picture_has_a_row_to_itself(tmp_path):
-    for height, width, whole in ((2, 1100, True), (600, 1100, False), (2, 900, False)):
+    for height, width, whole in ((2, 1300, True), (700, 1300, False), (2, 1100, False)):
         for name, save in (
             ("x.png", pictures.save_png),
             ("x.gif", lambda path, image: pictures.save_gif(path, [image])),
