@@ -79,6 +79,46 @@ DDPM = Lesson(
     ),
 )
 
+GUIDED = Lesson(
+    "guided_diffusion",
+    "Digits on demand: guidance",
+    (
+        "A diffusion model can be told what to draw. A classifier of noisy images says in which direction "
+        "log p(y | x_t) rises, and every step backwards is pushed that way.",
+        "It can be done without a classifier: a network that was trained with and without labels answers twice, and "
+        "the difference of the answers is the push.",
+        "The harder the push, the more samples are what was asked for, and the less they differ from each other.",
+    ),
+    ("diffusion.classifier_guidance", "diffusion.classifier_free_guidance", "diffusion.training_loss"),
+    {
+        "guided.png": (
+            "A column begins with the same noise in every row, and is asked for the digits 0 to 9, twice: without a "
+            "label; pushed by a classifier alone, ever harder; told the class; and pushed without a classifier"
+        ),
+        "tradeoff.png": "What is won and lost as the push grows",
+        "classifier.png": "How often the classifier is right, the more noise there is",
+    },
+    {"error": "Mean squared error of the predicted noise"},
+    (
+        (
+            "Samples of the digit that was asked for, percent, pushed by a classifier with scale 4",
+            "named_right_percent_classifier_alone_4",
+            "with scale 1 {named_right_percent_classifier_alone_1:.4g}, without a label "
+            "{named_right_percent_without_labels:.4g}",
+        ),
+        (
+            "The same by a network that is told the class",
+            "named_right_percent_unguided",
+            "pushed without a classifier, scale 4: {named_right_percent_classifier_free_4:.4g}",
+        ),
+        (
+            "Recall, pushed without a classifier, scale 4",
+            "recall_classifier_free_4",
+            "told the class {recall_unguided:.4g}; held-out images {recall_floor:.4g}",
+        ),
+    ),
+)
+
 NERF = Lesson(
     "nerf",
     "A radiance field learned from images with poses",
@@ -118,6 +158,6 @@ NERF = Lesson(
 
 CHAPTERS = (
     Chapter("3. Generative adversarial networks", (GAN,)),
-    Chapter("4. Diffusion models", (DDPM,)),
+    Chapter("4. Diffusion models", (DDPM, GUIDED)),
     Chapter("5. Neural radiance fields", (NERF,)),
 )
