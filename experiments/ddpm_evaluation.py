@@ -77,7 +77,10 @@ class Evaluation:
         if 0 < self.samples < 10:
             raise ValueError(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
         if self.images > len(test):
-            raise ValueError(f"evaluation.images is {self.images}; the test split has {len(test)}")
+            raise ValueError(
+                f"evaluation.images is {self.images}; the test split has {len(test)}: set "
+                f"--evaluation.images {len(test)}, or 0 for no bound"
+            )
         if self.samples and not self.inception and (train.label is None or test.label is None):
             raise ValueError(
                 "the data has no labels to train a classifier on, so there are no features to compare samples by: "

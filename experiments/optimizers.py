@@ -57,7 +57,10 @@ def build(config: Optimizer, num_steps: int) -> optax.GradientTransformation:
         if not 0 <= decay < 1:
             raise ValueError(f"{name} is {decay}; it must be in [0, 1)")
     if not 0 <= config.warmup_steps <= num_steps:
-        raise ValueError(f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}")
+        raise ValueError(
+            f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}: where the "
+            "training is shortened, shorten the warm-up too (--optimizer.warmup-steps)"
+        )
     if config.schedule == "goodfellow":
         return _goodfellow(config)
     rate = optax.constant_schedule(config.learning_rate)

@@ -77,7 +77,7 @@ def fit(
         state: the state before the first step, or a function that makes it: then no device has to hold all of it
             where `settings.model_devices` devices share it.
         batches: where a step's batch comes from; with `settings.prefetch`, the host makes them.
-        key: the root key (of the run, or of the stage).
+        key: the root key (of the run, or of the stage), a scalar.
         stage: name of this training among several of one run; its checkpoints are kept apart.
         also: things to do every so many steps, such as previews.
 
