@@ -566,7 +566,8 @@ def test_labels_come_with_images_from_disk_and_are_held_to_the_classes(tmp_path)
         Image.fromarray(np.full((4, 4), 10 * i, np.uint8)).save(tmp_path / str(i % 3) / f"{i:02}.png")
     images, _ = image_batches.load(image_batches.Data("images", str(tmp_path), on_disk=True))
     order = training.keys.stream(training.keys.root(0), "order")
-    made = guided_training.batches(images, 6, image_batches.Data(flip=True), 3).make(order, 0, np.arange(6, dtype=np.int32))  # type: ignore
+    flipped = guided_training.batches(images, 6, image_batches.Data(flip=True), 3)
+    made = flipped.make(order, 0, np.arange(6, dtype=np.int32))  # type: ignore
     values = np.rint((made["x"][:, 0, 0, 0] + 1) * 127.5 / 10).astype(int)
     np.testing.assert_array_equal(values % 3, made["label"])
     with pytest.raises(ValueError, match="outside the 2 classes 0 to 1"):
