@@ -151,13 +151,13 @@ PRESETS = {
         classifier=Classifier(
             ClassifierNetwork(16, (1, 2), 1, (4,), head_channels=16, groups=8, dropout=0.1),
             optimizers.Optimizer("adamw", 2e-3, "cosine", warmup_steps=50, weight_decay=0.05),
-            600,
+            400,
             64,
         ),
-        preview_every=1000,
+        preview_every=800,
         guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 2.0, 4.0)),
         evaluation=Evaluation(images=40, samples=200, batch_size=100, classified=360),
-        train=training.Settings(1000, 64, log_every=100, save_every=500),
+        train=training.Settings(800, 64, log_every=100, save_every=400),
     ),
     # Three quarters of an hour on two cores, evaluation included.
     "mnist": Config(
