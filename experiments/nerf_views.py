@@ -184,7 +184,7 @@ def watch(step: int, loss: nerf.Loss, batches: training.DeviceBatches, key: jax.
 def check_collapse(step: int, found: dict[str, np.ndarray], rgb: np.ndarray) -> None:
     """Raises Collapsed where rays [B] have no opacity and their colours are as bad as one colour for all.
 
-    Where they have opacity and are as bad, a fog before the cameras is likely: that is said and not raised, since it may still lift.
+    Where they have opacity and are as bad, a fog before the cameras is likely: that is said, since it may still lift.
 
     Args:
         step: for the message.

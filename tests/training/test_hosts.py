@@ -47,9 +47,7 @@ def reads(said):
 
 
 def tells_of_a_lost_host(said):
-    """In our words, or, where XLA waits for the dead host's part and not even an error comes, in those with which JAX
-    ends a process when heartbeats are missed.
-    """
+    """In our words, or in JAX's own, where XLA waits for the dead host's part until the heartbeats are missed."""
     ours = "HostLost: another host of this run has stopped" in said and "same command again on all hosts" in said
     return ours or "This most likely indicates that another task died" in said
 
