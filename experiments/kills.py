@@ -86,9 +86,9 @@ class Killed:
         return self._folder / f"run-{self.runs}"
 
     def _judge(self) -> None:
-        if _bits(self._run) != self._whole:
-            self.lost += self._pending
-            print(f"{self.name}: {self._run} has another end after {self._pending} kills", flush=True)
+        same = _bits(self._run) == self._whole
+        self.lost += 0 if same else self._pending
+        print(f"{self.name}: {'the same' if same else 'ANOTHER'} end after {self._pending} kills", flush=True)
         self.runs, self._pending = self.runs + 1, 0
 
     def _start(self, workdir: Path):
