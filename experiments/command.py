@@ -123,8 +123,8 @@ def checked(config: Config, prepare: Callable[[Config], Prepared]) -> Prepared:
 
 def check_split(settings: training.Settings, batch_size: int = 0) -> None:
     """Refuses a batch (of the settings, or another of the same run) that the devices cannot share."""
-    devices = len(training.pick_devices(settings.devices))
-    training.check_split(batch_size or settings.batch_size, devices, settings.accumulate, settings.exact_shards)
+    rows = training.num_rows(len(training.pick_devices(settings.devices)), settings.model_devices)
+    training.check_split(batch_size or settings.batch_size, rows, settings.accumulate, settings.exact_shards)
 
 
 def show(results: dict, workdir: Path) -> None:

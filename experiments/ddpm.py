@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from experiments import command, ddpm_evaluation, ddpm_figures, image_batches, optimizers
 from experiments.ddpm_evaluation import Evaluation, Sampler
+from experiments.diffusion_chain import Chain, make_schedule
 from jaxgen import diffusion, pictures, training
 
 
@@ -44,19 +45,9 @@ class Network:
 
 
 @dataclasses.dataclass(frozen=True)
-class Process:
+class Process(Chain):
     """The chain, what the network says of it, and the loss."""
 
-    schedule: Literal["linear", "cosine", "quadratic", "constant", "warmup"] = "linear"
-    """of beta"""
-    steps: int = 1000
-    """T"""
-    start: float = 0.0
-    """beta of the first step; 0: 0.1 / T (not for "cosine")"""
-    end: float = 0.0
-    """beta of the last step; 0: 20 / T (not for "cosine")"""
-    prediction: diffusion.Prediction = "noise"
-    """what the network puts out"""
     variance: diffusion.Variance = "fixed_large"
     """of p(x_{t-1} | x_t)"""
     loss: Literal["simple", "bound", "hybrid"] = "simple"
@@ -173,18 +164,6 @@ def prepare(config: Config) -> tuple[image_batches.Images, image_batches.Images]
     network = build(config.network, config.process, train_set.shape)
     jax.eval_shape(lambda: init(network, jax.random.key(0), train_set.shape))
     return train_set, test_set
-
-
-def make_schedule(process: Process) -> diffusion.Schedule:
-    """The chain of a config."""
-    betas = {
-        "linear": diffusion.linear_betas,
-        "quadratic": diffusion.quadratic_betas,
-        "constant": lambda steps, start, end: diffusion.constant_betas(steps, end),
-        "warmup": lambda steps, start, end: diffusion.warmup_betas(steps, start=start, end=end),
-        "cosine": lambda steps, start, end: diffusion.cosine_betas(steps),
-    }[process.schedule]
-    return diffusion.make_schedule(betas(process.steps, process.start or None, process.end or None))
 
 
 def build(model: Network, process: Process, shape: tuple[int, int, int]) -> diffusion.UNet:

@@ -41,6 +41,11 @@ class Sampler:
             raise ValueError(f"eta is {self.eta} with method {self.method!r}; it is in [0, 1], and 0 unless 'ddim'")
         return diffusion.respace(schedule, self.steps) if self.steps else schedule
 
+    @property
+    def name(self) -> str:
+        """For the names of files."""
+        return f"{self.method}-{self.steps.replace(',', '_') or 'all'}-{self.eta:g}-{self.variance}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -72,7 +77,10 @@ class Evaluation:
         if 0 < self.samples < 10:
             raise ValueError(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
         if self.images > len(test):
-            raise ValueError(f"evaluation.images is {self.images}; the test split has {len(test)}")
+            raise ValueError(
+                f"evaluation.images is {self.images}; the test split has {len(test)}: set "
+                f"--evaluation.images {len(test)}, or 0 for no bound"
+            )
         if self.samples and not self.inception and (train.label is None or test.label is None):
             raise ValueError(
                 "the data has no labels to train a classifier on, so there are no features to compare samples by: "
@@ -82,58 +90,68 @@ class Evaluation:
             raise FileNotFoundError(f"no file {self.inception}; --evaluation.inception is that of Inception's weights")
 
 
+Given = dict[str, Any]
+"""What a network is told besides x and t, by the names of its arguments: arrays of one entry for each image."""
+
+
 class Model(NamedTuple):
     """A network and what its output means.
 
     Attributes:
-        network: the U-Net.
+        network: called as `network.apply({"params": params}, x, t, **given)`: the U-Net.
         schedule: the chain it was trained for.
         prediction: what it puts out.
         variance: of p.
         shape: (H, W, C) of the images.
     """
 
-    network: diffusion.UNet
+    network: Any
     schedule: diffusion.Schedule
     prediction: diffusion.Prediction
     variance: diffusion.Variance
     shape: tuple[int, int, int]
 
-    def denoise(self, params) -> diffusion.Denoise:
+    def denoise(self, params, given: Given | None = None) -> diffusion.Denoise:
         """(x, t) -> the output, without dropout."""
-        return lambda x, t: self.network.apply({"params": params}, x, t)  # type: ignore[return-value]
+        return lambda x, t: self.network.apply({"params": params}, x, t, **(given or {}))
 
     def options(self, sampler: Sampler) -> dict[str, Any]:
         """What the functions of `diffusion` that take steps need to know, besides the schedule."""
         variance = self.variance if sampler.variance == "model" else sampler.variance
         return {"prediction": self.prediction, "variance": variance}
 
-    def denoise_for(self, sampler: Sampler, params) -> diffusion.Denoise:
+    def denoise_for(self, sampler: Sampler, params, given: Given | None = None) -> diffusion.Denoise:
         """As `denoise`, without a learned variance where the sampler does not want it."""
+        return self.for_sampler(sampler, self.denoise(params, given))
+
+    def for_sampler(self, sampler: Sampler, denoise: diffusion.Denoise) -> diffusion.Denoise:
+        """`denoise`, without a learned variance where the sampler does not want it."""
         if sampler.variance == "model":
-            return self.denoise(params)
-        return lambda x, t: diffusion.split_output(self.denoise(params)(x, t), self.variance)[0]
+            return denoise
+        return lambda x, t: diffusion.split_output(denoise(x, t), self.variance)[0]
 
-    def sampler(self, sampler: Sampler) -> Callable[[Any, jax.Array], jax.Array]:
-        """(params, keys [n]) -> samples [n, H, W, C] in [-1, 1]; the whole loop is one compiled program."""
+    def draw(
+        self, sampler: Sampler, keys: jax.Array, denoise: diffusion.Denoise, guidance: diffusion.Guidance | None = None
+    ) -> jax.Array:
+        """Samples [n, H, W, C] in [-1, 1] for keys [n]."""
+        return diffusion.sample(
+            keys,
+            self.for_sampler(sampler, denoise),
+            (keys.shape[0], *self.shape),
+            sampler.schedule(self.schedule),
+            method=sampler.method,
+            eta=sampler.eta,
+            guidance=guidance,
+            **self.options(sampler),
+        )
+
+    def drawing(self, sampler: Sampler) -> Callable[..., jax.Array]:
+        """(params, keys [n], given) -> samples [n, H, W, C] in [-1, 1], not compiled."""
+        return lambda params, keys, given=None: self.draw(sampler, keys, self.denoise(params, given))
+
+    def sampler(self, sampler: Sampler) -> Callable[..., jax.Array]:
+        """The same; the whole loop is one compiled program."""
         return program(self.drawing(sampler))
-
-    def drawing(self, sampler: Sampler) -> Callable[[Any, jax.Array], jax.Array]:
-        """The same, not compiled."""
-        schedule = sampler.schedule(self.schedule)
-
-        def draw(params, keys):
-            return diffusion.sample(
-                keys,
-                self.denoise_for(sampler, params),
-                (keys.shape[0], *self.shape),
-                schedule,
-                method=sampler.method,
-                eta=sampler.eta,
-                **self.options(sampler),
-            )
-
-        return draw
 
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,10 +201,7 @@ def evaluate(measured: Measured, train_set: image_batches.Images, test_set: imag
 
         def compare() -> dict[str, float]:
             drawn = samples(measured, settings.samples)
-            if settings.inception:
-                extractor = inception.load(settings.inception)
-            else:
-                extractor = features.cached(settings.features or run.workdir / "features.npz", train_set, test_set)
+            extractor = extractor_of(measured, train_set, test_set)
             pair = (train_set, test_set) if settings.reference == "train" else (test_set, train_set)
             return features.measure(extractor, drawn, *pair)
 
@@ -194,43 +209,85 @@ def evaluate(measured: Measured, train_set: image_batches.Images, test_set: imag
     return metrics
 
 
+def extractor_of(measured: Measured, train_set: image_batches.Images, test_set: image_batches.Images):
+    """What gives the features: Inception, or the classifier of this data."""
+    settings = measured.settings
+    if settings.inception:
+        return inception.load(settings.inception)
+    return features.cached(settings.features or measured.run.workdir / "features.npz", train_set, test_set)
+
+
 def samples(measured: Measured, num: int) -> np.ndarray:
     """The first `num` samples, uint8 [num, H, W, C]; sample i depends on (seed, i), not on num or the batch size."""
-    settings, sampler = measured.settings, measured.settings.sampler
-    drawing = measured.model.drawing(sampler)
-    stream = training.keys.stream(measured.key, "sample")
-    devices = training.pick_devices(measured.run.config.train.devices)
-    draw = training.ParallelDraw(
-        lambda params, keys, numbers: drawing(params, keys),
-        devices=devices,
-        batch_size=settings.batch_size,
-        exact_shard=settings.exact_shard,
+    sampler = measured.settings.sampler
+    draw = parallel(measured, measured.model.drawing(sampler))
+    return drawn(measured, num, f"samples-{sampler.name}", draw, measured.params)
+
+
+def parallel(measured: Measured, draw: Callable[..., jax.Array]) -> training.ParallelDraw:
+    """`draw(params, keys)` or `draw(params, keys, given)` over the run's devices."""
+    return training.ParallelDraw(
+        lambda params, keys, numbers, *given: draw(params, keys, *given),
+        devices=training.pick_devices(measured.run.config.train.devices),
+        batch_size=measured.settings.batch_size,
+        exact_shard=measured.settings.exact_shard,
     )
+
+
+def drawn(
+    measured: Measured,
+    num: int,
+    name: str,
+    draw: training.ParallelDraw,
+    params: Any,
+    given: Callable[[np.ndarray], Given] | None = None,
+) -> np.ndarray:
+    """The first `num` samples.
+
+    Args:
+        measured: says how many at a time, and keeps them.
+        num: how many.
+        name: of the files in which they are kept; it must say what they depend on.
+        draw: of `parallel`.
+        params: what it draws from.
+        given: `given(numbers)`, integers [n], what the samples of these numbers are given.
+
+    Returns:
+        uint8 [num, H, W, C].
+    """
+    settings, stream = measured.settings, training.keys.stream(measured.key, "sample")
     # Whole shards, or an even share, for every device.
-    multiple = len(devices) * max(settings.exact_shard, 1)
+    multiple = len(training.pick_devices(measured.run.config.train.devices)) * max(settings.exact_shard, 1)
     size = -(-settings.batch_size // multiple) * multiple
-    how = f"{sampler.method}-{sampler.steps.replace(',', '_') or 'all'}-{sampler.eta:g}-{sampler.variance}"
-    how += f"-exact{settings.exact_shard}" if settings.exact_shard else ""
+    name += f"-exact{settings.exact_shard}" if settings.exact_shard else ""
     parts = []
     for part in image_batches.slices(num, size):
 
         def make(part=part):
             # A whole batch in any case, so that there is one shape to compile.
             numbers = np.arange(part.start, part.start + size)
-            return {"x": image_batches.to_bytes(draw(measured.params, stream, numbers))}
+            return {"x": image_batches.to_bytes(draw(params, stream, numbers, given))}
 
-        parts.append(measured.kept(f"samples-{how}-{part.start}-{size}", make)["x"][: part.stop - part.start])
+        parts.append(measured.kept(f"{name}-{part.start}-{size}", make)["x"][: part.stop - part.start])
     return np.concatenate(parts)
 
 
-def bound(measured: Measured, test_set: image_batches.Images) -> dict[str, np.ndarray]:
-    """The bound of the first test images in bits/dim: {"prior" [N], "terms" [N, T], "x0_mse", "noise_mse" [N, T]}."""
+def bound(
+    measured: Measured, test_set: image_batches.Images, given: Callable[[np.ndarray], Given] | None = None
+) -> dict[str, np.ndarray]:
+    """The bound of the first test images in bits/dim: {"prior" [N], "terms" [N, T], "x0_mse", "noise_mse" [N, T]}.
+
+    Args:
+        measured: what, and of how many images.
+        test_set: the images.
+        given: `given(numbers)`, integers [n], what the network is told of the test images of these numbers.
+    """
     model, num = measured.model, measured.settings.images
     stream = training.keys.stream(measured.key, "eval")
 
-    def terms(params, keys, x0):
+    def terms(params, keys, x0, given):
         return diffusion.bits_per_dim(
-            keys, model.denoise(params), model.schedule, x0, prediction=model.prediction, variance=model.variance
+            keys, model.denoise(params, given), model.schedule, x0, prediction=model.prediction, variance=model.variance
         )
 
     compiled, size, parts = program(terms), min(measured.settings.batch_size, num), []
@@ -239,7 +296,9 @@ def bound(measured: Measured, test_set: image_batches.Images) -> dict[str, np.nd
         def make(part=part):
             x0 = diffusion.check_images(test_set.signed(part.start, part.stop))
             x0 = np.concatenate([x0, np.zeros((size - len(x0), *x0.shape[1:]), np.float32)])
-            return compiled(measured.params, _keys(stream, part.start, size), x0)._asdict()
+            numbers = np.minimum(np.arange(part.start, part.start + size), num - 1)
+            told = {} if given is None else given(numbers)
+            return compiled(measured.params, _keys(stream, part.start, size), x0, told)._asdict()
 
         found = measured.kept(f"bound-{part.start}-{size}", make)
         parts.append({name: values[: part.stop - part.start] for name, values in found.items()})

@@ -19,12 +19,16 @@ def draw(folder: Path, measured: ddpm_evaluation.Measured, train_set, test_set) 
     save("denoising", denoising(measured))
     save("interpolations", interpolations(measured, test_set))
     if measured.settings.images:
-        found = ddpm_evaluation.bound(measured, test_set)
-        terms, error = found["terms"].mean(axis=0), found["noise_mse"].mean(axis=0)
-        t = np.arange(1, len(terms) + 1)
-        # A divergence of nearly equal Gaussians may round to zero.
-        series = {"L at this step, bits/dim": (t, np.maximum(terms, 1e-9)), "squared error of the noise": (t, error)}
-        save("bound", pictures.curves(series, "steps of noise", "", "xy", f"{len(found['terms'])} test images"))
+        save("bound", bound_curves(ddpm_evaluation.bound(measured, test_set)))
+
+
+def bound_curves(found: dict[str, np.ndarray]) -> np.ndarray:
+    """The terms of the bound, and the error of the noise, on average over images."""
+    terms, error = found["terms"].mean(axis=0), found["noise_mse"].mean(axis=0)
+    t = np.arange(1, len(terms) + 1)
+    # A divergence of nearly equal Gaussians may round to zero.
+    series = {"L at this step, bits/dim": (t, np.maximum(terms, 1e-9)), "squared error of the noise": (t, error)}
+    return pictures.curves(series, "steps of noise", "", "xy", f"{len(found['terms'])} test images")
 
 
 def enlarged(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -91,12 +91,15 @@ class Extractor:
         extract: [B, H, W, C] float32 in [-1, 1] -> (features [B, F], class probabilities [B, K]).
         sha256: of what the features depend on.
         accuracy: share of test images classified right, or None.
+        spatial: the same and features that know places, [B, S], of which sFID is the distance; None where there are
+            none.
     """
 
     name: str
     extract: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     sha256: str
     accuracy: float | None = None
+    spatial: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]] | None = None
 
     def __call__(self, images: np.ndarray, batch_size: int = 500) -> tuple[np.ndarray, np.ndarray]:
         """Features [N, F] and class probabilities [N, K] of images [N, H, W, C], uint8 or floating point in [0, 1].
@@ -106,20 +109,30 @@ class Extractor:
         Raises:
             ValueError: no images, or values outside [0, 1].
         """
-        images = np.asarray(images)
-        if images.ndim != 4 or not len(images):
-            raise ValueError(f"images have shape {images.shape}; expected [N, H, W, C]")
-        if images.dtype != np.uint8 and not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError(f"images lie in [{images.min():g}, {images.max():g}]; expected uint8, or [0, 1]")
-        found = []
-        for part in image_batches.slices(len(images), batch_size):
-            x = images[part]
-            x = image_batches.signed(x) if x.dtype == np.uint8 else 2 * x.astype(np.float32) - 1
-            # The last batch is filled up, so that there is one shape to compile.
-            filled = np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), np.float32)])
-            found.append([np.asarray(a)[: len(x)] for a in self.extract(jnp.asarray(filled))])
+        found = list(in_batches(self.extract, np.asarray(images), batch_size))
         features, probabilities = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return features, probabilities
+
+
+def in_batches(extract: Callable[[jax.Array], tuple[jax.Array, ...]], images: Any, batch_size: int = 500):
+    """Yields what `extract` finds in a batch after the other of images [N, H, W, C], in memory or on disk, as arrays.
+
+    Raises:
+        ValueError: as an `Extractor`.
+    """
+    if len(images.shape) != 4 or not len(images):
+        raise ValueError(f"images have shape {images.shape}; expected [N, H, W, C]")
+    for part in image_batches.slices(len(images), batch_size):
+        x = images[part]
+        if x.dtype == np.uint8:
+            x = image_batches.signed(x)
+        elif x.min() >= 0 and x.max() <= 1:
+            x = 2 * x.astype(np.float32) - 1
+        else:
+            raise ValueError(f"images lie in [{x.min():g}, {x.max():g}]; expected uint8, or [0, 1]")
+        # The last batch is filled up, so that there is one shape to compile.
+        filled = np.concatenate([x, np.zeros((batch_size - len(x), *x.shape[1:]), np.float32)])
+        yield [np.asarray(a)[: len(x)] for a in extract(jnp.asarray(filled))]
 
 
 def cached(
@@ -145,6 +158,33 @@ def cached(
         about = {**made_of, "accuracy": accuracy, "sha256": training.tree_digest(params)}
         array_files.write(path, {"about": np.array(json.dumps(about)), **flatten(params)})
     return _extractor(network, params, accuracy)
+
+
+def read(path: str | Path) -> Extractor:
+    """The classifier that `cached` wrote, whatever data it is of.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged, or no such file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no file {path}; expected the features.npz of a run, or of `sample_pack make-reference`"
+        )
+    arrays = array_files.read(path)
+    about = json.loads(str(arrays.pop("about", "{}")))
+    if "settings" not in about or "last/bias" not in arrays:
+        raise ValueError(f"{path} holds no feature classifier; expected the features.npz of a run")
+    settings = Settings(**about["settings"])
+    network = Classifier(len(arrays["last/bias"]), settings.num_features, settings.channels)
+    params: dict[str, Any] = {}
+    for name, array in arrays.items():
+        layer, _, part = name.partition("/")
+        params.setdefault(layer, {})[part] = array
+    if training.tree_digest(params) != about["sha256"]:
+        raise ValueError(f"the parameters in {path} are not those that were saved")
+    return _extractor(network, params, about["accuracy"])
 
 
 def fit(network: Classifier, train: image_batches.Images, settings: Settings) -> Any:

@@ -24,7 +24,9 @@ class Data:
     """half of the training images, drawn anew at each visit, are mirrored left to right"""
     on_disk: bool = training.free(False)
     """"images" and "tfds:<name>": a step's images are read from disk ahead of it, for data larger than any memory;
-    labels are not read"""
+    labels come with their images, and nothing is trained to give features"""
+    test_split: str = training.free("test")
+    """what the test split of "tfds:<name>" is called, perhaps validation"""
     workers: int = training.free(2)
     """threads that read from disk, each another step's images; the order does not depend on them"""
 
@@ -49,6 +51,13 @@ class Images:
         """float32 [n, H, W, C] in [-1, 1]."""
         return signed(self.image[start:stop])
 
+    def read(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """{"image": uint8 [n, H, W, C], "label": integers [n] (if there are labels)} of these images, integers [n]."""
+        if isinstance(self.image, OnDisk):
+            return self.image.read(numbers)
+        labels = {} if self.label is None else {"label": self.label[numbers]}
+        return {"image": self.image[numbers], **labels}
+
     def first(self, num: int) -> "Images":
         """The first `num` images, all where there are fewer."""
         return dataclasses.replace(self, image=self.image[:num], label=None if self.label is None else self.label[:num])
@@ -59,7 +68,7 @@ class OnDisk:
 
     def __init__(self, stored: data.StoredImages):
         self.shape = (stored.number, *stored.shape)
-        self._read = stored.read
+        self.read = stored.read
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -69,18 +78,18 @@ class OnDisk:
             chosen = np.arange(*chosen.indices(len(self)))
         if not len(chosen):
             return np.empty((0, *self.shape[1:]), np.uint8)
-        return self._read(chosen)["image"]
+        return self.read(chosen)["image"]
 
 
 def load(config: Data) -> tuple[Images, Images]:
     """The training and the test split."""
-    splits = []
+    names, splits = ("train", config.test_split), []
     if config.on_disk:
-        for split in ("train", "test"):
+        for split in names:
             stored = data.stored(config.name, split, config.dir or None, size=config.size or None)
             splits.append(Images(OnDisk(stored), None, stored.fingerprint))  # type: ignore[arg-type]
         return splits[0], splits[1]
-    for split in ("train", "test"):
+    for split in names:
         dataset = data.load(config.name, split, config.dir or None, size=config.size or None)
         splits.append(Images(dataset["image"], dataset.get("label"), data.fingerprint(dataset)))
     return splits[0], splits[1]
@@ -103,10 +112,10 @@ def to_bytes(x) -> np.ndarray:
 def batches(
     images: Images, batch_size: int, flip: bool = False, workers: int = 1
 ) -> training.DeviceBatches | training.HostBatches:
-    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b]} from images kept as bytes: on the device, or on disk.
+    """{"x": float32 [b, H, W, C] in [-1, 1], "label": int32 [b] (if there are labels)}, on the device or from disk.
 
-    Which image is at a position, and with `flip` whether it is mirrored, depends on (key, step, position) alone.
-    `workers` threads read from disk.
+    Images are kept as bytes. Which one is at a position, and with `flip` whether it is mirrored, depends on (key, step,
+    position) alone. `workers` threads read from disk.
     """
     num_examples = len(images)
     arrays = {"x": images.image} if images.label is None else {"x": images.image, "label": images.label}
@@ -132,9 +141,10 @@ def batches(
 
     def read(key, step, positions):
         chosen, mirrored = (np.asarray(a) for a in compiled(key, step, positions))
-        x = images.image[chosen]
+        batch = images.read(chosen)
+        x = batch.pop("image")
         x[mirrored] = x[mirrored][:, :, ::-1]
-        return {"x": signed(x)}
+        return {**batch, "x": signed(x)}
 
     return training.HostBatches(read, prefetch=max(2, workers), workers=workers)
 

@@ -37,8 +37,11 @@ def load(path: str | Path) -> features.Extractor:
         )
     weights = {name: np.asarray(found[name], np.float32) for name in shapes}
     on_device = {name: jnp.asarray(x) for name, x in weights.items()}
-    compiled = jax.jit(lambda weights, x: inception(weights, prepared(x)))
-    return features.Extractor("fid", lambda x: compiled(on_device, x), training.tree_digest(weights))
+    both = jax.jit(lambda weights, x: inception(weights, prepared(x)))
+    three = jax.jit(lambda weights, x: with_places(weights, prepared(x)))
+    return features.Extractor(
+        "fid", lambda x: both(on_device, x), training.tree_digest(weights), spatial=lambda x: three(on_device, x)
+    )
 
 
 def prepared(x: jax.Array) -> jax.Array:
@@ -55,6 +58,14 @@ def prepared(x: jax.Array) -> jax.Array:
 
 def inception(weights: Weights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """[B, 299, 299, 3] in [-1, 1] -> features [B, 2048], class probabilities [B, 1008]."""
+    return with_places(weights, x)[:2]
+
+
+def with_places(weights: Weights, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same, and features that know places: the first 7 channels of a 17 x 17 map, flattened, [B, 2023].
+
+    The distance of those is sFID (Nash et al. 2021), of the map that guided-diffusion's evaluator calls mixed_6/conv.
+    """
     conv = lambda name, x, stride=1, pad=(0, 0): unit(weights, name, x, stride, pad)
     x = conv("Conv2d_1a_3x3", x, 2)
     x = conv("Conv2d_2a_3x3", x)
@@ -64,14 +75,17 @@ def inception(weights: Weights, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     for name in ("5b", "5c", "5d"):
         x = block_35(weights, f"Mixed_{name}.", x)
     x = reduce_35(weights, "Mixed_6a.", x)
+    places = x
     for name in ("6b", "6c", "6d", "6e"):
         x = block_17(weights, f"Mixed_{name}.", x)
+        if name == "6d":
+            places = x[..., :7].reshape(x.shape[0], -1)
     x = reduce_17(weights, "Mixed_7a.", x)
     x = block_8(weights, "Mixed_7b.", x, average_pool)
     # The published network pools by the maximum in its last block.
     x = block_8(weights, "Mixed_7c.", x, lambda x: max_pool(x, 1))
     found = jnp.mean(x, axis=(1, 2))
-    return found, jax.nn.softmax(found @ weights["fc.weight"].T + weights["fc.bias"][None])
+    return found, jax.nn.softmax(found @ weights["fc.weight"].T + weights["fc.bias"][None]), places
 
 
 def block_35(weights: Weights, name: str, x: jax.Array) -> jax.Array:

@@ -24,7 +24,10 @@ class Order:
 def check_order(order: Order, num_steps: int) -> None:
     """Raises ValueError for impossible settings."""
     if not 0 <= order.crop_steps <= num_steps:
-        raise ValueError(f"rays.crop_steps is {order.crop_steps}; it must be from 0 to num_steps = {num_steps}")
+        raise ValueError(
+            f"rays.crop_steps is {order.crop_steps}; it must be from 0 to num_steps = {num_steps}: where the "
+            "training is shortened, shorten it too (--rays.crop-steps)"
+        )
     if not 0 < order.crop_fraction <= 1:
         raise ValueError(f"rays.crop_fraction is {order.crop_fraction}; it must be in (0, 1]")
 

@@ -1,7 +1,7 @@
 """Views of a trained field: rendered in chunks, measured against held-out images, and watched while training."""
 
+import sys
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -184,7 +184,7 @@ def watch(step: int, loss: nerf.Loss, batches: training.DeviceBatches, key: jax.
 def check_collapse(step: int, found: dict[str, np.ndarray], rgb: np.ndarray) -> None:
     """Raises Collapsed where rays [B] have no opacity and their colours are as bad as one colour for all.
 
-    Where they have opacity and are as bad, a fog before the cameras is likely: a warning, since it may still lift.
+    Where they have opacity and are as bad, a fog before the cameras is likely: that is said, since it may still lift.
 
     Args:
         step: for the message.
@@ -205,10 +205,11 @@ def check_collapse(step: int, found: dict[str, np.ndarray], rgb: np.ndarray) -> 
         raise Collapsed(
             f"step {step}: the field is empty: {seen} Its gradient is zero, so nothing will change. {REMEDIES}"
         )
-    warnings.warn(
+    print(
         f"step {step}: the field is no better than one colour: {seen} If the PSNR of the next lines stays there, stop. "
         f"{REMEDIES}",
-        stacklevel=2,
+        file=sys.stderr,
+        flush=True,
     )
 
 

@@ -16,10 +16,10 @@ class Optimizer:
     """the optax optimizer; "sgd" is heavy-ball momentum, "nesterov" its other form"""
     learning_rate: float = 1e-3
     """peak"""
-    schedule: Literal["constant", "cosine", "rounds", "goodfellow"] = "constant"
-    """"cosine" falls to zero at the last step; "rounds" is that of Burda et al. (2015); "goodfellow", for sgd, that of
-    Goodfellow et al. (2014): the rate is divided by 1.000004 at each step, down to 1e-6, and from epoch 1 to 250 the
-    momentum rises linearly to 0.7"""
+    schedule: Literal["constant", "cosine", "linear", "rounds", "goodfellow"] = "constant"
+    """"cosine" and "linear" fall to zero at the last step; "rounds" is that of Burda et al. (2015); "goodfellow", for
+    sgd, that of Goodfellow et al. (2014): the rate is divided by 1.000004 at each step, down to 1e-6, and from epoch 1
+    to 250 the momentum rises linearly to 0.7"""
     rounds: int = 8
     """of the schedule "rounds": round i has 3^i times the steps of round 0, at the rate learning_rate * 10^(-i / 7)"""
     epoch_steps: int = 500
@@ -57,12 +57,17 @@ def build(config: Optimizer, num_steps: int) -> optax.GradientTransformation:
         if not 0 <= decay < 1:
             raise ValueError(f"{name} is {decay}; it must be in [0, 1)")
     if not 0 <= config.warmup_steps <= num_steps:
-        raise ValueError(f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}")
+        raise ValueError(
+            f"warmup_steps is {config.warmup_steps}; it must be from 0 to num_steps = {num_steps}: where the "
+            "training is shortened, shorten the warm-up too (--optimizer.warmup-steps)"
+        )
     if config.schedule == "goodfellow":
         return _goodfellow(config)
     rate = optax.constant_schedule(config.learning_rate)
     if config.schedule == "rounds":
         rate = _rounds(config, num_steps)
+    if config.schedule == "linear":
+        rate = optax.linear_schedule(config.learning_rate, 0.0, max(num_steps - config.warmup_steps, 1))
     if config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(config.learning_rate, max(num_steps - config.warmup_steps, 1))
     if config.warmup_steps:

@@ -9,6 +9,7 @@ import base64
 import html
 import math
 import os
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 MEDIA_TYPES = {".png": "image/png", ".gif": "image/gif"}
+WIDE = 1200  # pixels
 ABSENT = "\N{EN DASH}"
 
 
@@ -128,7 +130,7 @@ def _cell(value: Any) -> Html:
 
 
 def picture(path: str | os.PathLike, caption: Any, description: str = "") -> Html:
-    """A PNG or GIF file, inside the page.
+    """A PNG or GIF file, inside the page; among tiles a wide one has a row to itself.
 
     Raises:
         ValueError: another kind of file.
@@ -137,10 +139,14 @@ def picture(path: str | os.PathLike, caption: Any, description: str = "") -> Htm
     path = Path(path)
     if path.suffix not in MEDIA_TYPES:
         raise ValueError(f"{path} is not one of the pictures that a page can hold: {', '.join(MEDIA_TYPES)}")
-    data = base64.b64encode(path.read_bytes()).decode()
+    content = path.read_bytes()
+    # Where both formats write their size.
+    width, height = struct.unpack(*(("<HH", content[6:10]) if path.suffix == ".gif" else (">II", content[16:24])))
+    kind = ' class="whole"' if width > max(WIDE, 2 * height) else ""
+    data = base64.b64encode(content).decode()
     alternative = html.escape(description or path.stem.replace("-", " "))
     return Html(
-        f'<figure><img src="data:{MEDIA_TYPES[path.suffix]};base64,{data}" alt="{alternative}">'
+        f'<figure{kind}><img src="data:{MEDIA_TYPES[path.suffix]};base64,{data}" alt="{alternative}">'
         f"<figcaption>{escaped(caption)}</figcaption></figure>"
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from experiments.page import Html, escaped
 
 WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 50, 10, 8, 34
+LEFT, RIGHT, TOP, BOTTOM = 50, 20, 8, 34
 COLORS = 10
 POINTS = 400
 
@@ -17,7 +17,7 @@ Series = tuple[Sequence[float], Sequence[float]]
 def curves(title: str, series: Mapping[str, Series], xlabel: str, colors: Mapping[str, int] | None = None) -> Html:
     """Lines y(x), one a name, with a legend that says where each ends.
 
-    The vertical axis is logarithmic where all values are positive and span a factor of 30 or more.
+    The vertical axis is logarithmic where all values are positive and span a factor of 20 or more.
 
     Args:
         title: the quantity along y.
@@ -36,7 +36,7 @@ def curves(title: str, series: Mapping[str, Series], xlabel: str, colors: Mappin
     found = [value for _, y in series.values() for value in y if math.isfinite(value)]
     if not found:
         return Html(f"<figure><figcaption>{escaped(title)}: no finite value</figcaption></figure>")
-    is_log = min(found) > 0 and max(found) >= 30 * min(found)
+    is_log = min(found) > 0 and max(found) >= 20 * min(found)
     across = Axis(*_range([v for x, _ in series.values() for v in x]), LEFT, WIDTH - RIGHT, False)
     up = Axis(*_range(found, is_log), HEIGHT - BOTTOM, TOP, is_log)
 

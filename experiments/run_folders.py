@@ -11,8 +11,8 @@ from experiments.page import MEDIA_TYPES
 # on them (`training.free`).
 INDIFFERENT = {
     "dir", "log_every", "save_every", "keep_checkpoints", "steps_per_call", "prefetch", "devices", "backend", "on_host",
-    "preview_every", "check_every", "frames", "features", "chunk", "spectrum_examples", "exact_shard",
-    "workers",
+    "preview_every", "check_every", "frames", "features", "chunk", "spectrum_examples",
+    "test_split", "model_devices", "exact_shard", "workers",
 }  # fmt: skip
 
 

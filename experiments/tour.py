@@ -13,12 +13,13 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tyro
 
 from experiments import page, report, run_folders, tour_autoencoders, tour_generators
+from experiments.equations import EQUATIONS
 from experiments.page import Html, Section
 from experiments.run_folders import RunFolder
 from experiments.tour_lesson import Chapter, Lesson
@@ -37,13 +38,13 @@ def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
             run = found[lesson.experiment]
             total += run.seconds() if run else 0.0
             state = "finished" if run and run.results else "begun" if run else "not yet trained"
-            rows.append((lesson.title, page.code(command(lesson)), state, round(run.seconds()) if run else None))
+            rows.append((lesson.title, state, round(run.seconds()) if run else None, page.code(command(lesson))))
     intro = page.join(
         page.paragraph(
             "The notes' generative models: their equations, and small systems trained by them on this machine, on data "
             "that comes with the library."
         ),
-        page.table(("system", "command", "state", "seconds"), rows),
+        page.table(("system", "state", "seconds", "command"), rows),
         page.paragraph(f"{total / 60:.1f} minutes of training, measuring and drawing, without starting the programs."),
     )
     sections = [
@@ -55,7 +56,11 @@ def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
 
 def taught(lesson: Lesson, run: RunFolder | None) -> Html:
     """One system: its idea and equations, and what came of it."""
-    parts = [page.heading(lesson.title), page.paragraph(*lesson.ideas), page.equations(lesson.equations)]
+    parts = [
+        page.heading(lesson.title),
+        page.paragraph(*lesson.ideas),
+        page.equations({EQUATIONS[name]: name for name in lesson.equations}),
+    ]
     if run is None or run.results is None:
         return page.join(*parts, page.status(run.state() if run else "Not yet trained."))
     drawn = {path.name: path for path in run.pictures}
@@ -87,10 +92,11 @@ def filled(text: str, metrics: dict[str, float]) -> str:
         return f"{missing.args[0]} was not measured"
 
 
-def curves_of(run: RunFolder, quantities: Sequence[str]) -> list[Html]:
+def curves_of(run: RunFolder, quantities: Mapping[str, str]) -> list[Html]:
     """A chart for each quantity, a line a stage."""
+    names = {"step": "step", **quantities}
     lines = {
-        stage: [{name: line[name] for name in ("step", *quantities) if name in line} for line in found]
+        stage: [{names[name]: line[name] for name in names if name in line} for line in found]
         for stage, found in run.stages().items()
     }
     return report.charts({stage: found for stage, found in lines.items() if len(found[0]) > 1})

@@ -11,17 +11,12 @@ DEEP = Lesson(
         "Here each image is a stroke drawn from six numbers, and the code has six. PCA, the best linear code, "
         "needs far more components for the same error: the strokes lie on a curved surface.",
     ),
-    {
-        r"L_{AE}(\theta, \phi) = \frac{1}{n} \sum_{i=1}^{n} \left( x^i - f_\theta(g_\phi(x^i)) \right)^2": (
-            "autoencoder.squared_error"
-        ),
-        r"\hat{x} = m + V V^{T} (x - m)": "autoencoder.pca, autoencoder.pca_reconstruct",
-    },
+    ("autoencoder.reconstruction_loss", "autoencoder.pca_reconstruct"),
     {
         "reconstructions.png": "Test images, rebuilt from 6 numbers by the autoencoder, and by PCA from 6 and from 18",
         "filters.png": "What the first layer's units look for",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Squared error of the autoencoder with 6 numbers, test images",
@@ -45,20 +40,15 @@ SPARSE = Lesson(
         "held near rho (KL), and with all but the k largest units set to zero.",
         "A code is good if a linear classifier reads the digit from it.",
     ),
-    {
-        r"\sum_j \mathrm{KL}(\rho \,\|\, \hat{\rho}_j) = \sum_j \rho \log\,\frac{\rho}{\hat{\rho}_j} "
-        r"+ (1-\rho) \log\,\frac{1-\rho}{1-\hat{\rho}_j}": "autoencoder.kl_sparsity",
-        r"\sum_j |a_j|": "autoencoder.l1_sparsity",
-        r"a_j \text{ if it is one of the } k \text{ largest, else } 0": "autoencoder.top_k",
-    },
+    ("autoencoder.kl_sparsity", "autoencoder.l1_sparsity", "autoencoder.top_k"),
     {
         "filters-plain.png": "Filters without a constraint",
         "filters-l1.png": "Filters with L1",
-        "filters-kl.png": "Filters with KL: parts of digits",
-        "filters-k_sparse.png": "Filters of the k-sparse code",
+        "filters-kl.png": "Filters with KL",
+        "filters-k_sparse.png": "Filters of the k-sparse code: strokes, and noise where a unit never learned",
         "reconstructions-k_sparse.png": "Rebuilt from the k-sparse code",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Errors of a linear classifier on the k-sparse code, percent",
@@ -83,20 +73,16 @@ CONTRACTIVE = Lesson(
         "in which the data itself varies. The singular values show them.",
         "Each of six layers is then fine-tuned as a classifier.",
     ),
+    ("autoencoder.contractive_penalty", "autoencoder.sigmoid_contractive_penalty"),
     {
-        r"\| J_f(x) \|_F^2 = \sum_{ij} \left( \frac{\partial h_j(x)}{\partial x_i} \right)^2": (
-            "autoencoder.contractive_penalty"
+        "jacobian-spectra.png": (
+            "Mean singular values of the Jacobian: those of the contractive code (cae) fall faster than those of the "
+            "others that rebuild as well"
         ),
-        r"\| J_f(x) \|_F^2 = \sum_j \left( h_j (1 - h_j) \right)^2 \sum_i W_{ij}^2": (
-            "autoencoder.sigmoid_contractive_penalty"
-        ),
-    },
-    {
-        "jacobian-spectra.png": "Mean singular values of the Jacobian: the contractive code's fall first",
         "filters-ae.png": "Filters of the plain autoencoder",
         "filters-cae.png": "Filters of the contractive autoencoder",
     },
-    ("squared_error",),
+    {"squared_error": "Squared error of training images"},
     (
         (
             "Norm of the Jacobian, contractive",
@@ -121,15 +107,7 @@ VAE = Lesson(
         "Minus the loss is a lower bound of log p(x), in nats, and nothing is rescaled. Here log p(x) "
         "is also estimated, by importance sampling, so the gap can be seen.",
     ),
-    {
-        r"z = \mu + \sigma \epsilon, \quad \epsilon \sim N(0, I)": "vae.reparameterize",
-        r"D_{KL}(N(\mu, \sigma^2) \,\|\, N(0, I)) = \frac{1}{2} \sum_i \left( \mu_i^2 + \sigma_i^2 "
-        r"- \log\,\sigma_i^2 - 1 \right)": "vae.kl_to_standard_normal",
-        r"L_b = E_{q(z|x)} \,\log\,p(x|z) - D_{KL}(q(z|x) \,\|\, p(z)) \leq \log\,p(x)": "vae.elbo",
-        r"\log\,p(x) \approx \log\,\frac{1}{K} \sum_{k=1}^{K} \frac{p(x|z_k)\, p(z_k)}{q(z_k|x)}": (
-            "vae.log_marginal_likelihood"
-        ),
-    },
+    ("vae.reparameterize", "vae.kl_to_standard_normal", "vae.elbo", "vae.log_marginal_likelihood"),
     {
         "manifold.png": "The decoder's image at every place of the latent plane",
         "posterior.png": "Where the encoder puts the test images: no label was used",
@@ -137,7 +115,7 @@ VAE = Lesson(
         "samples.png": "New images: z drawn from N(0, I)",
         "reconstructions.png": "Test images, drawn as black and white, and rebuilt",
     },
-    ("bound", "kl"),
+    {"bound": "Lower bound of log p(x), nats, training images", "kl": "KL(q(z|x) || p(z)), nats"},
     (
         (
             "-log p(x), nats, test images",

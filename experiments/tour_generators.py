@@ -13,18 +13,16 @@ GAN = Lesson(
         "The data are eight Gaussians on a ring, because there the densities are known: it can be counted how many "
         "modes G has found, and D can be drawn beside the best one.",
     ),
-    {
-        r"\min_G \max_D \; E_{x \sim p_r} [ \,\log\,D(x) ] + E_{z \sim p_z} [ \,\log\,(1 - D(G(z))) ]": "gan.value",
-        r"D^{*}(x) = \frac{p_r(x)}{p_r(x) + p_g(x)}": "gan.optimal_discriminator",
-        r"\max_D L(D, G) = 2 D_{JS}(p_r \,\|\, p_g) - 2 \,\log\,2": "gan.jensen_shannon",
-        r"-E_{z \sim p_z} [ \,\log\,D(G(z)) ] \quad \text{(what G minimises here)}": "gan.generator_loss",
-    },
+    ("gan.value", "gan.optimal_discriminator", "gan.jensen_shannon", "gan.generator_loss"),
     {
         "film.gif": "Generated dots, circles for the modes; D says real on blue, generated on orange",
         "discriminator.png": "D at the end, beside the best discriminator against this generator",
-        "game.png": "The value of the game and D on both sides",
     },
-    ("value", "real_probability", "fake_probability"),
+    {
+        "value": "Value of the game: -1.3863 at the equilibrium",
+        "real_probability": "D on real data, mean",
+        "fake_probability": "D on generated data, mean",
+    },
     (
         ("Modes with at least 20 of 2,500 samples", "modes_20", "of {modes_in_all:.0f}"),
         (
@@ -48,15 +46,15 @@ DDPM = Lesson(
         "Every step backwards is a Gaussian whose mean follows from the predicted noise. The sum of the divergences "
         "between true and learned steps bounds -log p(x).",
     ),
-    {
-        r"x_t = \sqrt{\bar{\alpha}_t}\, x_0 + \sqrt{1 - \bar{\alpha}_t}\, \epsilon": "diffusion.q_sample",
-        r"\tilde{\beta}_t = \frac{1 - \bar{\alpha}_{t-1}}{1 - \bar{\alpha}_t} \beta_t": "diffusion.q_posterior",
-        r"\mu_\theta(x_t, t) = \frac{1}{\sqrt{\alpha_t}} \left( x_t - \frac{1 - \alpha_t}{\sqrt{1 - \bar{\alpha}_t}} "
-        r"\epsilon_\theta(x_t, t) \right)": "diffusion.mean_from_noise",
-        r"x_{t-1} = \mu_\theta(x_t, t) + \sigma_t z": "diffusion.ancestral_step",
-        r"L_{simple} = E_{t, x_0, \epsilon} \| \epsilon - \epsilon_\theta(x_t, t) \|^2": "diffusion.simple_loss",
-        r"L_{VLB} = L_T + \sum_{t=2}^{T} L_{t-1} + L_0 \geq -\log\,p_\theta(x_0)": "diffusion.vlb_terms",
-    },
+    (
+        "diffusion.q_sample",
+        "diffusion.add_noise",
+        "diffusion.q_posterior",
+        "diffusion.mean_from_noise",
+        "diffusion.ancestral_step",
+        "diffusion.vlb_terms",
+        "diffusion.simple_loss",
+    ),
     {
         "denoising.png": "From noise to image: x_t, and below it the x_0 that is predicted from it",
         "samples.png": "New images",
@@ -64,7 +62,7 @@ DDPM = Lesson(
         "interpolations.png": "Between two test images, both half-way into the noise",
         "bound.png": "The bound's terms and the error of the noise at every step",
     },
-    ("error",),
+    {"error": "Mean squared error of the predicted noise"},
     (
         (
             "Bound of -log p(x), bits/dim, test images",
@@ -81,6 +79,46 @@ DDPM = Lesson(
     ),
 )
 
+GUIDED = Lesson(
+    "guided_diffusion",
+    "Digits on demand: guidance",
+    (
+        "A diffusion model can be told what to draw. A classifier of noisy images says in which direction "
+        "log p(y | x_t) rises, and every step backwards is pushed that way.",
+        "It can be done without a classifier: a network that was trained with and without labels answers twice, and "
+        "the difference of the answers is the push.",
+        "The harder the push, the more samples are what was asked for, and the less they differ from each other.",
+    ),
+    ("diffusion.classifier_guidance", "diffusion.classifier_free_guidance", "diffusion.training_loss"),
+    {
+        "guided.png": (
+            "A column begins with the same noise in every row, and is asked for the digits 0 to 9, twice: without a "
+            "label; pushed by a classifier alone, ever harder; told the class; and pushed without a classifier"
+        ),
+        "tradeoff.png": "What is won and lost as the push grows",
+        "classifier.png": "How often the classifier is right, the more noise there is",
+    },
+    {"error": "Mean squared error of the predicted noise"},
+    (
+        (
+            "Samples of the digit that was asked for, percent, pushed by a classifier with scale 4",
+            "named_right_percent_classifier_alone_4",
+            "with scale 1 {named_right_percent_classifier_alone_1:.4g}, without a label "
+            "{named_right_percent_without_labels:.4g}",
+        ),
+        (
+            "The same by a network that is told the class",
+            "named_right_percent_unguided",
+            "pushed without a classifier, scale 4: {named_right_percent_classifier_free_4:.4g}",
+        ),
+        (
+            "Recall, pushed without a classifier, scale 4",
+            "recall_classifier_free_4",
+            "told the class {recall_unguided:.4g}; held-out images {recall_floor:.4g}",
+        ),
+    ),
+)
+
 NERF = Lesson(
     "nerf",
     "A radiance field learned from images with poses",
@@ -92,18 +130,14 @@ NERF = Lesson(
         "the ray there is something to see.",
         "The scene here is known exactly, so depth can be measured too.",
     ),
-    {
-        r"r(t) = o + t d": "nerf.camera_rays",
-        r"\gamma(p) = \left( \sin(2^0 \pi p), \cos(2^0 \pi p), \ldots, \sin(2^{L-1} \pi p), "
-        r"\cos(2^{L-1} \pi p) \right)": "nerf.positional_encoding",
-        r"t_i \sim U \left[ t_n + \frac{i-1}{N} (t_f - t_n), t_n + \frac{i}{N} (t_f - t_n) \right]": (
-            "nerf.stratified_samples"
-        ),
-        r"\hat{C}(r) = \sum_{i=1}^{N} T_i (1 - e^{-\sigma_i \delta_i}) c_i, \quad "
-        r"T_i = e^{-\sum_{j<i} \sigma_j \delta_j}": "nerf.composite",
-        r"\hat{w}_i = w_i / \sum_{j=1}^{N_c} w_j": "nerf.importance_samples",
-        r"L = \sum_r \| \hat{C}_c(r) - C(r) \|^2 + \| \hat{C}_f(r) - C(r) \|^2": "nerf.photometric_loss",
-    },
+    (
+        "nerf.camera_rays",
+        "nerf.positional_encoding",
+        "nerf.stratified_samples",
+        "nerf.composite",
+        "nerf.importance_samples",
+        "nerf.photometric_loss",
+    ),
     {
         "turntable.gif": "Around the scene, from places where no image was taken",
         "turntable-depth.gif": "The same way round, depth: near is warm, far is cold",
@@ -111,7 +145,10 @@ NERF = Lesson(
         "view-1.png": "Another held-out view",
         "progress.png": "PSNR of a held-out view while training",
     },
-    ("fine_squared_error", "coarse_squared_error"),
+    {
+        "fine_squared_error": "Squared error of a pixel, fine network",
+        "coarse_squared_error": "Squared error of a pixel, coarse network",
+    },
     (
         ("PSNR of held-out views, dB", "psnr", "coarse network {psnr_coarse:.4g}"),
         ("SSIM of held-out views", "ssim", "1 at best"),
@@ -121,6 +158,6 @@ NERF = Lesson(
 
 CHAPTERS = (
     Chapter("3. Generative adversarial networks", (GAN,)),
-    Chapter("4. Diffusion models", (DDPM,)),
+    Chapter("4. Diffusion models", (DDPM, GUIDED)),
     Chapter("5. Neural radiance fields", (NERF,)),
 )

@@ -10,18 +10,18 @@ class Lesson(NamedTuple):
         experiment: the script.
         title: of what is trained.
         ideas: sentences.
-        equations: {TeX: the function that computes it}.
+        equations: the functions that compute them, as in `experiments.equations`.
         pictures: {file in figures/: what it shows}.
-        quantities: logged ones whose curves are drawn.
+        quantities: {logged name: what it is}, whose curves are drawn.
         numbers: (what was measured, metric, what stands beside it); the last may name metrics in braces.
     """
 
     experiment: str
     title: str
     ideas: tuple[str, ...]
-    equations: dict[str, str]
+    equations: tuple[str, ...]
     pictures: dict[str, str]
-    quantities: tuple[str, ...]
+    quantities: dict[str, str]
     numbers: tuple[tuple[str, str, str], ...]
 
 

@@ -97,3 +97,17 @@ def test_the_citation_is_of_this_version():
     cited = dict(re.findall(r"^([\w-]+): (.*)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE))
     assert cited["version"] == jaxgen.__version__ and cited["license"] == "Apache-2.0"
     assert f"## {jaxgen.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_numbers_in_the_readme_are_measured_ones():
+    section = (ROOT / "README.md").read_text().split("## Beside the papers")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .* \| ([\d.-]+) \| ([\d.]+) \|$", section, flags=re.MULTILINE)
+    results = (ROOT / "experiments" / "RESULTS.md").read_text()
+    numbers = {number for row in rows for number in row if number != "-"}
+    missing = {number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d|\.\d)", results)}
+    assert len(rows) >= 8 and not missing
+
+
+def test_the_readme_s_pictures_are_there_and_small():
+    shown = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert len(shown) >= 6 and sum((ROOT / name).stat().st_size for name in shown) < 2**20

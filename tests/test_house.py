@@ -1,6 +1,7 @@
 """The rules of the house: what may import what, what is light, what is documented, where metadata is."""
 
 import ast
+import collections.abc
 import configparser
 import importlib
 import inspect
@@ -10,9 +11,12 @@ import re
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import numpy as np
 import pytest
 
 import jaxgen
@@ -20,7 +24,9 @@ import jaxgen
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {"autoencoder", "vae", "gan", "diffusion", "nerf"}
 ROOMS = {"training", "data", "nn", "metrics", "pictures"}
-SOURCES = sorted(p for top in ("jaxgen", "experiments", "tests") for p in (ROOT / top).rglob("*.py"))
+SOURCES = sorted(
+    p for top in ("jaxgen", "experiments", "docs", "notebooks", "tests") for p in (ROOT / top).rglob("*.py")
+)
 PACKAGES = sorted(m.name for m in pkgutil.iter_modules(jaxgen.__path__, "jaxgen."))
 
 
@@ -47,14 +53,14 @@ def room_of(file):
 def allowed(room, name):
     """Whether a file of `room` may import the dotted name."""
     top, _, rest = name.partition(".")
-    if top not in ("jaxgen", "experiments", "tests"):
+    if top not in ("jaxgen", "experiments", "docs", "tests"):
         return True
     if room == "tests":
         return top != "tests"
-    if top == "tests" or (top == "experiments" and room != "experiments"):
+    if top in ("tests", "docs") or (top == "experiments" and room not in ("experiments", "docs")):
         return False
     # The version is a fact, not a room.
-    if room == "experiments" or rest == "__version__":
+    if room in ("experiments", "docs", "notebooks") or rest == "__version__":
         return True
     other = rest.split(".")[0]
     return other == room or (room in CHAPTERS and other in ("nn", "metrics"))
@@ -104,6 +110,8 @@ def test_imports_only_its_neighbours_and_hides_no_state(path):
         ("jaxgen/__init__.py", "from . import nn"),
         ("jaxgen/gan/losses.py", "from experiments import features"),
         ("experiments/features.py", "from tests.conftest import x"),
+        ("experiments/features.py", "from docs import build"),
+        ("notebooks/vae.py", "from experiments import vae"),
         ("jaxgen/gan/losses.py", "from jax._src import core"),
         ("jaxgen/gan/losses.py", "from jax import _src"),
         ("experiments/features.py", "import jax\njax._src.core.x"),
@@ -126,6 +134,8 @@ def test_a_planted_violation_is_found(file, source):
         ("jaxgen/vae/objectives.py", "from jaxgen.vae.networks import Encoder"),
         ("jaxgen/training/run.py", "from jaxgen import __version__"),
         ("experiments/features.py", "import jaxgen\nfrom jaxgen import gan, data\nfrom . import shared"),
+        ("docs/build.py", "import jaxgen\nfrom experiments import equations"),
+        ("notebooks/vae.py", "from jaxgen import training, vae"),
         ("tests/test_x.py", "import numpy as np\nfrom experiments import x\nnp.random.default_rng(0)"),
         ("jaxgen/nn/dense.py", "import jax\njax.random.normal"),
     ],
@@ -176,6 +186,22 @@ for module in pkgutil.walk_packages(jaxgen.__path__, "jaxgen."):
 # Documentation
 
 
+SHAPE = re.compile(r"\[[^\]]*\]|\b(scalars?|numbers?|shapes?|trees?)\b")
+SOURCE = re.compile(r"\b((19|20)\d\d|et al|equation|notes|papers?|authors|OpenCV|ours)\b", re.IGNORECASE)
+
+
+def holds_arrays(annotation):
+    """Whether a value of this type is an array or contains arrays; functions of arrays do not."""
+    if isinstance(annotation, str):
+        return re.search(r"\b(Array|ArrayLike|ndarray)\b", annotation) is not None
+    origin = typing.get_origin(annotation)
+    if origin in (collections.abc.Callable, typing.Literal):
+        return False
+    if inspect.isclass(origin or annotation) and issubclass(origin or annotation, (jax.Array, np.ndarray)):
+        return True
+    return any(holds_arrays(part) for part in typing.get_args(annotation))
+
+
 def undocumented(name, thing):
     """What is missing from the docstring of a public function or class, or None."""
     doc = inspect.getdoc(thing) or ""
@@ -183,11 +209,18 @@ def undocumented(name, thing):
     if not doc or doc.startswith(f"{thing.__name__}("):
         return f"{name} has no docstring"
     if inspect.isclass(thing):
+        hints = vars(thing).get("__annotations__", {})
+        if any(holds_arrays(hint) for hint in hints.values()) and not SHAPE.search(doc):
+            return f"{name} has arrays; its docstring says no shape"
         return None
-    parameters = inspect.signature(thing).parameters.values()
-    takes_arrays = any(re.search(r"\b(Array|ArrayLike|ndarray)\b", str(p.annotation)) for p in parameters)
-    if takes_arrays and not re.search(r"^Args:|\[[^\]]*\]|\b(scalar|shapes?|trees?)\b", doc, re.MULTILINE):
-        return f"{name} takes arrays; its docstring has no 'Args:' and no shape ([B, D], scalar, any shape, tree)"
+    signature = inspect.signature(thing)
+    arrays = [hint for hint in (p.annotation for p in signature.parameters.values()) if holds_arrays(hint)]
+    if (arrays or holds_arrays(signature.return_annotation)) and not SHAPE.search(doc):
+        return f"{name} takes or returns arrays; its docstring has no shape ([B, D], scalar, any shape, tree)"
+    module = inspect.unwrap(thing).__module__
+    about = inspect.getdoc(sys.modules[module]) or ""
+    if module.split(".")[1:2] and module.split(".")[1] in CHAPTERS | {"metrics"} and not SOURCE.search(doc + about):
+        return f"{name}: neither its docstring nor that of {module} has a source (paper, notes) or says that it is ours"
     return None
 
 
@@ -210,10 +243,10 @@ def test_a_missing_docstring_or_shape_is_found():
     def bare(x):
         return x
 
-    def shapeless(x: "jax.Array"):  # noqa: F821
+    def shapeless(x: "jax.Array"):
         """The identity."""
 
-    def shaped(x: "jax.Array"):  # noqa: F821
+    def shaped(x: "jax.Array"):
         """The identity of x [B]."""
 
     class Undocumented(NamedTuple):
@@ -224,9 +257,26 @@ def test_a_missing_docstring_or_shape_is_found():
     assert "no shape" in undocumented("shapeless", shapeless)
     assert undocumented("shaped", shaped) is None
 
+    def shapeless_result() -> "list[np.ndarray]":
+        """Arrays."""
+
+    class Fields(NamedTuple):
+        """Fields."""
+
+        x: np.ndarray
+
+    def unfounded(x: "jax.Array"):
+        """The identity of x [B]."""
+
+    unfounded.__module__ = "jaxgen.gan.networks"
+    about = (sys.modules["jaxgen.gan.networks"].__doc__ or "") + "[B]"
+    assert "no shape" in undocumented("shapeless_result", shapeless_result)
+    assert "no shape" in undocumented("Fields", Fields)
+    assert SOURCE.search(about) or "source" in undocumented("unfounded", unfounded)
+
 
 def test_the_names_in_the_readme_exist():
-    text = (ROOT / "README.md").read_text()
+    text = re.sub(r"\]\([^)]*\)", "]", (ROOT / "README.md").read_text())
     named = set(re.findall(r"(?<!--)\b(autoencoder|data|diffusion|gan|nerf|training|vae)\.([A-Za-z_]\w*)", text))
     options = {("data", "name"), ("data", "dir")}
     missing = [
@@ -255,7 +305,7 @@ def test_metadata_is_in_setup_cfg_alone():
         if line and not line.startswith("#")
     }
     assert {"jax", "flax", "optax", "orbax-checkpoint", "chex", "tensorflow-datasets"} <= required
-    assert {"gpu", "tpu", "experiments", "test"} == set(config["options.extras_require"])
+    assert {"gpu", "tpu", "experiments", "docs", "test"} == set(config["options.extras_require"])
 
 
 # Places
@@ -266,7 +316,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(?:tmp|work|root|home)/")
 
 def project_files():
     for top in ROOT.iterdir():
-        if top.is_dir() and top.name in ("jaxgen", "experiments", "tests", "docs", ".ci", ".github"):
+        if top.is_dir() and top.name in ("jaxgen", "experiments", "tests", "docs", "notebooks", ".ci", ".github"):
             yield from (p for p in top.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         elif top.is_file() and top.name != ".git":
             yield top

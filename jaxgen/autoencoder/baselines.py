@@ -1,4 +1,7 @@
-"""Linear baselines of the deep autoencoder: PCA, and PCA with a Bernoulli likelihood."""
+"""Linear baselines of the deep autoencoder: PCA, and PCA with a Bernoulli likelihood.
+
+PCA as Hinton & Salakhutdinov (2006) compare with it; the papers of logistic PCA are named with `logistic_pca`.
+"""
 
 from functools import partial
 from typing import Any

@@ -1,4 +1,7 @@
-"""The autoencoder x -> code -> reconstruction, and a classifier on its encoder."""
+"""The autoencoder x -> code -> reconstruction, and a classifier on its encoder.
+
+Notes 1.1; Hinton & Salakhutdinov (2006).
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,4 +1,8 @@
-"""Reconstruction and classification errors, and the losses built on them."""
+"""Reconstruction and classification errors, and the losses built on them.
+
+Notes 1.1; Hinton & Salakhutdinov (2006); denoising: Vincent et al., "Extracting and Composing Robust Features with
+Denoising Autoencoders" (2008).
+"""
 
 from collections.abc import Callable
 from typing import Any

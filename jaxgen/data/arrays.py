@@ -67,7 +67,7 @@ def read_mat_folder(
 
 
 def read_npy(path: str | os.PathLike) -> np.ndarray:
-    """The array in a .npy file, C-contiguous; pickled objects are never loaded.
+    """The array in a .npy file, of any shape, C-contiguous; pickled objects are never loaded.
 
     Raises:
         ValueError: not a .npy file, a truncated one, or one of pickled objects.
@@ -83,7 +83,7 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
-    """The array `key` of a MATLAB file up to version 7, C-contiguous.
+    """The array `key` of a MATLAB file up to version 7, of any shape, C-contiguous.
 
     Raises:
         ValueError: not such a file, a damaged one, or one without `key`.

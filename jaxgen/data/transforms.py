@@ -43,7 +43,8 @@ def read_blender(
         skip_missing: leaves out frames without an image, with a warning that names them, instead of refusing.
 
     Returns:
-        image, pose, intrinsics, name (`jaxgen.data.views`). Alpha is kept where the images have it.
+        image uint8 [N, H, W, 3 or 4], pose [N, 4, 4], intrinsics and name (`jaxgen.data.views`). Alpha is kept where
+        the images have it.
 
     Raises:
         FileNotFoundError: no such folder or file, or images are missing.

@@ -2,7 +2,7 @@
 
 Every function takes the number of steps T and returns [T], entry t for the 0-based step t. Where ends are given by
 default they are the published 1e-4 and 0.02 of T = 1000, times 1000 / T, so that the whole chain destroys the same
-signal at any T (the rule of Nichol & Dhariwal's code). That leaves beta below 1 for T above 20.
+signal at any T (the rule of the code of Nichol & Dhariwal 2021). That leaves beta below 1 for T above 20.
 """
 
 import math

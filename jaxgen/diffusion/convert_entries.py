@@ -1,4 +1,7 @@
-"""What conversions of weights have in common: a list of which arrays there are which parameters here."""
+"""What conversions of weights have in common: a list of which arrays there are which parameters here.
+
+Ours; the layouts are those of the authors' released files.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""Noise with a key for each example, so that example i depends on (key, i) and not on the batch it is drawn in."""
+"""Noise with a key for each example, so that example i depends on (key, i) and not on the batch it is drawn in.
+
+Ours: the papers' code draws a batch from one generator.
+"""
 
 import jax
 import jax.numpy as jnp

@@ -3,6 +3,8 @@
 `denoise(x, t)` is the network's output for x [B, ...] at the *original* timesteps t [B] (int32): what `respace` left
 out is the schedule's affair, not the network's. Wrap a call in `jax.jit`, with the parameters as its arguments: outside
 of jit the loop is compiled anew for every new closure.
+
+Source: Ho et al. (2020), algorithm 2; the papers of the other methods are named with their steps.
 """
 
 from collections.abc import Callable

@@ -76,7 +76,7 @@ def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Arra
 
 
 def wasserstein_generator_loss(fake_logits: jax.Array) -> jax.Array:
-    """-f(G(z)): [...] -> [...]; also the generator's side of the hinge loss."""
+    """-f(G(z)) (Arjovsky et al. 2017): [...] -> [...]; also the generator's side of the hinge loss."""
     return -fake_logits
 
 

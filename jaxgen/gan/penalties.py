@@ -58,6 +58,6 @@ def r1_penalty(keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array
 
 
 def squared_gradient(critic: Critic, x: jax.Array) -> jax.Array:
-    """|grad f(x)|^2 of each example, x [B, ...] -> [B]."""
+    """|grad f(x)|^2 of each example, x [B, ...] -> [B]: of the penalty of Mescheder et al. (2018)."""
     gradient = jax.grad(lambda x: jnp.sum(critic(x)))(x)
     return jnp.sum(jnp.square(gradient), axis=tuple(range(1, x.ndim)))

@@ -1,4 +1,7 @@
-"""The two players as functions of parameters and keys, whatever networks they are."""
+"""The two players as functions of parameters and keys, whatever networks they are.
+
+Notes 3; Goodfellow et al. (2014), section 3.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -1,4 +1,7 @@
-"""Drawing from a trained generator."""
+"""Drawing from a trained generator.
+
+Notes 3: x = G(z), z ~ p_z.
+"""
 
 import functools
 from typing import Any

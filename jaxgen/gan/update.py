@@ -2,6 +2,8 @@
 
 It averages over examples only through `mean` and draws only from per-example keys, so the engine may split the batch
 over devices and micro-shards as it likes.
+
+Source: Goodfellow et al. (2014), algorithm 1; the other papers' rules are options.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,7 @@
-"""The Frechet distance between two Gaussians fitted to two sets of features."""
+"""The Frechet distance between two Gaussians fitted to two sets of features.
+
+Source: Heusel et al., "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (2017).
+"""
 
 from typing import Any
 

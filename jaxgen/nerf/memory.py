@@ -1,4 +1,7 @@
-"""How many rays to render at once."""
+"""How many rays to render at once.
+
+Ours: the authors' code leaves the size of a chunk to the user.
+"""
 
 import os
 from typing import Any

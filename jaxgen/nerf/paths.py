@@ -1,4 +1,7 @@
-"""Paths of cameras: around an object, and in front of a scene. All return OpenGL poses [N, 4, 4]."""
+"""Paths of cameras: around an object, and in front of a scene. All return OpenGL poses [N, 4, 4].
+
+Source: the films of Mildenhall et al. (2020), by the authors' code; `hemisphere` is ours, for scenes made here.
+"""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,7 @@
-"""What a set of cameras looks like in numbers, and what about it looks wrong."""
+"""What a set of cameras looks like in numbers, and what about it looks wrong.
+
+Ours: what to look at before a scene is trained on.
+"""
 
 from typing import NamedTuple
 

@@ -13,6 +13,7 @@ from .hosts import HostLost
 from .loop import Every, Interrupted, NonFiniteLoss, fit, pick_devices
 from .mean import Mean, device_mean, exact_mean, plain_mean
 from .parallel import ParallelUpdate, Tally, check_split
+from .placement import bytes_per_device, num_rows
 from .run import Run, RunRefused
 from .state import TrainState, create_state
 from .update import (
@@ -47,6 +48,7 @@ __all__ = [
     "TrainState",
     "Update",
     "average_parameters",
+    "bytes_per_device",
     "check_split",
     "create_state",
     "device_mean",
@@ -55,6 +57,7 @@ __all__ = [
     "free",
     "hosts",
     "keys",
+    "num_rows",
     "pick_devices",
     "plain_mean",
     "to_dict",

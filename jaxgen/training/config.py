@@ -33,13 +33,16 @@ class Settings:
     """batches that the host makes ahead, for data too large for a device; 0: made on the device inside the step"""
     devices: int = free(0)
     """devices to use; 0: all there are"""
+    model_devices: int = free(1)
+    """M > 1: each M devices hold one copy of the model, cut among them, for models that do not fit on one"""
     backend: Literal["pmap", "shard_map"] = free("pmap")
-    """'pmap', or 'shard_map' for jit(shard_map)"""
+    """'pmap', or 'shard_map' for jit(shard_map), which model_devices > 1 takes in any case"""
     deterministic: bool = False
     """on GPU: only kernels that give the same bits each time (CPU always does)"""
 
     def __post_init__(self):
-        for name in ("num_steps", "batch_size", "accumulate", "log_every", "save_every", "keep_checkpoints"):
+        counts = ("num_steps", "batch_size", "accumulate", "log_every", "save_every", "keep_checkpoints")
+        for name in (*counts, "model_devices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("exact_shards", "steps_per_call", "prefetch", "devices"):

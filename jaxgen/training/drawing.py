@@ -20,11 +20,12 @@ AXIS = "data"
 
 
 class ParallelDraw:
-    """A sampler over devices: `draw(params, key, numbers) -> samples`, NumPy arrays on every process.
+    """A sampler over devices: `draw(params, key, numbers, given) -> samples`, NumPy arrays on every process.
 
     Args:
         function: `function(params, keys [b], numbers [b]) -> tree of [b, ...]`: row j from keys[j] and numbers[j]
-            alone. The numbers, uint32, are for what else belongs to a sample, such as its label.
+            alone. The numbers, uint32, are for what else belongs to a sample, such as its label. Where a call has
+            `given`, its rows are a fourth argument.
         devices: from jax.devices(); default all there are. With several processes each draws its share on its own.
         batch_size: samples at a time, over all devices of a process; fewer where fewer are asked for.
         exact_shard: K > 0: sample i is always row i % K of a program for K samples, on one device. Then its bits do not
@@ -52,23 +53,27 @@ class ParallelDraw:
         self._num_devices, self._platform = len(local), local[0].platform
         self._compiled: dict[Any, Callable[..., Any]] = {}
 
-        def rows(params, key, numbers):
+        def rows(params, key, numbers, more):
             keys = jax.random.key_data(jax.vmap(jax.random.fold_in, (None, 0))(key, numbers))
             # A barrier that is handed a typed key counts as a use of it.
-            params, keys, numbers = lax.optimization_barrier((params, keys, numbers))
-            return function(params, jax.random.wrap_key_data(keys, impl=jax.random.key_impl(key)), numbers)
+            params, keys, numbers, more = lax.optimization_barrier((params, keys, numbers, more))
+            return function(params, jax.random.wrap_key_data(keys, impl=jax.random.key_impl(key)), numbers, *more)
 
-        specs = (PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS))
+        specs = (PartitionSpec(), PartitionSpec(), PartitionSpec(AXIS), PartitionSpec(AXIS))
         sharded = jax.shard_map(rows, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False)
         self._program = jax.jit(sharded)
 
-    def __call__(self, params: Tree, key: jax.Array, numbers: Any) -> Tree:
+    def __call__(
+        self, params: Tree, key: jax.Array, numbers: Any, given: Callable[[np.ndarray], Tree] | None = None
+    ) -> Tree:
         """The samples of these numbers.
 
         Args:
             params: what the function takes, a tree of arrays.
             key: scalar key; sample i is drawn from fold_in(key, i).
             numbers: which samples, integers [n] from 0 to 2**32 - 1, in any order.
+            given: `given(numbers) -> tree of [n, ...]`, what else the samples of these numbers are drawn from. It is
+                asked for every row that is computed, also for those that only fill a shard.
 
         Returns:
             The function's tree, NumPy arrays [n, ...].
@@ -88,8 +93,9 @@ class ParallelDraw:
         params, key = jax.device_put((params, key), whole)
         parts, waiting = [], None
         for start in range(first, first + share, size):
-            batch = jax.device_put(rows[start : start + size], split)
-            made = self._run(params, key, batch)
+            batch = rows[start : start + size]
+            more = () if given is None else (given(batch),)
+            made = self._run(params, key, *jax.device_put((batch, more), split))
             if waiting is not None:
                 parts.append(jax.device_get(waiting))
             waiting = made
@@ -114,12 +120,12 @@ class ParallelDraw:
             rows = _filled(numbers, size * parts // self._num_devices)
         return rows.astype(np.uint32), found, size
 
-    def _run(self, params: Tree, key: jax.Array, numbers: jax.Array) -> Tree:
-        leaves, structure = jax.tree.flatten((params, numbers))
+    def _run(self, params: Tree, key: jax.Array, numbers: jax.Array, more: Tree) -> Tree:
+        leaves, structure = jax.tree.flatten((params, numbers, more))
         shapes = (structure, *((x.shape, x.dtype) for x in leaves))
         if shapes not in self._compiled:
-            self._compiled[shapes] = with_options(self._program, params, key, numbers, backend=self._platform)
-        return self._compiled[shapes](params, key, numbers)
+            self._compiled[shapes] = with_options(self._program, params, key, numbers, more, backend=self._platform)
+        return self._compiled[shapes](params, key, numbers, more)
 
 
 def _filled(numbers: np.ndarray, multiple: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def fit(
     settings: Settings,
     *,
     update: Update,
-    state: TrainState,
+    state: TrainState | Callable[[], TrainState],
     batches: DeviceBatches | HostBatches,
     key: jax.Array,
     stage: str = "",
@@ -74,14 +74,15 @@ def fit(
         run: the open run directory.
         settings: how.
         update: `update(state, batch, keys, mean) -> (state, metrics)`.
-        state: the state before the first step.
+        state: the state before the first step, or a function that makes it: then no device has to hold all of it
+            where `settings.model_devices` devices share it.
         batches: where a step's batch comes from; with `settings.prefetch`, the host makes them.
-        key: the root key (of the run, or of the stage).
+        key: the root key (of the run, or of the stage), a scalar.
         stage: name of this training among several of one run; its checkpoints are kept apart.
         also: things to do every so many steps, such as previews.
 
     Returns:
-        The trained state, replicated over the devices. It is saved.
+        The trained state, on the devices. It is saved.
 
     Raises:
         ValueError: the batch does not divide as asked, or the checkpoint is of another model.
@@ -98,19 +99,24 @@ def fit(
         batches,
         batch_size=settings.batch_size,
         devices=pick_devices(settings.devices),
-        backend=settings.backend,
+        backend="shard_map" if settings.model_devices > 1 else settings.backend,
         accumulate=settings.accumulate,
         exact_shards=settings.exact_shards,
+        model_devices=settings.model_devices,
     )
     warn_if_pool_unset(settings.exact_shards)
     hosts.check_same("training settings", to_dict(settings))
-    empty = parallel.empty_tally(state, key)
+    make = None if isinstance(state, TrainState) else state
+    target: Any = jax.eval_shape(make) if make else state
+    empty = parallel.empty_tally(target, key)
     with run.checkpoints(stage, settings.keep_checkpoints) as checkpoints, _signals() as caught:
-        restored = checkpoints.restore({"state": state, "tally": empty})
+        restored = checkpoints.restore({"state": target, "tally": empty})
         tally = empty
         if restored is not None:
-            state, tally = restored[1]["state"], parallel.replicate(restored[1]["tally"])
-        state = parallel.replicate(state)
+            state, tally = parallel.place(restored[1]["state"]), parallel.replicate(restored[1]["tally"])
+        else:
+            state = parallel.create(make) if make else parallel.place(target)
+        del target  # so that a state that was given away does not stay in memory
         step = int(state.step)
         if step > settings.num_steps:
             raise ValueError(f"the checkpoint is at step {step}, beyond num_steps = {settings.num_steps}")

@@ -48,8 +48,8 @@ class Mean(NamedTuple):
 plain_mean = Mean(average=lambda f, batch, keys: f(batch, keys), gather=lambda tree: tree)
 
 
-def device_mean(axis: str, accumulate: int = 1) -> Mean:
-    """The average over devices of the average over `accumulate` micro-shards of each."""
+def device_mean(axis: str | None, accumulate: int = 1) -> Mean:
+    """The average over devices of the average over `accumulate` micro-shards of each; axis None: of one device."""
 
     def average(f, batch, keys):
         if accumulate == 1:
@@ -66,9 +66,9 @@ def device_mean(axis: str, accumulate: int = 1) -> Mean:
             total, per_example = lax.scan(add, zero, shards)
             local = jax.tree.map(lambda x: x / accumulate, total)
             per_example = _join(per_example)
-        return lax.pmean(local, axis), per_example
+        return (local if axis is None else lax.pmean(local, axis)), per_example
 
-    return Mean(average, _gather_over(axis))
+    return Mean(average, (lambda tree: tree) if axis is None else _gather_over(axis))
 
 
 def exact_mean(axis: str, num_shards: int, num_devices: int) -> Mean:

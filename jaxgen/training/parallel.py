@@ -18,6 +18,7 @@ from . import keys as key_streams
 from .batches import DeviceBatches, HostBatches
 from .compiler import with_options
 from .mean import device_mean, exact_mean, plain_mean
+from .placement import MODEL_AXIS, check_shared, num_rows, tree_shardings, tree_specs
 from .state import TrainState
 from .update import Update
 
@@ -76,9 +77,11 @@ class ParallelUpdate:
         accumulate: micro-shards of each device, computed one after another (gradient accumulation).
         exact_shards: K > 0 fixes K micro-shards and the order of their sum, so that the bits do not depend on the
             number of devices.
+        model_devices: M > 1: the devices are rows of M that hold the state together (`place`) and compute alike what a
+            single device computes otherwise; needs "shard_map".
 
     Raises:
-        ValueError: the batch does not divide evenly.
+        ValueError: the batch or the devices do not divide evenly, or M > 1 with what cannot go with it.
     """
 
     def __init__(
@@ -91,20 +94,31 @@ class ParallelUpdate:
         backend: Backend = "pmap",
         accumulate: int = 1,
         exact_shards: int = 0,
+        model_devices: int = 1,
     ):
         devices = list(jax.devices() if devices is None else devices)
-        check_split(batch_size, len(devices), accumulate, exact_shards)
+        rows = num_rows(len(devices), model_devices)
+        check_split(batch_size, rows, accumulate, exact_shards)
+        if model_devices > 1:
+            check_shared(backend, exact_shards)
+        # XLA takes no collectives over a manual axis of one beside an automatic axis.
+        is_one_row = rows == 1 and model_devices > 1
         if exact_shards:
-            mean = exact_mean(AXIS, exact_shards, len(devices))
+            mean = exact_mean(AXIS, exact_shards, rows)
         else:
-            mean = device_mean(AXIS, accumulate)
+            mean = device_mean(None if is_one_row else AXIS, accumulate)
         self._update, self._batches, self._backend = update, batches, backend
         self._platform = devices[0].platform
         self._compiled: dict[Any, Callable[..., Any]] = {}
-        self._mesh = Mesh(np.array(devices), (AXIS,))
-        local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
-        by_device = np.arange(batch_size, dtype=np.int32).reshape(len(devices), -1)[local]
-        self.local_positions = by_device.reshape(-1)
+        if model_devices > 1:
+            self._mesh = Mesh(np.array(devices).reshape(rows, model_devices), (AXIS, MODEL_AXIS))
+            local = list(range(rows))
+        else:
+            self._mesh = Mesh(np.array(devices), (AXIS,))
+            local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+        self._model_devices = model_devices
+        by_row = np.arange(batch_size, dtype=np.int32).reshape(rows, -1)[local]
+        self.local_positions = by_row.reshape(-1)
         self._num_local = len(local)
         self._positions = self._split(self.local_positions)
         self._make = batches.make if isinstance(batches, DeviceBatches) else None
@@ -121,6 +135,9 @@ class ParallelUpdate:
                 # The update compiles alike, wherever its batch comes from.
                 made = lax.optimization_barrier(made)
                 new_state, metrics = update(state, made, keys, mean)
+                if model_devices > 1:
+                    cut = tree_shardings(new_state, self._mesh) if is_one_row else tree_specs(new_state, model_devices)
+                    new_state = lax.with_sharding_constraint(new_state, cut)
                 return new_state, _add(tally, metrics, state.step)
 
             return lax.fori_loop(0, num_steps, one, (state, tally))
@@ -132,11 +149,12 @@ class ParallelUpdate:
             )
         elif backend == "shard_map":
             specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in per_call)
-            # check_vma=True would psum the gradient of a replicated parameter a second time.
+            # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.
             sharded = jax.shard_map(
-                steps, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False
+                steps, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False, axis_names={AXIS}
             )
             self._program = jax.jit(sharded, donate_argnums=(0,))
+            self._sharded = steps if is_one_row else sharded
         else:
             raise ValueError(f"backend is {backend!r}; it must be 'pmap' or 'shard_map'")
 
@@ -146,7 +164,7 @@ class ParallelUpdate:
         """Runs `num_steps` updates and returns without waiting for them. `state` is given away (donated).
 
         Args:
-            state: replicated state (`replicate`).
+            state: on the devices (`place`).
             tally: metrics so far.
             key: the run's root key.
             batch: with HostBatches, this process's part of the batch, leading axis len(local_positions), and
@@ -161,8 +179,28 @@ class ParallelUpdate:
         leaves, structure = jax.tree.flatten(args)
         shapes = (structure, *((x.shape, x.dtype) for x in leaves))
         if shapes not in self._compiled:
-            self._compiled[shapes] = with_options(self._program, *args, backend=self._platform)
+            self._compiled[shapes] = with_options(self._program_for(state), *args, backend=self._platform)
         return self._compiled[shapes](*args)
+
+    def place(self, state: TrainState) -> TrainState:
+        """Puts a fresh copy of a state on the devices: on every one, or cut among those that share a model."""
+        if self._model_devices == 1:
+            return self.replicate(state)
+        return jax.device_put(state, tree_shardings(state, self._mesh), may_alias=False)
+
+    def create(self, make: Callable[[], TrainState]) -> TrainState:
+        """The state that `make` makes, each array where it belongs from the first, so that none has to fit whole."""
+        if self._model_devices == 1:
+            return self.replicate(make())
+        return jax.jit(make, out_shardings=tree_shardings(jax.eval_shape(make), self._mesh))()
+
+    def _program_for(self, state: TrainState) -> Callable[..., Any]:
+        if self._model_devices == 1:
+            return self._program
+        everywhere = NamedSharding(self._mesh, PartitionSpec())
+        return jax.jit(
+            self._sharded, donate_argnums=(0,), out_shardings=(tree_shardings(state, self._mesh), everywhere)
+        )
 
     def replicate(self, tree: Tree) -> Tree:
         """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""

@@ -4,6 +4,8 @@ A bound is a value. A surrogate is a number whose *gradient* is an estimate of t
 means nothing; the two are different functions here, so that neither can be reported for the other.
 
 log w = log p(x, z) - log q(z | x) for z ~ q(z | x); K samples lie along one axis.
+
+Sources: notes 2; Kingma & Welling (2013), equation 3; Burda et al. (2015), equation 8, for K > 1.
 """
 
 import math

@@ -1,4 +1,7 @@
-"""How good a model is: its likelihood by importance sampling, and how many latent dimensions it uses."""
+"""How good a model is: its likelihood by importance sampling, and how many latent dimensions it uses.
+
+Source: Burda et al. (2015), section 5.
+"""
 
 import math
 from functools import partial

@@ -2,6 +2,8 @@
 
 All return log-likelihoods in nats, summed over the dimensions of x: [..., D] -> [...]. Gaussian likelihoods are
 densities on the data's scale [0, 1], so they can exceed 1 and are not comparable with those of discrete data.
+
+Source: Kingma & Welling (2013), appendix C, for the first two.
 """
 
 import math

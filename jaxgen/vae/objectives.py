@@ -2,6 +2,8 @@
 
 Everything is summed over the dimensions of x and of z, in nats, and averaged over the batch. With beta = 1 and no free
 bits, minus the loss is a lower bound of log p(x).
+
+Sources: Kingma & Welling (2013); Burda et al. (2015); of free bits and of gradients, with their functions.
 """
 
 from collections.abc import Callable

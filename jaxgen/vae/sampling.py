@@ -1,4 +1,7 @@
-"""Drawing from the model, and walks through the latent space."""
+"""Drawing from the model, and walks through the latent space.
+
+Source: notes 2; Kingma & Welling (2013), appendix A, for `manifold`; the others are the usual walks.
+"""
 
 from typing import Any
 

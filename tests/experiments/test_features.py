@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments import features, image_batches
+from experiments import features, image_batches, pack_evaluation
 
 SMALL = features.Settings(channels=4, num_features=8, steps=40, batch_size=20)
 
@@ -47,6 +47,20 @@ def test_it_is_trained_once_and_read_back_bit_for_bit(extractor, splits, file, m
     again = features.cached(file, *splits, SMALL)
     assert (again.sha256, again.accuracy) == (extractor.sha256, extractor.accuracy)
     np.testing.assert_array_equal(again(splits[0].image)[0], extractor(splits[0].image)[0])
+
+
+def test_it_is_read_back_without_its_data(extractor, splits, file, tmp_path):
+    again = features.read(file)
+    assert (again.sha256, again.accuracy, again.name) == (extractor.sha256, extractor.accuracy, "classifier_fid")
+    for found, expected in zip(again(splits[1].image[:5]), extractor(splits[1].image[:5]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    with pytest.raises(ValueError, match="made for another size or kind"):
+        pack_evaluation.sizes(again, (16, 16, 1))
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(ValueError, match="holds no feature classifier"):
+        features.read(tmp_path / "other.npz")
+    with pytest.raises(FileNotFoundError, match="expected the features.npz of a run"):
+        features.read(tmp_path / "none.npz")
 
 
 def test_features_do_not_depend_on_the_batch_nor_on_how_pixels_are_written(extractor, splits):

@@ -61,6 +61,19 @@ def test_a_unit_by_hand():
         assert found[0, i, j, o] == pytest.approx(max(y, 0), abs=1e-4)
 
 
+def test_features_that_know_places_are_the_first_seven_channels_of_one_map(monkeypatch):
+    """Of Mixed_6d, whose 1x1 branch comes first, rows first."""
+    place = jnp.arange(17 * 17 * 768, dtype=jnp.float32).reshape(1, 17, 17, 768)
+    for name in ("unit", "max_pool", "reduce_35", "reduce_17", "block_8"):
+        monkeypatch.setattr(inception, name, lambda *a: jnp.zeros((1, 8, 8, 2048)))
+    monkeypatch.setattr(inception, "block_35", lambda *a: a[1])
+    monkeypatch.setattr(inception, "block_17", lambda weights, name, x: place * (1 if name == "Mixed_6d." else 0))
+    weights = {"fc.weight": jnp.zeros((1008, 2048)), "fc.bias": jnp.zeros(1008)}
+    _, _, found = inception.with_places(weights, jnp.zeros((1, 299, 299, 3)))
+    assert found.shape == (1, 2023)
+    np.testing.assert_array_equal(found[0], np.asarray(place)[0, :, :, :7].ravel())
+
+
 def test_pools_leave_out_what_is_outside():
     x = jnp.arange(12, dtype=jnp.float32).reshape(1, 3, 4, 1)
     mean = inception.average_pool(x)

@@ -31,6 +31,13 @@ def test_rounds_are_the_papers():
     np.testing.assert_allclose(moves, expected, rtol=1e-3)
 
 
+def test_the_linear_schedule_ends_at_zero():
+    """As the authors of guided-diffusion anneal: the rate of step i of N is (1 - i / N) of the first."""
+    config = optimizers.Optimizer("sgd", 0.1, "linear", momentum=0.0)
+    moves = -np.diff(np.concatenate([[0], steps_of(config, 4, [1.0] * 4)]))
+    np.testing.assert_allclose(moves, [0.1, 0.075, 0.05, 0.025], rtol=1e-5)
+
+
 def test_adam_from_a_second_moment_of_one_with_a_scaled_gradient():
     config = optimizers.Optimizer(
         "adam", 0.1, beta1=0.99, epsilon=1e-4, start_second_moment=1.0, scale=20.0

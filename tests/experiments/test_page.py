@@ -54,6 +54,16 @@ def test_pictures_are_inside_the_page(tmp_path):
         page.picture(tmp_path / "a.svg", "")
 
 
+def test_a_wide_picture_has_a_row_to_itself(tmp_path):
+    for height, width, whole in ((2, 1300, True), (700, 1300, False), (2, 1100, False)):
+        for name, save in (
+            ("x.png", pictures.save_png),
+            ("x.gif", lambda path, image: pictures.save_gif(path, [image])),
+        ):
+            save(tmp_path / name, np.zeros((height, width, 3), np.uint8))
+            assert ('class="whole"' in page.picture(tmp_path / name, "")) == whole
+
+
 def test_curves_put_values_where_they_belong():
     ((first, last),) = polylines(page_curves.curves("q", {"a": ([0, 10], [1.0, 3.0])}, "step"))
     assert first == (page_curves.LEFT, page_curves.HEIGHT - page_curves.BOTTOM)

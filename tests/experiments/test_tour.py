@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from page_reader import Page
 
-from experiments import tour
+from experiments import page, tour
+from experiments.equations import EQUATIONS
 from experiments.tour import CHAPTERS
 from jaxgen import pictures, training
 
@@ -56,11 +57,12 @@ def walk(monkeypatch, tmp_path):
     return run
 
 
-def test_the_functions_beside_the_equations_exist():
-    named = [name for lesson in LESSONS for names in lesson.equations.values() for name in names.split(", ")]
-    for package, name in (name.split(".") for name in named):
+def test_every_equation_stands_beside_a_public_function_and_can_be_set():
+    for named, tex in EQUATIONS.items():
+        package, name = named.split(".")
         assert name in importlib.import_module(f"jaxgen.{package}").__all__
-    assert len(named) >= 10
+        assert page.equations({tex: named}).count("<math") == 1 and "\\" not in page.equations({tex: named})
+    assert len(set(EQUATIONS.values())) == len(EQUATIONS)
 
 
 def test_a_whole_tour(walk):

@@ -70,7 +70,7 @@ def run_steps(calls, *, optimizer=OPTIMIZER, seed=0, devices=1, start=None, ema=
     key = keys.root(seed)
     begin = state(optimizer, seed, ema=ema) if start is None else start[0]
     tally = parallel.empty_tally(begin, key) if start is None else parallel.replicate(start[1])
-    current = parallel.replicate(begin)
+    current = parallel.place(begin)
     for number in calls:
         current, tally = parallel(current, tally, key, None, number)
     return jax.device_get((current, tally))
