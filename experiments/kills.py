@@ -129,6 +129,15 @@ def _train(name: str, workdir: str, connection) -> None:
     verify_runs.train(script, config, prepared, Path(workdir), opened=lambda: connection.send("open"))
 
 
+def check(options: Options) -> None:
+    """Raises ValueError where nothing would be killed, or an experiment is not among those that are recorded."""
+    if options.kills < 1 or options.seconds < 0:
+        raise ValueError(f"kills is {options.kills}, seconds {options.seconds}; expected at least 1 and 0")
+    for name in options.names:
+        if name not in recorded.EXPERIMENTS:
+            raise ValueError(f"no experiment {name!r} is recorded; those are {', '.join(recorded.EXPERIMENTS)}")
+
+
 def main() -> None:
     options = tyro.cli(Options, prog="python -m experiments.kills", description=__doc__)
     processes = multiprocessing.get_context("forkserver")
@@ -136,6 +145,7 @@ def main() -> None:
     processes.set_forkserver_preload(["orbax.checkpoint", *(f"experiments.{name}" for name in names)])
     began, all_of_them = time.perf_counter(), []
     try:
+        check(options)
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             for name in names:
                 all_of_them.append(Killed(name, Path(folder) / name, processes))
