@@ -20,5 +20,6 @@ def save(path: Path, frames: Sequence[np.ndarray], frames_per_second: int = 10) 
         # H.264 wants even sizes.
         height, width = (size - size % 2 for size in frames[0].shape[:2])
         even = np.stack([frame[:height, :width] for frame in frames])
-        imageio.v3.imwrite(written[1], even, fps=frames_per_second, codec="libx264", macro_block_size=2)
+        settings = {"fps": frames_per_second, "codec": "libx264", "macro_block_size": 2}
+        imageio.v3.imwrite(written[1], even, plugin="FFMPEG", **settings)
     return written
