@@ -22,6 +22,7 @@ from experiments import (
     ddpm_evaluation,
     ddpm_figures,
     guided_classifier,
+    guided_evaluation,
     guided_figures,
     guided_training,
     image_batches,
@@ -30,7 +31,7 @@ from experiments import (
 from experiments.ddpm_evaluation import Sampler
 from experiments.diffusion_chain import make_schedule
 from experiments.guided_classifier import Classifier
-from experiments.guided_evaluation import Evaluation, Guidance, Guided, told
+from experiments.guided_evaluation import Evaluation, Guidance, Guided, Way, told, ways
 from experiments.guided_networks import ClassifierNetwork, Conditions, Network, build, build_classifier
 from experiments.guided_training import Process, Timesteps
 from jaxgen import pictures, training
@@ -322,6 +323,28 @@ def train(config: Config, prepared: Prepared, run: training.Run) -> dict:
         metrics=metrics,
         paper={name: value for name, value in paper.items() if name in metrics},
     )
+
+
+def drawing(config: Config, prepared: Prepared):
+    """(params of the U-Net, keys [n], numbers [n]) -> samples, for `training.ParallelDraw`: the classes in turn.
+
+    Guided as the evaluation's first way without a classifier, or not at all. None for an upsampler, whose samples are
+    also given images.
+    """
+    conditions, process, shape = prepared.conditions, config.process, prepared.train_set.shape
+    if conditions.low_resolution:
+        return None
+    denoiser = build(config.network, conditions, shape, learned=process.learned, rescale=process.rescale)
+    model = ddpm_evaluation.Model(denoiser, make_schedule(process), process.prediction, process.p_variance, shape)
+    free = [way for way in ways(config.guidance, config.evaluation) if way.kind == "classifier_free"]
+    way = free[-1] if free else Way("none", 1.0, True, config.evaluation.sampler, "unguided")
+    draw = guided_evaluation.drawing(model, config.guidance, conditions, None, way)
+
+    def function(params, keys, numbers):
+        labels = {"labels": (numbers % conditions.classes).astype(jnp.int32)} if conditions.classes else {}
+        return draw({"denoiser": params, "scale": jnp.float32(way.scale)}, keys, labels)
+
+    return function
 
 
 def fit_classifier(

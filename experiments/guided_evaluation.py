@@ -164,7 +164,9 @@ class Guided:
         """The first `num` samples, uint8 [num, H, W, C]: sample i begins with the same noise in every way."""
         key = (way.kind, way.labels, way.sampler)
         if key not in self._programs:
-            self._programs[key] = ddpm_evaluation.parallel(self.measured, drawing(self, way))
+            self._programs[key] = ddpm_evaluation.parallel(
+                self.measured, drawing(self.measured.model, self.guidance, self.conditions, self.classifier, way)
+            )
         params = {"denoiser": self.measured.params, "scale": jnp.float32(way.scale)}
         if way.kind in ("classifier", "classifier_alone"):
             assert self.classifier is not None
@@ -247,11 +249,16 @@ class Guided:
         return metrics
 
 
-def drawing(guided: Guided, way: Way) -> Callable[..., jax.Array]:
+def drawing(
+    model: ddpm_evaluation.Model,
+    guidance: Guidance,
+    conditions: Conditions,
+    trained: guided_classifier.Trained | None,
+    way: Way,
+) -> Callable[..., jax.Array]:
     """`draw({"denoiser", "classifier", "scale"}, keys [n], given) -> [n, H, W, C]`, for any scale."""
-    model, conditions = guided.measured.model, guided.conditions
     last = model.schedule.num_original_steps - 1
-    first, end = (round(share * last) for share in guided.guidance.interval)
+    first, end = (round(share * last) for share in guidance.interval)
     everywhere = (first, end) == (0, last)
 
     def classifier_free(params, given):
@@ -271,8 +278,8 @@ def drawing(guided: Guided, way: Way) -> Callable[..., jax.Array]:
         )
 
     def by_classifier(params, given):
-        assert guided.classifier is not None
-        network = guided.classifier.classifier
+        assert trained is not None
+        network = trained.classifier
         logits = lambda x, t: network.logits(params["classifier"], x, t)
         gradient = diffusion.classifier_guidance(logits, given["labels"], params["scale"])
         if everywhere:
@@ -289,7 +296,7 @@ def drawing(guided: Guided, way: Way) -> Callable[..., jax.Array]:
             told.pop("labels", None)
         elif not way.labels:
             told["labels"] = jnp.full_like(told["labels"], conditions.classes)
-        guidance = None if way.kind == "none" else by_classifier(params, given)
-        return model.draw(way.sampler, keys, model.denoise(params["denoiser"], told), guidance)
+        gradient = None if way.kind == "none" else by_classifier(params, given)
+        return model.draw(way.sampler, keys, model.denoise(params["denoiser"], told), gradient)
 
     return draw

@@ -281,6 +281,12 @@ def train(config: Config, scene: nerf_scenes.Scene, run: training.Run) -> dict:
     return run.finish(step=config.train.num_steps, params=params, metrics=metrics, paper=paper_values(config, metrics))
 
 
+def drawing(config: Config, scene: nerf_scenes.Scene):
+    """(params, keys [n], numbers [n]) -> pixels of the first held-out view, for `training.ParallelDraw`."""
+    settings = sampling_settings(config.sampling, scene.background)
+    return nerf_views.pixels(nerf_views.renderer(build(config.model), scene, settings), scene, 0)
+
+
 def paper_values(config: Config, metrics: dict) -> dict[str, float]:
     """The paper's values of this scene at its size; its means are over all 200 test views."""
     chosen = config.data

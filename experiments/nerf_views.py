@@ -33,14 +33,13 @@ See = Callable[..., Seen]
 """(params, camera, pose [4, 4], distortion [4] of the lens or None) -> NumPy arrays."""
 
 
-def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: int = 0) -> See:
-    """Renders whole images, all of one size with one compilation.
+def renderer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict) -> Callable[[Any, nerf.Rays], Seen]:
+    """((params, camera, pose [4, 4], distortion [4]), rays [N, 3]) -> what each ray sees, [N, ...]; nothing is random.
 
     Args:
         network: of both fields.
         scene: its bounds.
         settings: of `nerf.render_rays`.
-        chunk: rays at once; 0: from the device's memory.
     """
     distorted = scene.test.distortion is not None or scene.train.distortion is not None
 
@@ -54,6 +53,19 @@ def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: 
         seen = nerf.render_rays(None, rays, scene.near, scene.far, *fields, **settings)
         return Seen(seen.best.color, seen.coarse.color, seen.best.depth, seen.best.opacity)
 
+    return render
+
+
+def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: int = 0) -> See:
+    """Renders whole images, all of one size with one compilation.
+
+    Args:
+        network: of both fields.
+        scene: its bounds.
+        settings: of `nerf.render_rays`.
+        chunk: rays at once; 0: from the device's memory. A pixel's bits depend on it, to rounding.
+    """
+    render = renderer(network, scene, settings)
     samples = settings["num_coarse"] + settings.get("num_fine", 0)
     at_once = chunk or nerf.rays_at_once(samples, network.width)
 
@@ -62,6 +74,31 @@ def viewer(network: nerf.NeRF, scene: nerf_scenes.Scene, settings: dict, chunk: 
         return nerf.render_image(render, (params, camera, pose, lens), camera, pose, at_once)
 
     return see
+
+
+def pixels(
+    render: Callable[[Any, nerf.Rays], Seen], scene: nerf_scenes.Scene, i: int
+) -> Callable[[Any, jax.Array, jax.Array], Seen]:
+    """(params, keys [n], numbers [n]) -> what pixels of a held-out view see: a sampler for `training.ParallelDraw`.
+
+    Pixels are counted along the rows, from the left end of the middle row on; after the last comes the first.
+
+    Args:
+        render: of `renderer`. It uses no keys.
+        scene: the views.
+        i: which of the held-out ones.
+    """
+    views, camera = scene.test, scene.test.camera(i, scene.pixel_center)
+    lens = np.zeros(4, np.float32) if views.distortion is None else views.distortion[i]
+
+    def draw(params: Any, keys: jax.Array, numbers: jax.Array) -> Seen:
+        first, total = camera.height // 2 * camera.width, camera.height * camera.width
+        pixel = (numbers.astype(jnp.int32) % total + first) % total
+        chosen = jnp.stack([pixel % camera.width, pixel // camera.width], axis=-1)
+        rays = nerf.camera_rays(camera, jnp.asarray(views.pose[i]), chosen)
+        return render((params, camera, views.pose[i], lens), rays)
+
+    return draw
 
 
 def preview(see: See, params: Any, scene: nerf_scenes.Scene, run: training.Run) -> dict[str, float]:

@@ -39,6 +39,7 @@ EXPERIMENTS = (
     "vae",
     "gan",
     "ddpm",
+    "guided_diffusion",
     "nerf",
 )
 Record = dict[str, Any]
@@ -79,6 +80,14 @@ def config_of(name: str) -> tuple[Any, Any]:
             # Dropout, flips and the average of the parameters are there.
             network = dataclasses.replace(config.network, channels=4, multipliers=(1,), attention=(), groups=2)
             changes = {"network": network, "data": dataclasses.replace(config.data, flip=True)}
+        case "guided_diffusion":
+            # With a classifier; labels are left out, and timesteps drawn by their losses.
+            tiny = {"channels": 4, "multipliers": (1,), "attention": (), "head_channels": 4, "groups": 2}
+            classifier = dataclasses.replace(config.classifier.network, **tiny)
+            changes = {
+                "network": dataclasses.replace(config.network, **tiny),
+                "classifier": dataclasses.replace(config.classifier, network=classifier),
+            }
         case "nerf":
             # With noise on the density; few views, because each is rendered first.
             scene = dataclasses.replace(config.data, width=12, train_views=5, test_views=1)

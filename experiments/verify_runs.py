@@ -22,7 +22,8 @@ def small(config: Any) -> Any:
 
     Every training has at most 12 steps. Integers of `model`, `network` and `sampling`, also inside tuples, are at most
     32; fields named ...batch_size at most 16; other fields named ..._steps (warm-up, annealing) at most 6; one of
-    several seeds. One device, eight exact shards, a checkpoint every 4 steps. Everything else is the preset's.
+    several seeds. One device, eight exact shards, a checkpoint every 4 steps. Where timesteps may be drawn by their
+    losses, they are, from a cosine chain of 5. Everything else is the preset's.
     """
     settings = dataclasses.replace(
         config.train,
@@ -35,7 +36,20 @@ def small(config: Any) -> Any:
         steps_per_call=0,
         devices=1,
     )
-    return dataclasses.replace(_small(config, "", False), train=settings)
+    config = dataclasses.replace(_small(config, "", False), train=settings)
+    return _resampled(config) if hasattr(config, "timesteps") else config
+
+
+def _resampled(config: Any) -> Any:
+    """With a chain so short that each t has had its losses after a few steps; samplers then take all of it."""
+    changes = {
+        "process": dataclasses.replace(config.process, schedule="cosine", steps=5),
+        "timesteps": dataclasses.replace(config.timesteps, sampler="loss_second_moment", history=2),
+        "preview": dataclasses.replace(config.preview, steps=""),
+    }
+    samplers = {name: getattr(config.evaluation, name) for name in ("sampler", "second")}
+    samplers = {name: dataclasses.replace(sampler, steps="") for name, sampler in samplers.items()}
+    return dataclasses.replace(config, evaluation=dataclasses.replace(config.evaluation, **samplers), **changes)
 
 
 def _small(value: Any, name: str, in_model: bool) -> Any:

@@ -1,4 +1,4 @@
-"""The samples' part of experiments.verify: number 37 is the same drawn alone, among 64, and on all devices."""
+"""The samples' part of experiments.verify: number 37 is the same drawn alone, among 64, in chunks, on all devices."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from experiments import verify_runs
 from jaxgen import training
 
-NUMBER, ALONE = 64, 37
+NUMBER, ALONE, CHUNK = 64, 37, 24
 # The largest share of the samples' norm by which they may be apart without exact shards.
 ROUNDING = 0.01
 
@@ -24,7 +24,7 @@ class Row(NamedTuple):
 
 
 def rows(script: Any, config: Any, prepared: Any, end: verify_runs.End, exact_shard: int) -> Iterator[Row]:
-    """One way of drawing after another; none for an experiment without `drawing`.
+    """One way of drawing after another; none for an experiment without `drawing`, or where that is None.
 
     Args:
         script: the experiment's module. Its `drawing(config, prepared)` returns what `training.ParallelDraw` takes,
@@ -34,19 +34,25 @@ def rows(script: Any, config: Any, prepared: Any, end: verify_runs.End, exact_sh
         end: of a training.
         exact_shard: as for `training.ParallelDraw`.
     """
-    if not hasattr(script, "drawing"):
+    function = script.drawing(config, prepared) if hasattr(script, "drawing") else None
+    if function is None:
         return
-    function, params = script.drawing(config, prepared), params_of(end)
+    params = params_of(end)
     key = training.keys.stream(training.keys.root(config.seed), "sample")
 
-    def draw(numbers, devices):
-        drawing = training.ParallelDraw(function, devices=jax.devices()[:devices], exact_shard=exact_shard)
+    def draw(numbers, devices, chunk=NUMBER):
+        drawing = training.ParallelDraw(
+            function, devices=jax.devices()[:devices], batch_size=chunk, exact_shard=exact_shard
+        )
         return jax.tree.leaves(drawing(params, key, numbers))
 
     whole, together = draw(np.arange(NUMBER), 1), f"{NUMBER} samples"
     yield Row(together, training.tree_digest(whole), True, "")
     alone = draw([ALONE], 1)
     yield _judged(f"sample {ALONE} alone", alone, [x[[ALONE]] for x in whole], exact_shard)
+    if not exact_shard:
+        # With exact shards they always are chunks.
+        yield _judged(f"{together}, {CHUNK} at a time", draw(np.arange(NUMBER), 1, CHUNK), whole, exact_shard)
     devices = jax.device_count()
     yield _judged(f"{together}, {devices} devices", draw(np.arange(NUMBER), devices), whole, exact_shard)
 

@@ -3,10 +3,12 @@
 import hashlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.data.file_digest import file_digests
 from jaxgen.data.images import image_paths, read_image
 from jaxgen.data.tfds import open_tfds, take
 
@@ -19,7 +21,9 @@ class StoredImages(NamedTuple):
             there are labels)}. It keeps nothing, and may be called from several threads.
         number: N.
         shape: (H, W, C).
-        fingerprint: sha256 of what says cheaply that the data is the same: names and sizes of files, not their bytes.
+        fingerprint: sha256 of what says cheaply that the data is the same: names and sizes of the files, and at most
+            64 KiB of each image's bytes, or 1 MiB of a file of records. A larger file that is changed between the
+            pieces that are read, and keeps its size, goes unnoticed. A copy elsewhere has the same fingerprint.
     """
 
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -65,7 +69,8 @@ def _images(directory: str | os.PathLike | None, split: str, size: int | None) -
         label = [classes.index(paths[number].parent.name) for number in np.asarray(numbers).tolist()]
         return {"image": image, "label": np.array(label, np.int32)}
 
-    files = [f"{path.relative_to(folder)} {path.stat().st_size}\n" for path in paths]
+    digests = file_digests(paths)
+    files = [f"{path.relative_to(folder)} {digest}\n" for path, digest in zip(paths, digests, strict=True)]
     return StoredImages(read, len(paths), shape, _sha256(*files, str(size)))
 
 
@@ -90,7 +95,8 @@ def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredI
         return batch
 
     info = source.dataset_info
-    known = [info.full_name, split, str(len(source)), *(f"{n} {s.num_bytes}" for n, s in sorted(info.splits.items()))]
+    files = sorted({Path(part.filename) for part in info.splits[split].file_instructions})
+    known = [info.full_name, split, str(len(source)), *(f.name for f in files), *file_digests(files)]
     return StoredImages(read, len(source), shape, _sha256(*known))
 
 

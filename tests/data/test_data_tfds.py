@@ -169,6 +169,19 @@ def test_examples_read_by_number_are_those_in_memory(prepared):
     assert stored("tfds:other_keys", "train", prepared).read([2])["label"] == whole["label"][2]
 
 
+def test_a_record_that_changed_is_told_and_a_copy_is_the_same(prepared, tmp_path):
+    shutil.copytree(prepared / "jaxgen_digits", tmp_path / "jaxgen_digits", copy_function=shutil.copyfile)
+    fingerprint = lambda split, folder: stored("tfds:jaxgen_digits", split, folder).fingerprint
+    before = {split: fingerprint(split, prepared) for split in ("train", "test", "train[:50]")}
+    assert before == {split: fingerprint(split, tmp_path) for split in before} and len(set(before.values())) == 3
+    (path,) = tmp_path.glob("*/1.0.0/*-train.*")
+    records = bytearray(path.read_bytes())
+    records[(len(records) - 2**14) // 3 + 100] ^= 1  # in the second piece that is read
+    path.write_bytes(records)
+    changed = [split for split in before if fingerprint(split, tmp_path) != before[split]]
+    assert changed == ["train", "train[:50]"]
+
+
 def test_what_cannot_be_read_by_number(prepared):
     with pytest.raises(ValueError, match="found images of shape .4, 3, 1.; expected .3, 3, 1."):
         stored("tfds:unequal", "train", prepared).read([0, 1])

@@ -11,10 +11,11 @@ import pytest
 import tour_check
 from PIL import Image
 
-from experiments import command, nerf, nerf_figures, nerf_rays, nerf_scenes, nerf_views
+from experiments import command, nerf, nerf_figures, nerf_rays, nerf_scenes, nerf_views, verify_runs, verify_samples
 from jaxgen import nerf as mathematics
 from jaxgen import training
 from jaxgen.data import write_blender
+from jaxgen.training.checkpoints import flatten
 
 N, H, W = 3, 6, 8
 FEW = [
@@ -276,3 +277,27 @@ def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_pat
         nerf_views.film(lambda params, camera, pose: cameras.append(pose) or seen, {}, scene, run, 3, 0)
     assert len(cameras) == 3 and (run.figures / "spiral.gif").exists()
     assert "facing" in (run.workdir / "poses.txt").read_text()
+
+
+def test_pixels_one_by_one_are_those_of_the_view(scene):
+    """Alone, in chunks and on eight devices: bit for bit with exact shards."""
+    config = dataclasses.replace(
+        nerf.PRESETS["quick"],
+        model=nerf.Model(depth=2, width=8, skips=(), view_width=8, position_frequencies=2),
+        sampling=nerf.Sampling(coarse=6, fine=4),
+    )
+    params = nerf.init_params(config, jax.random.key(1))
+    see = nerf_views.viewer(nerf.build(config.model), scene, nerf.sampling_settings(config.sampling, None), chunk=7)
+    view = nerf_views.held_out(see, params, scene, 0)
+    assert np.ptp(view.depth) > 0.1
+    numbers = np.array([0, H // 2 * W - 1, H // 2 * W, H * W - 1, H * W])
+    seen = training.ParallelDraw(nerf.drawing(config, scene))(params, jax.random.key(0), numbers)
+    for name, whole in view._asdict().items():
+        flat = whole.reshape(H * W, *whole.shape[2:])
+        expected = flat[[H // 2 * W, H * W - 1, 0, H // 2 * W - 1, H // 2 * W]]
+        np.testing.assert_allclose(getattr(seen, name), expected, atol=2e-5, err_msg=name)
+    end = verify_runs.End({f": {n}": x for n, x in flatten({"state": {"params": params}}).items()}, {}, b"")
+    for exact, count in ((8, 3), (0, 4)):
+        rows = list(verify_samples.rows(nerf, config, scene, end, exact))
+        assert len(rows) == count and all(row.holds for row in rows)
+        assert not exact or len({rows[0].digest, rows[2].digest}) == 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from engine_toy import BATCHES, Config, run_steps, state, update
+from PIL import Image
 
 from jaxgen import data, training
 from jaxgen.training import files, keys
@@ -223,20 +224,42 @@ def test_every_file_of_a_checkpoint_cut_off_or_gone(keep, tmp_path):
             shutil.copytree(tmp_path / "whole", newest)
 
 
-def test_data_that_changed_between_two_sessions(tmp_path):
-    """One byte of a file."""
+@pytest.mark.parametrize("kept", ["npy", "images", "images on disk"])
+def test_data_that_changed_between_two_sessions(kept, tmp_path):
+    """One value of one image; sizes and times of files stay as they were. Then the data is copied elsewhere."""
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), dtype=np.uint8)
     folder, said = tmp_path / "data", []
-    folder.mkdir()
-    for _ in range(2):
-        np.save(folder / "train.npy", images)
+    (folder / "train").mkdir(parents=True)
+
+    def write():
+        if kept == "npy":
+            np.save(folder / "train.npy", images)
+        for i, image in enumerate(images if kept != "npy" else ()):
+            Image.fromarray(image).save(folder / f"train/{i}.png", compress_level=0)
+        for path in folder.rglob("*.*"):
+            os.utime(path, (0, 0))
+        return {path.name: path.stat().st_size for path in folder.rglob("*.*")}
+
+    def session(folder, warns):
+        name = kept.partition(" ")[0]
+        if kept.endswith("disk"):
+            found = data.stored(name, "train", folder).fingerprint
+        else:
+            found = data.fingerprint(data.load(name, "train", folder))
         with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
-            expect = pytest.warns(UserWarning, match="'npy' is not what this run began with.*not a continuation")
-            with expect if said else contextlib.nullcontext():
-                run.note_data("npy", data.fingerprint(data.load("npy", "train", folder)))
+            expect = pytest.warns(UserWarning, match=f"'{kept}' is not what this run began with.*not a continuation")
+            with expect if warns else contextlib.nullcontext():
+                run.note_data(kept, found)
         said.append(files.read_json(tmp_path / "run" / "environment.json")["data"])
-        images[7, 2, 1] ^= 1
-    assert said[0] == said[1]
+
+    sizes = write()
+    session(folder, warns=False)
+    shutil.copytree(folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    images[7, 2, 1] ^= 1
+    assert write() == sizes
+    session(folder, warns=True)
+    session(tmp_path / "elsewhere", warns=False)
+    assert said[0] == said[1] == said[2]
 
 
 # Clocks
