@@ -161,6 +161,8 @@ def _compare(script, config, prepared, options, folder: Path, arguments, shards:
             if reference is None:
                 raise
             end, holds, verdict, note = None, False, f"{type(error).__name__}: {error}", ""
+        # Each way compiles its programs anew, and the operating system limits how many pieces of memory they may take.
+        jax.clear_caches()
         seconds = time.perf_counter() - start
         digest = training.tree_digest(end.params)[:12] if end else "-" * 12
         verdict = "" if end is reference else verdict

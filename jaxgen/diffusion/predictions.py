@@ -11,6 +11,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from jaxgen.diffusion.schedule import Schedule, at
 
@@ -20,14 +21,14 @@ PREDICTIONS = ("noise", "x0", "mean", "v")
 
 def x0_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
     """x_0 = (x_t - sqrt(1 - alpha-bar) eps) / sqrt(alpha-bar): [B, ...]."""
-    scale, sigma = _scale_sigma(schedule, x_t, t)
-    return (x_t - sigma * noise) / scale
+    _, sigma = _scale_sigma(schedule, x_t, t)
+    return (x_t - sigma * noise) * _inverse_scale(schedule, x_t, t)
 
 
 def noise_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
     """eps = (x_t - sqrt(alpha-bar) x_0) / sqrt(1 - alpha-bar): [B, ...]."""
-    scale, sigma = _scale_sigma(schedule, x_t, t)
-    return (x_t - scale * x0) / sigma
+    scale, _ = _scale_sigma(schedule, x_t, t)
+    return (x_t - scale * x0) * _inverse_sigma(schedule, x_t, t)
 
 
 def mean_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
@@ -43,8 +44,8 @@ def x0_from_mean(schedule: Schedule, mean: jax.Array, x_t: jax.Array, t: jax.Arr
 
 def mean_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
     """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), the notes' mu_theta (equation 11): [B, ...]."""
-    _, sigma = _scale_sigma(schedule, x_t, t)
-    return (x_t - at(schedule.betas, t, x_t) / sigma * noise) / jnp.sqrt(at(schedule.alphas, t, x_t))
+    beta, inverse_sigma = at(schedule.betas, t, x_t), _inverse_sigma(schedule, x_t, t)
+    return (x_t - beta * inverse_sigma * noise) * lax.rsqrt(at(schedule.alphas, t, x_t))
 
 
 def v_from_noise_and_x0(schedule: Schedule, noise: jax.Array, x0: jax.Array, t: jax.Array | int) -> jax.Array:
@@ -104,15 +105,15 @@ def convert(
     if (source, target) == ("noise", "mean"):
         return mean_from_noise(schedule, value, x_t, t)
     if (source, target) == ("noise", "v"):
-        scale, sigma = _scale_sigma(schedule, x_t, t)
-        return (value - sigma * x_t) / scale
+        _, sigma = _scale_sigma(schedule, x_t, t)
+        return (value - sigma * x_t) * _inverse_scale(schedule, x_t, t)
     to_x0 = {"noise": x0_from_noise, "mean": x0_from_mean, "v": x0_from_v}
     x0 = value if source == "x0" else to_x0[source](schedule, value, x_t, t)
     if target == "x0":
         return x0
     if target == "v":
-        scale, sigma = _scale_sigma(schedule, x_t, t)
-        return (scale * x_t - x0) / sigma
+        scale, _ = _scale_sigma(schedule, x_t, t)
+        return (scale * x_t - x0) * _inverse_sigma(schedule, x_t, t)
     return {"noise": noise_from_x0, "mean": mean_from_x0}[target](schedule, x0, x_t, t)
 
 
@@ -124,3 +125,15 @@ def check_prediction(prediction: str) -> None:
 
 def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
     return jnp.sqrt(at(schedule.alphas_bar, t, x)), jnp.sqrt(at(schedule.one_minus_alphas_bar, t, x))
+
+
+# XLA turns a division by a root into a product with its inverse in one program and not in another; the last bits of a
+# training would depend on how many devices it was compiled for. So the inverse is asked for.
+
+
+def _inverse_scale(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
+    return lax.rsqrt(at(schedule.alphas_bar, t, x))
+
+
+def _inverse_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
+    return lax.rsqrt(at(schedule.one_minus_alphas_bar, t, x))

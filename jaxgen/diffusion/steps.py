@@ -148,8 +148,9 @@ def ddim_inversion_step(
     """
     predicted, _ = split_output(model_output, variance)
     noise = convert(schedule, predicted, x_prev if seen is None else seen, t, prediction, "noise")
-    scale_prev = jnp.sqrt(at(schedule.alphas_bar_prev, t, x_prev))
-    x0 = (x_prev - jnp.sqrt(at(schedule.one_minus_alphas_bar_prev, t, x_prev)) * noise) / scale_prev
+    # Not a division by the root: see `predictions`.
+    inverse_scale_prev = jax.lax.rsqrt(at(schedule.alphas_bar_prev, t, x_prev))
+    x0 = (x_prev - jnp.sqrt(at(schedule.one_minus_alphas_bar_prev, t, x_prev)) * noise) * inverse_scale_prev
     scale, sigma = at(schedule.alphas_bar, t, x_prev), at(schedule.one_minus_alphas_bar, t, x_prev)
     return jnp.sqrt(scale) * x0 + jnp.sqrt(sigma) * noise
 
@@ -208,7 +209,7 @@ def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: jax
     if gradient is None:
         return x0
     noise = at(schedule.one_minus_alphas_bar, t, x0)
-    return x0 + noise / jnp.sqrt(at(schedule.alphas_bar, t, x0)) * gradient
+    return x0 + noise * jax.lax.rsqrt(at(schedule.alphas_bar, t, x0)) * gradient
 
 
 def _towards(schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array | int, eta: float) -> jax.Array:

@@ -10,7 +10,7 @@ import pytest
 
 from experiments import deep_autoencoder, flat_images, optimizers, sparse_autoencoder
 from experiments import vae as vae_experiment
-from jaxgen import autoencoder, training, vae
+from jaxgen import autoencoder, diffusion, training, vae
 
 WIDTH, BATCH = 20, 16
 
@@ -68,12 +68,33 @@ def variational(bound, num_samples, **model):
     return update, training.create_state(vae.init_params(jax.random.key(1), network), optimizer, ema=True)
 
 
+def hybrid():
+    """A learned variance, by two convolutions: the loss divides by roots of the schedule."""
+    schedule = diffusion.make_schedule(diffusion.cosine_betas(5))
+    params = [jnp.full((3, 3, 1, 16), 0.1), jnp.full((3, 3, 16, 2), 0.1)]
+    convolve = lambda x, kernel: jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+    def loss(params, batch, keys, context):
+        x0 = batch["x"].reshape(-1, 4, 5, 1)
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, 5))(jax.random.clone(keys))
+        x_t, noise = diffusion.q_sample(keys, schedule, x0, t)
+        output = convolve(jnp.tanh(convolve(x_t, params[0])), params[1])
+        found = diffusion.training_loss(schedule, output, x0, t, noise)
+        return found.loss, {"bound": found.vlb, "error": found.mse}
+
+    optimizer = optax.adam(1e-2)
+    return training.update_from_objective(loss, optimizer), training.create_state(params, optimizer)
+
+
 CASES = {
     "deep": deep,
     "kl": lambda: sparse("kl"),
     "k_sparse": lambda: sparse("k_sparse"),
     "rbm": boltzmann,
     "conjugate gradients": conjugate,
+    "hybrid": hybrid,
     "vae": lambda: variational("vae", 1, latent_sizes=(3,)),
     "iwae": lambda: variational("iwae", 4, latent_sizes=(4, 2)),
 }
@@ -93,7 +114,7 @@ def ends(name, device_counts):
     return found
 
 
-@pytest.mark.parametrize("name", ["deep", "kl", "k_sparse", "rbm", "vae", "iwae"])
+@pytest.mark.parametrize("name", ["deep", "kl", "k_sparse", "rbm", "vae", "iwae", "hybrid"])
 def test_same_bits_on_1_2_and_4_devices(name):
     counts = (1, 4) if name == "iwae" else (1, 2, 4)  # the largest of them to compile
     assert len(set(ends(name, counts))) == 1

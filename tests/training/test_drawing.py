@@ -36,7 +36,7 @@ def of_gan():
     return params, function
 
 
-def of_diffusion():
+def of_diffusion(method):
     """Ten steps with two convolutions for a network."""
     rng = np.random.default_rng(0)
     params = [jnp.asarray(0.3 * rng.normal(size=(3, 3, *c)), jnp.float32) for c in ((2, 16), (16, 2))]
@@ -47,7 +47,7 @@ def of_diffusion():
 
     def function(params, keys, numbers):
         denoise = lambda x, t: convolve(jnp.tanh(convolve(x, params[0])), params[1])
-        return diffusion.sample(keys, denoise, (len(numbers), 6, 6, 2), schedule)
+        return diffusion.sample(keys, denoise, (len(numbers), 6, 6, 2), schedule, method=method)
 
     return params, function
 
@@ -55,7 +55,9 @@ def of_diffusion():
 FAMILIES = {
     "vae": of_vae,
     "gan": of_gan,
-    "ddpm": of_diffusion,
+    "ddpm": functools.partial(of_diffusion, "ancestral"),
+    "ddim": functools.partial(of_diffusion, "ddim"),
+    "dpm_solver": functools.partial(of_diffusion, "dpm_solver"),
 }
 
 
