@@ -115,7 +115,8 @@ def checked(config: Config, prepare: Callable[[Config], Prepared]) -> Prepared:
     settings: training.Settings = config.train  # type: ignore[attr-defined]
     if settings.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+        if "--xla_gpu_deterministic_ops" not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
     training.keys.root(config.seed)  # type: ignore[attr-defined]
     check_split(settings)
     return prepare(config)

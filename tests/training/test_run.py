@@ -133,6 +133,7 @@ def test_another_environment_is_a_warning(tmp_path, monkeypatch):
 def test_whatever_changes_bits_is_named(tmp_path, monkeypatch):
     from jaxgen.training import environment
 
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     with opened(tmp_path):
         pass
     version = environment.metadata.version
