@@ -166,7 +166,7 @@ def pretrain(config, run, method: Method, network, train_set) -> dict:
         key=root,
         stage=method,
     )
-    return jax.device_get(state.params)
+    return training.fetch(state.params)
 
 
 def measure_and_draw(run, method, network, params, test_set) -> dict[str, float]:
@@ -200,7 +200,7 @@ def fine_tune(config, run, method, params, classes, train_set):
         key=training.keys.stage(training.keys.root(config.seed), 0),
         stage=f"{method}-classifier",
     )
-    return classifier, jax.device_get(state.params)
+    return classifier, training.fetch(state.params)
 
 
 def error_percent(classifier, params, images: flat_images.FlatImages) -> float:

@@ -236,7 +236,7 @@ def train(config: Config, prepared: tuple[image_batches.Images, image_batches.Im
     run.note_data(config.data.name, train_set.fingerprint + test_set.fingerprint)
     key = training.keys.root(config.seed)
     model = model_of(config, train_set.shape)
-    averaged = jax.device_get(fit(config, model, train_set, key, run).ema)
+    averaged = training.fetch(fit(config, model, train_set, key, run).ema)
     measured = ddpm_evaluation.Measured(config.evaluation, model, averaged, key, run, config.train.num_steps)
     metrics = ddpm_evaluation.evaluate(measured, train_set, test_set)
     ddpm_figures.draw(run.figures, measured, train_set, test_set)

@@ -177,7 +177,7 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
         batches=flat_images.batches(train_set, config.train.batch_size, config.data.distort),
         key=root,
     )
-    params = jax.device_get(state.params)
+    params = training.fetch(state.params)
     look = partial(measure_and_draw, config, network, params, train_set, test_set, run)
     metrics = run.once(f"step {config.train.num_steps}", look)
     case = (config.data.name, config.model.code_size)
@@ -266,7 +266,7 @@ def pretrain(config: Config, run: training.Run, images: flat_images.FlatImages, 
             key=key,
             stage=f"rbm-{i + 1}",
         )
-        stack.append(jax.device_get(state.params))
+        stack.append(training.fetch(state.params))
         up = jax.jit(lambda rbm, v, kind=kind: autoencoder.hidden_given_visible(rbm, v, kind))
         below = images.unit() if features is None else features
         features = np.concatenate([np.asarray(up(stack[-1], below[j : j + 1000])) for j in range(0, len(below), 1000)])

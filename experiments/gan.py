@@ -339,10 +339,10 @@ def play(game: Game) -> tuple[Any, Any, Any]:
         stage=game.name,
         also=watch,
     )
-    generator, last = jax.device_get((game.generator(state), state.params["generator"]))
+    generator, last = training.fetch((game.generator(state), state.params["generator"]))
     if selected:
         generator = gan_evaluation.selected(game, generator)
-    return generator, last, jax.device_get(game.discriminator(state))
+    return generator, last, training.fetch(game.discriminator(state))
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ def fit(
         key=key,
         stage=STAGE,
     )
-    return jax.device_get(state.params)
+    return training.fetch(state.params)
 
 
 def accuracy(

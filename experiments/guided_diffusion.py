@@ -311,7 +311,7 @@ def train(config: Config, prepared: Prepared, run: training.Run) -> dict:
         denoiser, make_schedule(process), process.prediction, process.p_variance, train_set.shape
     )
     classifier = fit_classifier(config, prepared, model, key, run)
-    averaged = jax.device_get(fit(config, prepared, model, key, run).ema)
+    averaged = training.fetch(fit(config, prepared, model, key, run).ema)
     measured = ddpm_evaluation.Measured(config.evaluation, model, averaged, key, run, config.train.num_steps)
     guided = Guided(measured, config.guidance, conditions, classifier, train_set, test_set)
     metrics = guided.evaluate()

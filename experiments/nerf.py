@@ -270,7 +270,7 @@ def train(config: Config, scene: nerf_scenes.Scene, run: training.Run) -> dict:
         key=key,
         also=also,
     )
-    params = jax.device_get(state.params)
+    params = training.fetch(state.params)
     metrics = nerf_views.measure(see, params, scene, run, config.evaluation.views, config.train.num_steps)
     if config.evaluation.film_frames:
         nerf_views.film(see, params, scene, run, config.evaluation.film_frames, config.train.num_steps)

@@ -212,7 +212,7 @@ def watch(step: int, loss: nerf.Loss, batches: training.DeviceBatches, key: jax.
         order, draws = (training.keys.stream(key, name) for name in ("order", "eval"))
         batch = jax.jit(batches.make)(order, batches.arrays, jnp.int32(now), positions)
         keys = training.keys.per_example(training.keys.at_step(draws, now), positions)
-        found = jax.device_get(measured(jax.device_get(state.params), batch, keys))
+        found = jax.device_get(measured(training.fetch(state.params), batch, keys))
         check_collapse(now, found, np.asarray(batch["rgb"]))
 
     return training.Every(step, look)

@@ -101,7 +101,7 @@ def train(config: Config, images: tuple[flat_images.FlatImages, ...], run: train
             stage=method,
         )
         steps += int(state.step)
-        trained[method] = params = jax.device_get(state.params)
+        trained[method] = params = training.fetch(state.params)
         look = partial(measure_and_draw, config, run, method, network, params, train_set, test_set)
         measured = run.once(f"{method} step {config.train.num_steps}", look)
         metrics |= {f"{method}_{name}": value for name, value in measured.items()}

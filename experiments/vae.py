@@ -300,7 +300,7 @@ def train_one(config, model: Model, run, name: str, key, train_set, test_set):
     )
     ema = training.warm_up_decay(config.ema) if config.ema else None
     points = [p for p in config.evaluation.bound_at if p <= config.train.num_steps * config.train.batch_size]
-    averaged = lambda state: jax.device_get(state.ema if config.ema else state.params)
+    averaged = lambda state: training.fetch(state.ema if config.ema else state.params)
 
     def bound(images, params) -> float:
         found = vae.log_marginal_likelihood(

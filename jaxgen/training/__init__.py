@@ -9,7 +9,7 @@ from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_di
 from .config import Settings, free, to_dict
 from .drawing import ParallelDraw
 from .files import CannotWrite
-from .hosts import HostLost
+from .hosts import HostLost, fetch
 from .loop import Every, Interrupted, NonFiniteLoss, fit, pick_devices
 from .mean import Mean, device_mean, exact_mean, plain_mean
 from .parallel import ParallelUpdate, Tally, check_split
@@ -53,6 +53,7 @@ __all__ = [
     "create_state",
     "device_mean",
     "exact_mean",
+    "fetch",
     "fit",
     "free",
     "hosts",

@@ -4,7 +4,8 @@ Orbax writes the arrays (atomically: a directory is renamed when it is complete)
 array, computed from the state in memory before anything is written and verified when it is read, and a check that the
 state is finite. The training loop waits for the copy from device to host; the rest happens in a background thread.
 
-With several processes, process 0 writes and reads, and the others receive what it read.
+With several processes, process 0 writes and reads: the others send it their pieces of what devices of several of them
+hold together, and receive what it read.
 """
 
 import hashlib
@@ -67,7 +68,7 @@ class Checkpoints:
             CannotWrite: the previous checkpoint could not be written.
         """
         self.wait()
-        if step in self.steps():
+        if hosts.from_first(step in self.steps()):
             return
         arrays = flatten(tree)
         bad = [name for name, x in arrays.items() if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all()]
@@ -224,8 +225,8 @@ def tree_digest(tree: Tree) -> str:
 
 
 def flatten(tree: Tree) -> dict[str, np.ndarray]:
-    """{path such as 'params/encoder/kernel': NumPy array} of a tree of arrays."""
-    leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    """{path such as 'params/encoder/kernel': NumPy array} of a tree of arrays, cut among devices or not."""
+    leaves = jax.tree_util.tree_leaves_with_path(hosts.fetch(tree))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 

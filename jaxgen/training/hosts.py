@@ -96,8 +96,25 @@ def joined(x: np.ndarray) -> np.ndarray:
 
 
 def local(tree: Any) -> Any:
-    """This process's copy of arrays that are the same on all devices of all processes; with one process, themselves."""
-    return jax.tree.map(lambda x: x.addressable_data(0), tree) if are_several() else tree
+    """Each array whole and of this process; with one process, as they are. All must call it.
+
+    Those that are cut among devices are put together one after another, as NumPy arrays: no device may hold them all.
+    """
+    if not are_several():
+        return tree
+    from jax.experimental import multihost_utils
+
+    def whole(x: Any) -> Any:
+        if not isinstance(x, jax.Array) or x.is_fully_addressable:
+            return x
+        return x.addressable_data(0) if x.is_fully_replicated else multihost_utils.process_allgather(x, tiled=True)
+
+    return jax.tree.map(whole, tree)
+
+
+def fetch(tree: Any) -> Any:
+    """NumPy copies of the whole arrays, on every process. All must call it."""
+    return jax.device_get(local(tree))
 
 
 def largest(number: int) -> int:

@@ -112,10 +112,10 @@ class ParallelUpdate:
         self._compiled: dict[Any, Callable[..., Any]] = {}
         if model_devices > 1:
             self._mesh = Mesh(np.array(devices).reshape(rows, model_devices), (AXIS, MODEL_AXIS))
-            local = list(range(rows))
         else:
             self._mesh = Mesh(np.array(devices), (AXIS,))
-            local = [i for i, d in enumerate(devices) if d.process_index == jax.process_index()]
+        by_device = np.array(devices).reshape(rows, model_devices)
+        local = [i for i, row in enumerate(by_device) if any(d.process_index == jax.process_index() for d in row)]
         self._model_devices = model_devices
         by_row = np.arange(batch_size, dtype=np.int32).reshape(rows, -1)[local]
         self.local_positions = by_row.reshape(-1)

@@ -1,8 +1,8 @@
 """One process of several, for test_hosts: trains the toy and prints its end.
 
-python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL] [first]
+python one_host.py WORKDIR ADDRESS,PROCESSES,INDEX [fed] [SIGTERM | SIGKILL] [first] [rows of M]
 
-The signal hits process 1, or with "first" process 0.
+The signal hits process 1, or with "first" process 0. With "rows of M", each M devices share the model.
 """
 
 import dataclasses
@@ -23,12 +23,15 @@ def main(workdir, address, *events):
     hosts.join(address)
     config = Config()
     settings = dataclasses.replace(config.train, exact_shards=4, steps_per_call=0, num_steps=20)
+    if rows := [int(event.split()[-1]) for event in events if event.startswith("rows of")]:
+        settings = dataclasses.replace(settings, exact_shards=0, model_devices=rows[0])
     batches = training.HostBatches(fed) if "fed" in events else BATCHES
     number = signal.SIGTERM if "SIGTERM" in events else signal.SIGKILL if "SIGKILL" in events else None
     hit = number is not None and jax.process_index() == (0 if "first" in events else 1)
 
     def look(step, state):
         """What a preview does: a program of this process alone, on the trained parameters and arrays of its own."""
+        assert state.params["in"].shape == (FEATURES, 8)
         assert np.isfinite(jnp.ones((1, FEATURES)) @ state.params["in"]).all()
         if hit and step == 6:
             signal.raise_signal(number)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from engine_toy import BATCH, Config, run_steps
 
@@ -75,6 +76,30 @@ def test_stopped_on_two_hosts_and_resumed_on_one(tmp_path):
     visited = [i for step in range(20) for i in (first[step] + second[step] if step < stop else last[step])]
     assert all(sorted(visited[e * 50 : (e + 1) * 50]) == list(range(50)) for e in range(6))
     assert len(visited) == 20 * BATCH and len(set(visited[300:])) == 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [2, 4])
+def test_devices_of_several_hosts_share_a_model(tmp_path, rows):
+    """A row of 4 lies on both hosts. What process 0 alone saves is whole: one host goes on, and ends as one device."""
+    workdir = tmp_path / "run"
+    both = ends(start(workdir, 2, "fed", "SIGTERM", f"rows of {rows}"))
+    assert [code for _, code in both] == [143, 143], both
+    with training.Checkpoints(workdir / "checkpoints") as checkpoints:
+        stopped = checkpoints.steps()[-1]
+        saved = checkpoints.arrays(stopped)
+    straight = training.checkpoints.flatten(run_steps([stopped])[0])
+    assert 6 <= stopped < 20 and max(np.abs(saved[f"state/{n}"] - x).max() for n, x in straight.items()) < 1e-6
+    ((said, code),) = ends(start(workdir, 1, "fed", "rows of 2"))
+    assert code == 0, said
+    with training.Checkpoints(workdir / "checkpoints") as checkpoints:
+        end = checkpoints.arrays(20)
+    straight = training.checkpoints.flatten(run_steps([20])[0])
+    assert max(np.abs(end[f"state/{name}"] - x).max() for name, x in straight.items()) < 1e-6
+    # A host reads the examples of its rows: half a batch each, or the same batch both.
+    first, second = (reads(said) for said, _ in both)
+    assert all(len(first[step]) == BATCH * rows // 4 for step in range(stopped))
+    assert all(first[step] == second[step] for step in range(stopped)) == (rows == 4)
 
 
 @pytest.mark.slow
