@@ -21,6 +21,7 @@ def test_there_is_one_for_each_chapter():
     assert titles == CHAPTERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_small_size(path):
     cells = jupytext.read(path, fmt="py:percent").cells

@@ -169,9 +169,10 @@ def _described(path: Path) -> dict[str, Any]:
 
 def _image_path(folder: Path, frame: dict[str, Any], path: Path) -> Path:
     """The frame's image; Blender's files leave the .png out."""
-    found = Path(os.path.normpath(folder / frame["file_path"]))
-    if not found.is_relative_to(os.path.normpath(folder)):
+    inside = os.path.relpath(folder / frame["file_path"], folder)
+    if inside.split(os.sep)[0] == os.pardir:
         raise ValueError(f"{path}: {frame['file_path']} is outside of the scene's folder")
+    found = folder / inside
     return found if found.suffix in SUFFIXES else found.with_name(found.name + ".png")
 
 

@@ -156,6 +156,8 @@ def photos(exact, tmp_path):
 
 def test_photographs_with_intrinsics(photos):
     train, test = (read_transforms(photos, split, hold_out_every=3) for split in ("train", "test"))
+    again = read_transforms(photos / ".." / photos.name, "test", hold_out_every=3)
+    assert again["name"].tolist() == test["name"].tolist()
     assert test["name"].tolist() == ["0.jpg", "3.jpg"] and train["name"].tolist() == ["1.jpg", "2.jpg"]
     np.testing.assert_allclose(train["intrinsics"], [[30, 31, 8.5, 6.5]] * 2)
     np.testing.assert_allclose(train["distortion"], [[0.1, 0, 0, -0.01]] * 2)

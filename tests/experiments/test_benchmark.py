@@ -178,6 +178,7 @@ def shapes(tree):
     return jax.tree.map(lambda x: (jnp.shape(x), x.dtype), tree)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", benchmark.families())
 def test_every_family_lists_steps_that_trace(family):
     """A new module of experiments.benchmarks is found and checked without being named anywhere."""

@@ -71,6 +71,7 @@ def refused(call, capsys, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_run_leaves_everything_behind(name, call):
     workdir = call(name, *SHORT[name])
@@ -88,6 +89,7 @@ def test_a_short_run_leaves_everything_behind(name, call):
     assert again["params_sha256"] == results["params_sha256"]
 
 
+@pytest.mark.slow
 def test_pretraining_and_conjugate_gradients(call):
     arguments = [
         "quick", "--data.name", "digits", "--model.widths", "12", "--model.code-size", "2", "--model.activation",
@@ -207,6 +209,7 @@ def test_one_s_own_few_images(call, tmp_path):
     assert (workdir / "figures" / "reconstructions.png").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_measures_every_model_on_the_way(call):
     """Figure 2 of Kingma & Welling as a table, at a toy's size; a resumed run does not measure again."""
     arguments = [
@@ -226,6 +229,7 @@ def test_a_sweep_measures_every_model_on_the_way(call):
     assert json.loads((workdir / "results.json").read_text())["metrics"]["nz3_bound_at_2e1_test"] == -1.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -198,11 +198,13 @@ def runs(tmp_path_factory):
     return whole, half, trained(folder / "resumed", TINY, 4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit(runs):
     (whole, _), (half, _), (resumed, _) = runs
     assert training.tree_digest(whole) == training.tree_digest(resumed) != training.tree_digest(half)
 
 
+@pytest.mark.slow
 def test_previews_depend_on_the_step_and_nothing_else(runs):
     (_, whole), (_, half), (_, resumed) = runs
     assert set(whole) == {"preview-0000004.png"} and set(half) == {"preview-0000002.png"}
@@ -235,6 +237,7 @@ def test_the_average_forgets_the_random_start(tmp_path, small_network):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
 
 
+@pytest.mark.slow
 def test_everything_is_left_behind_and_nothing_is_computed_twice(tmp_path, monkeypatch, small_network):
     def run(config=TINY):
         prepared = ddpm.prepare(config)

@@ -172,6 +172,7 @@ def played(config, prepared, workdir):
         return gan.train(config, prepared, run)
 
 
+@pytest.mark.slow
 def test_a_ring(tmp_path, monkeypatch):
     monkeypatch.setattr(gan_evaluation, "GAME_SAMPLES", 500)
     config = tiny(
@@ -245,6 +246,7 @@ def test_parzen_of_the_generator_of_images_and_of_centres(image_game):
     assert "parzen_of_kmeans_centres" in found
 
 
+@pytest.mark.slow
 def test_players_with_labels_and_a_normalised_discriminator(tmp_path, monkeypatch):
     monkeypatch.setattr(gan_evaluation, "on_features", lambda *_: {})
     config = tiny(

@@ -396,6 +396,7 @@ def run(folder, config, whole=True):
         return jax.device_get(state), classifier.params
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit_history_included(tmp_path, small_networks):
     config = changed(
         process__steps=4, preview__steps="logsnr3", evaluation__sampler=Sampler(), evaluation__second=Sampler()
@@ -420,6 +421,7 @@ def small_features(monkeypatch):
     monkeypatch.setattr(ddpm_evaluation.features, "cached", lambda *data: cached(*data, small))
 
 
+@pytest.mark.slow
 def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks, small_features):
     folder = tmp_path / "run"
     metrics = run(folder, TINY)
@@ -450,6 +452,7 @@ def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks
     )
 
 
+@pytest.mark.slow
 def test_an_upsampler_trains_on_small_images_and_is_compared_with_the_truth(tmp_path, small_networks, small_features):
     config = changed(
         low_resolution=4, labels__dropout=0.0, timesteps=Timesteps(), guidance=Guidance(("none",)),

@@ -177,6 +177,7 @@ def call(monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_short_run_leaves_everything_behind(call):
     workdir = call("quick", *FEW)
     results = json.loads((workdir / "results.json").read_text())
