@@ -7,6 +7,8 @@ deadlock on few cores, and the size of the pool changes the bits of matrix produ
 import os
 from pathlib import Path
 
+import pytest
+
 from experiments import compilation_cache
 
 os.environ.setdefault("NPROC", "16")
@@ -20,3 +22,13 @@ jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+@pytest.fixture(autouse=True)
+def flags_as_they_were():
+    """A deterministic preset sets XLA_FLAGS for its process, and they belong to what bits depend on."""
+    before = os.environ.get("XLA_FLAGS")
+    yield
+    os.environ.pop("XLA_FLAGS", None)
+    if before is not None:
+        os.environ["XLA_FLAGS"] = before
