@@ -42,8 +42,10 @@ def main(workdir, address, *events):
     try:
         with training.Run(workdir, config, experiment="toy", quiet=True) as run:
             measured = run.once("where", lambda: {"process": float(jax.process_index())})
+            # Where devices share the model, each array is made in place.
+            begin = state if rows else state()
             end = training.fit(
-                run, settings, update=update(), state=state(), batches=batches, key=keys.root(0), also=also
+                run, settings, update=update(), state=begin, batches=batches, key=keys.root(0), also=also
             )
             print("end", training.tree_digest(end), "measured by", measured["process"], flush=True)
     except training.Interrupted as stopped:
