@@ -145,7 +145,7 @@ PRESETS = {
     "dcgan": Config(
         data=flat_images.Data("mnist"),
         model=Model("dcgan", "normal", 64),
-        objective=Objective(penalty="r1", penalty_weight=1.0),
+        objective=Objective(penalty="r1", penalty_weight=0.1),
         generator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
         discriminator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
         train=training.Settings(num_steps=25_000, batch_size=64, log_every=250, save_every=2500),

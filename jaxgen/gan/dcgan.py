@@ -1,7 +1,8 @@
 """Convolutional players after Radford, Metz & Chintala (2016), DCGAN, with or without class labels.
 
 Where DCGAN has batch normalisation there is group normalisation here (Wu & He 2018), or none: statistics of one example
-do not depend on how the batch is split over devices. Kernels are 4x4 with stride 2, initialised from N(0, 0.02^2).
+do not depend on how the batch is split over devices. Kernels are 4x4 with stride 2. They begin as N(0, 0.02^2), as in
+the paper, but in the discriminator, which has no normalisation by default, as He et al. (2015) give for leaky ReLU.
 """
 
 from typing import Any
@@ -15,6 +16,8 @@ from jax.core import Tracer
 from jaxgen.nn import Conv, ConvTranspose
 
 NORMAL = nn.initializers.normal(0.02)
+SLOPE = 0.2
+HE = nn.initializers.variance_scaling(2 / (1 + SLOPE**2), "fan_in", "normal")
 
 
 def halvings(image_size: int) -> tuple[int, int]:
@@ -102,9 +105,10 @@ class DCGANGenerator(nn.Module):
 class DCGANDiscriminator(nn.Module):
     """Images [B, image_size, image_size, C], labels [B] -> logits [B].
 
-    Convolutions that halve the side, each followed by normalisation (but the first) and leaky ReLU of slope 0.2, then a
-    dense layer. With classes, the logit gains <embedding of the label, features summed over the plane> (the projection
-    discriminator of Miyato & Koyama 2018).
+    Convolutions that halve the side until it is 4 or less, 28 -> 14 -> 7 -> 4, each followed by normalisation (but the
+    first) and leaky ReLU of slope 0.2, then a dense layer. (Of a last map of 7 x 7 each place would see 10 x 10 pixels: the
+    sum over them tells strokes from no strokes, but not digits from no digits.) With classes, the logit gains <embedding of
+    the label, features summed over the plane> (the projection discriminator of Miyato & Koyama 2018).
 
     Attributes:
         image_size: as of the generator.
@@ -123,16 +127,17 @@ class DCGANDiscriminator(nn.Module):
         self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
     ) -> jax.Array:
         del keys
-        number, _ = halvings(self.image_size)
+        number, side = halvings(self.image_size)
+        number += side > 4
         _check_condition(labels, self.num_classes)
         if x.ndim != 4 or x.shape[1:3] != (self.image_size, self.image_size):
             raise ValueError(
                 f"images have shape {x.shape}; this network takes [B, {self.image_size}, {self.image_size}, C]"
             )
         for i in range(number):
-            x = Conv(self.channels * 2**i, 4, stride=2, kernel_init=NORMAL, name=f"conv_{i}")(x)
-            x = nn.leaky_relu(normalized(x, self.groups if i else 0, f"norm_{i}"), 0.2)
-        logits = nn.Dense(1, kernel_init=NORMAL, name="dense")(x.reshape(len(x), -1))[:, 0]
+            x = Conv(self.channels * 2**i, 4, stride=2, kernel_init=HE, name=f"conv_{i}")(x)
+            x = nn.leaky_relu(normalized(x, self.groups if i else 0, f"norm_{i}"), SLOPE)
+        logits = nn.Dense(1, name="dense")(x.reshape(len(x), -1))[:, 0]
         if labels is None:
             return logits
         features = jnp.sum(x, axis=(1, 2))
