@@ -16,7 +16,8 @@ def dcgan(batch_size: int, device: str) -> TorchSteps:
     ).to(device)  # fmt: skip
     discriminator = nn.Sequential(
         nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 128, 4, 2, 1), nn.LeakyReLU(0.2),
-        nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(128, 256, 4, 2), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(4 * 4 * 256, 1),
+        nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(128, 256, 4, 2), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(4 * 4 * 256, 1),
     ).to(device)  # fmt: skip
     adam = lambda player: torch.optim.Adam(player.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True)
     of_generator, of_discriminator = adam(generator), adam(discriminator)

@@ -106,9 +106,9 @@ class DCGANDiscriminator(nn.Module):
     """Images [B, image_size, image_size, C], labels [B] -> logits [B].
 
     Convolutions that halve the side until it is 4 or less, 28 -> 14 -> 7 -> 4, each followed by normalisation (but the
-    first) and leaky ReLU of slope 0.2, then a dense layer. (Of a last map of 7 x 7 each place would see 10 x 10 pixels: the
-    sum over them tells strokes from no strokes, but not digits from no digits.) With classes, the logit gains <embedding of
-    the label, features summed over the plane> (the projection discriminator of Miyato & Koyama 2018).
+    first) and leaky ReLU of slope 0.2, then a dense layer. (In a last map of 7 x 7 each place would see 10 x 10 pixels:
+    the sum over them tells strokes from no strokes, but not digits from no digits.) With classes, the logit gains
+    <embedding of the label, features summed over the plane> (the projection discriminator of Miyato & Koyama 2018).
 
     Attributes:
         image_size: as of the generator.
