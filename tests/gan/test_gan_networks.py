@@ -144,15 +144,24 @@ def test_dcgan_shapes_range_and_examples_are_independent(size, channels):
     np.testing.assert_allclose(apply(discriminator, q, images[1:2]), logits[1:2], rtol=1e-3, atol=1e-5)
 
 
-def test_dcgan_discriminator_is_its_definition():
-    """A window of 4 with stride 2 and one zero around, leaky ReLU, and a dense layer, as sums in NumPy."""
-    module = gan.DCGANDiscriminator(8, channels=2, num_classes=3)
-    x, labels = RNG.normal(size=(2, 8, 8, 1)).astype(np.float32), np.array([2, 0])
+@pytest.mark.parametrize("size, sides", [(8, [4]), (10, [5, 3])])
+def test_dcgan_discriminator_is_its_definition(size, sides):
+    """Windows of 4 with stride 2 until 4 or fewer places are left, leaky ReLU, and a dense layer, as sums in NumPy.
+
+    One zero is above and to the left, and below and to the right as many as the last window needs.
+    """
+    module = gan.DCGANDiscriminator(size, channels=2, num_classes=3)
+    x, labels = RNG.normal(size=(2, size, size, 1)).astype(np.float32), np.array([2, 0])
     p = random_params(module, x, labels)
-    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    windows = np.stack([[padded[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] for j in range(4)] for i in range(4)])
-    h = np.einsum("ijbuvc,uvco->bijo", windows, p["conv_0"]["kernel"]) + p["conv_0"]["bias"]
-    h = np.where(h > 0, h, 0.2 * h)
+    h = x
+    for layer, side in enumerate(sides):
+        around = (1, 2 * side + 1 - h.shape[1])
+        padded = np.pad(h, ((0, 0), around, around, (0, 0)))
+        windows = [[padded[:, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] for j in range(side)] for i in range(side)]
+        conv = p[f"conv_{layer}"]
+        h = np.einsum("ijbuvc,uvco->bijo", np.stack(windows), conv["kernel"]) + conv["bias"]
+        h = np.where(h > 0, h, 0.2 * h)
+    assert len(p) == len(sides) + 2
     expected = (h.reshape(2, -1) @ p["dense"]["kernel"])[:, 0] + p["dense"]["bias"]
     expected += np.sum(p["label"]["embedding"][labels] * h.sum(axis=(1, 2)), axis=-1)
     np.testing.assert_allclose(apply(module, p, x, labels), expected, rtol=1e-4)
