@@ -144,6 +144,13 @@ def test_dcgan_shapes_range_and_examples_are_independent(size, channels):
     np.testing.assert_allclose(apply(discriminator, q, images[1:2]), logits[1:2], rtol=1e-3, atol=1e-5)
 
 
+def test_the_dcgan_discriminator_starts_with_features_of_unit_size():
+    """He et al. 2015, equation 15: a variance of 2 / (1 + 0.2^2) / fan-in."""
+    params = gan.DCGANDiscriminator(10, channels=64).init(jax.random.key(0), jnp.zeros((1, 10, 10, 1)))["params"]
+    for name, fan_in in (("conv_0", 16), ("conv_1", 16 * 64)):
+        assert np.var(params[name]["kernel"]) == pytest.approx(2 / 1.04 / fan_in, rel=0.15)
+
+
 @pytest.mark.parametrize("size, sides", [(8, [4]), (10, [5, 3])])
 def test_dcgan_discriminator_is_its_definition(size, sides):
     """Windows of 4 with stride 2 until 4 or fewer places are left, leaky ReLU, and a dense layer, as sums in NumPy.
