@@ -183,6 +183,10 @@ def run(options: Options) -> list[Row]:
         import torch  # pyright: ignore[reportMissingImports]
 
         torch.set_num_threads(os.cpu_count() or 1)
+        if torch.cuda.is_available():
+            # As XLA computes there by default: float32 products by way of tf32, kernels chosen by trying them.
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
     chosen = [(family, case) for family in options.only or families() for case in cases(family)]
     rows: list[Row] = []
     for family, case in chosen:

@@ -345,5 +345,11 @@ def play(game: Game) -> tuple[Any, Any, Any]:
     return generator, last, training.fetch(game.discriminator(state))
 
 
+def may_grow(config: Config) -> tuple[str, ...]:
+    """A longer game is the same game where no rate knows its length."""
+    rates = {config.generator.schedule, config.discriminator.schedule}
+    return ("train.num_steps",) if rates <= {"constant", "goodfellow"} else ()
+
+
 if __name__ == "__main__":
-    command.main("gan", PRESETS, prepare, train, __doc__ or "")
+    command.main("gan", PRESETS, prepare, train, __doc__ or "", may_grow=may_grow)

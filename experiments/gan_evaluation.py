@@ -25,7 +25,8 @@ def measure(game: Game, generator: Any, last: Any, discriminator: Any) -> dict[s
         last: the generator's own at the last step, which the discriminator knows.
         discriminator: parameters of the last step.
     """
-    once = lambda name, take: game.run.once(f"{game.prefix}{name} at the end", take)
+    end = f"at the end, step {game.config.train.num_steps}"
+    once = lambda name, take: game.run.once(f"{game.prefix}{name} {end}", take)
     measured = {}
     if isinstance(game.data, gan_data.Images):
         measured |= once("parzen", lambda: parzen(game, generator))

@@ -168,8 +168,21 @@ def tiny(preset, **fields):
 
 
 def played(config, prepared, workdir):
-    with training.Run(workdir, config, experiment="gan", quiet=True) as run:
+    with training.Run(workdir, config, experiment="gan", quiet=True, may_grow=gan.may_grow(config)) as run:
         return gan.train(config, prepared, run)
+
+
+@pytest.mark.slow
+def test_a_longer_game_goes_on_where_no_rate_knows_its_length(tmp_path, monkeypatch):
+    monkeypatch.setattr(gan_evaluation, "GAME_SAMPLES", 500)
+    sgd = optimizers.Optimizer("sgd", 0.1, "goodfellow", epoch_steps=1)
+    config = tiny("gaussian", generator=sgd, discriminator=sgd, evaluation=gan.Evaluation(frames=2, check_every=3))
+    shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=3))
+    prepared = gan.prepare(config)
+    first, grown = (played(c, prepared, tmp_path / "grown") for c in (shorter, config))
+    assert grown == {**played(config, prepared, tmp_path / "whole"), "seconds": grown["seconds"]}
+    assert first["metrics"] != grown["metrics"]
+    assert gan.may_grow(gan.PRESETS["paper"]) == ("train.num_steps",) and not gan.may_grow(gan.PRESETS["dcgan"])
 
 
 @pytest.mark.slow
