@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from experiments import compilation_cache
 from jaxgen import training
 
 Config = TypeVar("Config")
@@ -116,7 +117,8 @@ def checked(config: Config, prepare: Callable[[Config], Prepared]) -> Prepared:
     if settings.deterministic:
         flags = os.environ.get("XLA_FLAGS", "")
         if "--xla_gpu_deterministic_ops" not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
+            os.environ["XLA_FLAGS"] = f"{flags} {compilation_cache.DETERMINISTIC}".strip()
+        compilation_cache.forget_measurements()
     training.keys.root(config.seed)  # type: ignore[attr-defined]
     check_split(settings)
     return prepare(config)

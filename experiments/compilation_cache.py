@@ -12,6 +12,8 @@ import re
 from importlib import metadata
 from pathlib import Path
 
+DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+
 
 def folder() -> Path:
     """$XDG_CACHE_HOME/jaxgen/xla/<jaxlib's version>-<machine>-<features>, by default below ~/.cache."""
@@ -36,3 +38,12 @@ def use(where: Path) -> None:
     # Small programs too: many of them make a start slow.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    if DETERMINISTIC in os.environ.get("XLA_FLAGS", ""):
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+
+
+def forget_measurements() -> None:
+    """For deterministic programs: JAX keeps which kernels measured fastest on a GPU, and they must decide nothing."""
+    import jax
+
+    jax.config.update("jax_persistent_cache_enable_xla_caches", "none")

@@ -2,9 +2,9 @@
 
 Work is counted by XLA in the program of one single step, because a loop's body counts once: a multiplication and an
 addition are 2 operations, elementwise arithmetic 1, products with the zeros of a padding none. On CPU the compiled
-program is read, in which equal computations are merged; elsewhere the program before compilation, as it would be for the CPU,
-because the library calls of the compiled one count as nothing. Bytes are what the compiled program's kernels read and write; some
-of that comes from caches, so the share of the copy rate may exceed one.
+program is read, in which equal computations are merged; elsewhere the program before compilation, because the library
+calls of the compiled one count as nothing. Bytes are what the compiled program's kernels read and write; some of that
+comes from caches, so the share of the copy rate may exceed one.
 """
 
 import importlib.util
@@ -164,19 +164,19 @@ def compiled(step: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[
     program = lowered.compile(compiler_options={**compiler.compiler_options()} or None)
     seconds = time.perf_counter() - began
     after: Any = program.cost_analysis()
-    counted = after if jax.default_backend() == "cpu" else _before_compilation(step, *args)
-    flops = counted["flops"]
+    flops = after["flops"] if jax.default_backend() == "cpu" else operations_before_compilation(step, *args)
     need: Any = program.memory_analysis()
     arguments_and_results = need.argument_size_in_bytes + need.output_size_in_bytes - need.alias_size_in_bytes
     memory = need.temp_size_in_bytes + arguments_and_results
     return program, Work(flops, after["bytes accessed"], memory, seconds)
 
 
-def _before_compilation(step: Callable, *args: Any) -> Any:
-    """What XLA counts in a program for the CPU: for other backends it counts only what it has compiled."""
+def operations_before_compilation(step: Callable, *args: Any) -> float:
+    """Floating-point operations of the step, lowered for the CPU: elsewhere XLA counts in compiled programs alone."""
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     with jax.default_device(jax.devices("cpu")[0]):
-        return jax.jit(step).lower(*shapes).cost_analysis()
+        found: Any = jax.jit(step).lower(*shapes).cost_analysis()
+    return found["flops"]
 
 
 def torch_steps(case: Case) -> TorchSteps | None:

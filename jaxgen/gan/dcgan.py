@@ -52,14 +52,15 @@ def check_labels(labels: Any, num_classes: int) -> None:
 
 
 class Embedding(nn.Module):
-    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size]."""
+    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size], begun normal."""
 
     num_classes: int
     size: int
+    std: float = 1.0
 
     @nn.compact
     def __call__(self, labels: jax.Array) -> jax.Array:
-        table = self.param("embedding", nn.initializers.normal(1.0), (self.num_classes, self.size))
+        table = self.param("embedding", nn.initializers.normal(self.std), (self.num_classes, self.size))
         check_labels(labels, self.num_classes)
         # A negative index would count from the end; past the end, the result is NaN.
         return jnp.take(table, jnp.where(labels < 0, self.num_classes, labels), axis=0, mode="fill")
@@ -123,9 +124,7 @@ class DCGANDiscriminator(nn.Module):
     num_classes: int = 0
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
         del keys
         number, side = halvings(self.image_size)
         number += side > 4
@@ -141,7 +140,9 @@ class DCGANDiscriminator(nn.Module):
         if labels is None:
             return logits
         features = jnp.sum(x, axis=(1, 2))
-        directions = Embedding(self.num_classes, features.shape[-1], name="label")(labels)
+        # With features of about 1 at each place, the label begins with a word as loud as the dense layer's.
+        std = 1 / (x.shape[1] * x.shape[2] * features.shape[-1] ** 0.5)
+        directions = Embedding(self.num_classes, features.shape[-1], std, name="label")(labels)
         return logits + jnp.sum(directions * features, axis=-1)
 
 

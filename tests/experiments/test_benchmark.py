@@ -68,6 +68,14 @@ def test_operations_of_a_convolutional_network():
     assert products < counted(conv_case()).flops < 1.05 * products
 
 
+@pytest.mark.parametrize("make", [dense_case, conv_case])
+def test_operations_before_compilation_are_the_same_but_for_what_compilation_merges(make):
+    chosen = make()
+    args = chosen.init(), training.keys.root(0), chosen.batches.arrays
+    before = timing.operations_before_compilation(timing.single_step(chosen), *args)
+    assert before == pytest.approx(counted(chosen).flops, rel=0.02)
+
+
 def test_a_loop_of_steps_would_count_once():
     step = lambda x: x @ x
     x = jnp.ones((64, 64))

@@ -61,6 +61,16 @@ def test_what_is_set_stays(monkeypatch):
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
 
 
+def test_kernels_measured_elsewhere_decide_nothing_in_a_deterministic_program():
+    show = "import jax\nprint(jax.config.jax_persistent_cache_enable_xla_caches)"
+    start = "from experiments import command, vae\n"
+    check = "command.checked(vae.PRESETS['{}'], lambda config: None)\n"
+    kept = run(start + check.format("quick") + show)
+    assert kept != ["none"] and run(start + show) == kept
+    assert run(start + check.format("paper_burda") + show) == ["none"]
+    assert run(start + show, XLA_FLAGS=compilation_cache.DETERMINISTIC) == ["none"]
+
+
 @pytest.mark.parametrize("name", ["vae", "deep_autoencoder"])
 def test_help_loads_nothing_that_only_training_needs(name):
     program = f"""

@@ -151,6 +151,15 @@ def test_the_dcgan_discriminator_starts_with_features_of_unit_size():
         assert np.var(params[name]["kernel"]) == pytest.approx(2 / 1.04 / fan_in, rel=0.15)
 
 
+def test_the_label_starts_as_loud_as_the_dense_layer_of_the_dcgan_discriminator():
+    module = gan.DCGANDiscriminator(28, channels=32, num_classes=10)
+    x = jnp.asarray(np.repeat(RNG.normal(size=(8, 28, 28, 1)), 10, axis=0), jnp.float32)
+    params = module.init(jax.random.key(0), x, jnp.zeros(80, jnp.int32))["params"]
+    logits = apply(module, params, x, jnp.tile(jnp.arange(10), 8)).reshape(8, 10)
+    plain = apply(gan.DCGANDiscriminator(28, channels=32), {k: v for k, v in params.items() if k != "label"}, x[::10])
+    assert 0.2 < np.std(logits - plain[:, None]) < 2 and 0.2 < np.std(plain) < 2
+
+
 @pytest.mark.parametrize("size, sides", [(8, [4]), (10, [5, 3])])
 def test_dcgan_discriminator_is_its_definition(size, sides):
     """Windows of 4 with stride 2 until 4 or fewer places are left, leaky ReLU, and a dense layer, as sums in NumPy.

@@ -1,6 +1,5 @@
 """The bounds where everything is known: the linear VAE is probabilistic PCA."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
