@@ -132,13 +132,18 @@ def summary(row: Row) -> dict[str, float | None]:
     }
 
 
+def name_of(row: Row) -> str:
+    """Of the case, with the precision where it is not float32."""
+    return row["case"] if row["precision"] == "float32" else f"{row['case']}, {row['precision']}"
+
+
 def table(rows: list[Row], markdown: bool) -> str:
     """The rows as text."""
     # A sampling step has no exact shards.
     names = list(max(map(summary, rows), key=len)) if rows else []
     lines = [["case", "step", "batch", *names]]
     for row in rows:
-        name = row["case"] if row["precision"] == "float32" else f"{row['case']}, {row['precision']}"
+        name = name_of(row)
         found = summary(row)
         values = ["-" if found.get(n) is None else f"{found[n]:.3g}" for n in names]
         lines.append([name, row["step"], str(row["batch"]), *values])
@@ -153,7 +158,7 @@ def line(row: Row) -> str:
     """A row as it is shown while others are still measured."""
     found = summary(row)
     shown = [f"{name} {value:.3g}" for name, value in found.items() if value is not None and " ms" in name]
-    return f"{row['case']}, {row['step']}: {', '.join(shown)}"
+    return f"{name_of(row)}, {row['step']}: {', '.join(shown)}"
 
 
 def record(options: Options, rows: list[Row]) -> dict:
@@ -183,9 +188,10 @@ def run(options: Options) -> list[Row]:
         import torch  # pyright: ignore[reportMissingImports]
 
         torch.set_num_threads(os.cpu_count() or 1)
+        # As XLA computes on a GPU: kernels chosen by trying them, float32 products by way of tf32 if nothing is said.
         if torch.cuda.is_available():
-            # As XLA computes there by default: float32 products by way of tf32, kernels chosen by trying them.
-            torch.set_float32_matmul_precision("high")
+            precision: Any = jax.config
+            torch.set_float32_matmul_precision("high" if precision.jax_default_matmul_precision is None else "highest")
             torch.backends.cudnn.benchmark = True
     chosen = [(family, case) for family in options.only or families() for case in cases(family)]
     rows: list[Row] = []

@@ -115,10 +115,7 @@ def checked(config: Config, prepare: Callable[[Config], Prepared]) -> Prepared:
     """`prepare(config)`, after the flags that must stand before the devices are opened and what all configs have."""
     settings: training.Settings = config.train  # type: ignore[attr-defined]
     if settings.deterministic:
-        flags = os.environ.get("XLA_FLAGS", "")
-        if "--xla_gpu_deterministic_ops" not in flags:
-            os.environ["XLA_FLAGS"] = f"{flags} {compilation_cache.DETERMINISTIC}".strip()
-        compilation_cache.forget_measurements()
+        compilation_cache.make_deterministic()
     training.keys.root(config.seed)  # type: ignore[attr-defined]
     check_split(settings)
     return prepare(config)

@@ -42,8 +42,25 @@ def use(where: Path) -> None:
         os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
 
 
-def forget_measurements() -> None:
-    """For deterministic programs: JAX keeps which kernels measured fastest on a GPU, and they must decide nothing."""
+def make_deterministic() -> None:
+    """From here on, programs for a GPU have only kernels that give the same bits each time.
+
+    To be called before the devices are opened.
+
+    Raises:
+        ValueError: XLA_FLAGS says otherwise.
+    """
     import jax
 
+    flags = os.environ.get("XLA_FLAGS", "")
+    name, _, value = DETERMINISTIC.partition("=")
+    if found := re.search(rf"{name}(?:=(\S*))?(?!\S)", flags):
+        if found[1] not in (None, value):
+            raise ValueError(
+                f"train.deterministic is set, and XLA_FLAGS has {found[0]}: leave out one of the two "
+                "(--train.no-deterministic, or the flag)"
+            )
+    else:
+        os.environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}".strip()
+    # JAX keeps which kernels measured fastest, in this program or in others; here that must decide nothing.
     jax.config.update("jax_persistent_cache_enable_xla_caches", "none")

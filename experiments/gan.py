@@ -77,7 +77,8 @@ class Evaluation:
     centres: int = 10_000
     """images: centres of k-means; 0: that row is left out"""
     select_every: int = 0
-    """images: steps between Parzen estimates on held-out images; the best generator is evaluated; 0: the last one"""
+    """images: steps between Parzen estimates on held-out images; the best generator is evaluated; 0, or in a
+    shorter game: the last one"""
     check_every: int = training.free(0)
     """steps between looks at the health of the game; 0: a twentieth of the training"""
     frames: int = training.free(40)

@@ -178,6 +178,9 @@ def selector(game: Game) -> Callable[[int, Any], None]:
         return {"parzen": max(found.validation), "sigma": found.sigma}
 
     def select(step: int, state: training.TrainState) -> None:
+        if step % game.config.evaluation.select_every:
+            # The last step of a game that may be made longer, and would then not be looked at here.
+            return
         generator = game.generator(state)
         found = game.run.once(_validation(game, step), lambda: validate(generator))
         with _best(game) as best:

@@ -182,7 +182,7 @@ def main() -> None:
     if broken:
         print(f"DIFFERS: {', '.join(broken)}")
         if jax.default_backend() != "cpu" and jax.config.jax_default_matmul_precision is None:  # type: ignore
-            print("Products of float32 have fewer bits here than on a CPU. With JAX_DEFAULT_MATMUL_PRECISION=highest?")
+            print("Products of float32 have fewer bits here than on a CPU: try JAX_DEFAULT_MATMUL_PRECISION=highest")
         sys.exit(1)
 
 

@@ -53,7 +53,7 @@ class Case(NamedTuple):
     """A model and its training step.
 
     Attributes:
-        name: unique in the table.
+        name: with the precision, unique in the table.
         batch_size: of the training step.
         update: as the engine takes it.
         init: makes the state before the first step.
@@ -172,7 +172,14 @@ def compiled(step: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[
 
 
 def operations_before_compilation(step: Callable, *args: Any) -> float:
-    """Floating-point operations of the step, lowered for the CPU: elsewhere XLA counts in compiled programs alone."""
+    """Floating-point operations of the step, lowered for the CPU: elsewhere XLA counts in compiled programs alone.
+
+    Raises:
+        ValueError: JAX was told to leave the CPU out.
+    """
+    platforms: Any = jax.config
+    if platforms.jax_platforms and "cpu" not in platforms.jax_platforms:
+        raise ValueError(f"JAX_PLATFORMS is {platforms.jax_platforms}; add ',cpu', on which operations are counted")
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
     with jax.default_device(jax.devices("cpu")[0]):
         found: Any = jax.jit(step).lower(*shapes).cost_analysis()

@@ -26,9 +26,10 @@ jax.config.update("jax_debug_key_reuse", True)
 
 @pytest.fixture(autouse=True)
 def flags_as_they_were():
-    """A deterministic preset sets XLA_FLAGS for its process, and they belong to what bits depend on."""
-    before = os.environ.get("XLA_FLAGS")
+    """A deterministic preset sets XLA_FLAGS for its process, which belong to what bits depend on, and JAX's caches."""
+    before, caches = os.environ.get("XLA_FLAGS"), jax.config.jax_persistent_cache_enable_xla_caches
     yield
+    jax.config.update("jax_persistent_cache_enable_xla_caches", caches)
     os.environ.pop("XLA_FLAGS", None)
     if before is not None:
         os.environ["XLA_FLAGS"] = before

@@ -52,11 +52,11 @@ def check_labels(labels: Any, num_classes: int) -> None:
 
 
 class Embedding(nn.Module):
-    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size], begun normal."""
+    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size], begun N(0, std^2)."""
 
     num_classes: int
     size: int
-    std: float = 1.0
+    std: float
 
     @nn.compact
     def __call__(self, labels: jax.Array) -> jax.Array:
@@ -91,7 +91,9 @@ class DCGANGenerator(nn.Module):
         number, side = halvings(self.image_size)
         _check_condition(labels, self.num_classes)
         if labels is not None:
-            z = jnp.concatenate([z, Embedding(self.num_classes, z.shape[-1], name="label")(labels)], axis=-1)
+            # Of length 1, as a one-hot label. As long as z itself, it is all that the layers listen to: one image a class.
+            label = Embedding(self.num_classes, z.shape[-1], z.shape[-1] ** -0.5, name="label")(labels)
+            z = jnp.concatenate([z, label], axis=-1)
         width = self.channels * 2 ** (number - 1)
         x = nn.Dense(side * side * width, kernel_init=NORMAL, name="dense")(z)
         x = x.reshape(-1, side, side, width)

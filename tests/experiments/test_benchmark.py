@@ -34,13 +34,13 @@ def dense_case(**options):
     return case(params, lambda p, x: jnp.tanh(x @ p["in"]) @ p["out"], (96,), **options)
 
 
-def conv_case():
+def conv_case(backward="forward_form"):
     params = {"in": jnp.ones((3, 3, 24, 24)), "down": jnp.ones((4, 4, 24, 32)), "up": jnp.ones((4, 4, 32, 24))}
 
     def forward(p, x):
-        x = jax.nn.relu(nn.conv(x, p["in"], backward="forward_form"))
-        x = jax.nn.relu(nn.conv(x, p["down"], stride=2, backward="forward_form"))
-        return nn.conv_transpose(x, p["up"], backward="forward_form")
+        x = jax.nn.relu(nn.conv(x, p["in"], backward=backward))
+        x = jax.nn.relu(nn.conv(x, p["down"], stride=2, backward=backward))
+        return nn.conv_transpose(x, p["up"], backward=backward)
 
     return case(params, forward, (12, 12, 24))
 
@@ -68,12 +68,27 @@ def test_operations_of_a_convolutional_network():
     assert products < counted(conv_case()).flops < 1.05 * products
 
 
-@pytest.mark.parametrize("make", [dense_case, conv_case])
-def test_operations_before_compilation_are_the_same_but_for_what_compilation_merges(make):
-    chosen = make()
+def before_compilation(chosen):
     args = chosen.init(), training.keys.root(0), chosen.batches.arrays
-    before = timing.operations_before_compilation(timing.single_step(chosen), *args)
-    assert before == pytest.approx(counted(chosen).flops, rel=0.02)
+    return timing.operations_before_compilation(timing.single_step(chosen), *args)
+
+
+def test_operations_before_compilation_are_the_same_but_for_what_compilation_merges():
+    """A GPU's convolutions are lax's own."""
+    assert before_compilation(dense_case()) == pytest.approx(counted(dense_case()).flops, rel=0.02)
+    found = counted(conv_case()).flops
+    for backward in ("forward_form", "xla"):
+        assert before_compilation(conv_case(backward)) == pytest.approx(found, rel=0.02), backward
+
+
+def test_operations_cannot_be_counted_without_the_cpu():
+    before = jax.config.jax_platforms
+    try:
+        jax.config.update("jax_platforms", "cuda")
+        with pytest.raises(ValueError, match="add ',cpu'"):
+            before_compilation(dense_case())
+    finally:
+        jax.config.update("jax_platforms", before)
 
 
 def test_a_loop_of_steps_would_count_once():

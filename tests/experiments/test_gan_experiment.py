@@ -214,14 +214,26 @@ def test_several_seeds_are_the_runs_of_each(tmp_path, monkeypatch):
     assert found == {"modes": 2.0, "modes_std": 1.0, "modes_least": 1.0, "seeds": 3.0}
 
 
+IMAGE_MODEL = gan.Model("maxout", "uniform", 5, (10,), (4,))
+IMAGE_EVALUATION = gan.Evaluation(samples=20, centres=6, select_every=2, frames=1)
+
+
+@pytest.mark.slow
+def test_a_longer_game_selects_among_the_same_steps(tmp_path):
+    config = tiny("mnist", model=IMAGE_MODEL, evaluation=IMAGE_EVALUATION)
+    shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=3))
+    looked_at = []
+    for folder, configs in (("grown", (shorter, config)), ("whole", (config,))):
+        results = [played(c, splits(label=False), tmp_path / folder) for c in configs][-1]
+        measured = json.loads((tmp_path / folder / "measured.json").read_text())
+        looked_at.append(({k: v for k, v in measured.items() if "validation" in k}, results["metrics"]))
+    assert looked_at[0] == looked_at[1] and len(looked_at[0][0]) == 3
+
+
 @pytest.fixture
 def image_game(tmp_path):
     """A game on flat images and its state before the first step."""
-    config = tiny(
-        "mnist",
-        model=gan.Model("maxout", "uniform", 5, (10,), (4,)),
-        evaluation=gan.Evaluation(samples=20, centres=6, select_every=2, frames=1),
-    )
+    config = tiny("mnist", model=IMAGE_MODEL, evaluation=IMAGE_EVALUATION)
     prepared = splits(label=False)
     players = gan.build(config.model, prepared)
     params = players.init(jax.random.key(0), {"x": prepared.train.unit(0, 1)})
@@ -238,8 +250,8 @@ def test_the_best_step_is_kept(image_game, monkeypatch):
     monkeypatch.setattr(metrics, "parzen_log_likelihood", fake)
     select = gan_evaluation.selector(game)
     moved = lambda step: state.replace(ema=jax.tree.map(lambda x: x + step, state.ema))
-    # Step 4 comes twice, as after a resume: it is measured once.
-    for step in (2, 4, 4, 6):
+    # Step 4 comes twice, as after a resume: it is measured once. Step 5 is the end of a game that is then made longer.
+    for step in (2, 4, 4, 5, 6):
         select(step, moved(jnp.float32(step)))
     best = gan_evaluation.selected(game, state.ema["generator"])
     jax.tree.map(np.testing.assert_array_equal, best, jax.device_get(moved(jnp.float32(4)).ema["generator"]))

@@ -71,6 +71,18 @@ def test_kernels_measured_elsewhere_decide_nothing_in_a_deterministic_program():
     assert run(start + show, XLA_FLAGS=compilation_cache.DETERMINISTIC) == ["none"]
 
 
+def test_a_flag_against_determinism_is_refused(monkeypatch):
+    for flags, kept in (("--a=1", f"--a=1 {compilation_cache.DETERMINISTIC}"), *((f, f) for f in (
+        compilation_cache.DETERMINISTIC, "--xla_gpu_deterministic_ops --b", "--b --xla_gpu_deterministic_ops",
+    ))):  # fmt: skip
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        compilation_cache.make_deterministic()
+        assert os.environ["XLA_FLAGS"] == kept
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=false")
+    with pytest.raises(ValueError, match="no-deterministic"):
+        compilation_cache.make_deterministic()
+
+
 @pytest.mark.parametrize("name", ["vae", "deep_autoencoder"])
 def test_help_loads_nothing_that_only_training_needs(name):
     program = f"""

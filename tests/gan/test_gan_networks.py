@@ -160,6 +160,12 @@ def test_the_label_starts_as_loud_as_the_dense_layer_of_the_dcgan_discriminator(
     assert 0.2 < np.std(logits - plain[:, None]) < 2 and 0.2 < np.std(plain) < 2
 
 
+def test_the_label_starts_shorter_than_the_noise_of_the_dcgan_generator():
+    params = gan.DCGANGenerator(8, num_classes=200).init(jax.random.key(0), jnp.zeros((1, 64)), jnp.zeros(1, jnp.int32))
+    length = np.linalg.norm(params["params"]["label"]["embedding"], axis=1)
+    assert length.mean() == pytest.approx(1, abs=0.02) and 0.6 < length.min() and length.max() < 1.4
+
+
 @pytest.mark.parametrize("size, sides", [(8, [4]), (10, [5, 3])])
 def test_dcgan_discriminator_is_its_definition(size, sides):
     """Windows of 4 with stride 2 until 4 or fewer places are left, leaky ReLU, and a dense layer, as sums in NumPy.
