@@ -52,7 +52,7 @@ def check_labels(labels: Any, num_classes: int) -> None:
 
 
 class Embedding(nn.Module):
-    """A vector for each class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size], begun N(0, std^2)."""
+    """A vector a class: labels [B] -> [B, size]. Parameter `embedding` [num_classes, size], at first N(0, std^2)."""
 
     num_classes: int
     size: int
@@ -91,7 +91,7 @@ class DCGANGenerator(nn.Module):
         number, side = halvings(self.image_size)
         _check_condition(labels, self.num_classes)
         if labels is not None:
-            # Of length 1, as a one-hot label. As long as z itself, it is all that the layers listen to: one image a class.
+            # Of length 1, as a one-hot label. As long as z, it was all that the layers heard: one image for each class.
             label = Embedding(self.num_classes, z.shape[-1], z.shape[-1] ** -0.5, name="label")(labels)
             z = jnp.concatenate([z, label], axis=-1)
         width = self.channels * 2 ** (number - 1)
