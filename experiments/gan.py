@@ -110,6 +110,14 @@ _RING = Config(
     objective=Objective(penalty="r1", penalty_weight=0.1, ema=0.99),
     train=training.Settings(num_steps=5000, batch_size=256),
 )
+_DCGAN = Config(
+    data=flat_images.Data("mnist"),
+    model=Model("dcgan", "normal", 64),
+    objective=Objective(penalty="r1", penalty_weight=0.1),
+    generator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
+    discriminator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
+    train=training.Settings(num_steps=25_000, batch_size=64, log_every=250, save_every=2500),
+)
 _PLAYERS_2014 = Model("maxout", "uniform", 100, (1200, 1200), (240, 240))
 _SGD_2014 = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5, epoch_steps=MNIST_EPOCH)
 
@@ -143,13 +151,14 @@ PRESETS = {
         evaluation=Evaluation(select_every=5 * MNIST_EPOCH),
         train=training.Settings(num_steps=60 * MNIST_EPOCH, batch_size=100, save_every=5 * MNIST_EPOCH),
     ),
-    "dcgan": Config(
-        data=flat_images.Data("mnist"),
-        model=Model("dcgan", "normal", 64),
-        objective=Objective(penalty="r1", penalty_weight=0.1),
-        generator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
-        discriminator=optimizers.Optimizer("adam", 5e-4, "cosine", beta1=0.5),
-        train=training.Settings(num_steps=25_000, batch_size=64, log_every=250, save_every=2500),
+    "dcgan": _DCGAN,
+    # Both players see the label. The best of all on MNIST, in three quarters of an hour on two cores.
+    "conditional": dataclasses.replace(
+        _DCGAN,
+        model=dataclasses.replace(_DCGAN.model, conditional=True),
+        objective=dataclasses.replace(_DCGAN.objective, ema=0.9999),
+        evaluation=Evaluation(select_every=2500),
+        train=dataclasses.replace(_DCGAN.train, num_steps=15_000),
     ),
     # The configuration that the authors released, without the end that it lacks: the epoch with the highest Parzen
     # estimate on their validation images.
