@@ -126,9 +126,7 @@ PRESETS = {
     ),
     # Logistic PCA with codes linear in x: the autoencoder without hidden layers.
     "mnist_logistic_pca": dataclasses.replace(
-        _MNIST,
-        model=Model(widths=()),
-        optimizer=_COSINE,
+        _MNIST, model=Model(widths=()), optimizer=_COSINE,
         train=dataclasses.replace(_MNIST.train, num_steps=20 * MNIST_EPOCH // 250),
     ),  # fmt: skip
     # Every setting of the paper: 50 epochs a layer, then 200 epochs of conjugate gradients on batches of 1,000.

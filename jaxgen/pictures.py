@@ -123,7 +123,8 @@ def strip(
     pitch = (shapes[0][1] + padding) * factor
     if pitch < 14:
         raise ValueError(
-            f"a row is {pitch} pixels high, too low for a label; use factor={-(-14 // (pitch // factor))} or more"
+            f"a row is {pitch} pixels high, too low for a label; "
+            f"use factor={-(-14 // (pitch // factor))} or more"
         )
     return np.concatenate([_names(labels, pitch, len(picture), background), picture], axis=1)
 
@@ -164,7 +165,9 @@ def save_png(path: str | os.PathLike, image: ArrayLike) -> None:
     _save(path, _pillow_image(image), "PNG")
 
 
-def save_gif(path: str | os.PathLike, frames: Sequence[ArrayLike], seconds_per_frame: float = 0.1) -> None:
+def save_gif(
+    path: str | os.PathLike, frames: Sequence[ArrayLike], seconds_per_frame: float = 0.1
+) -> None:
     """Writes uint8 frames [T, H, W] or [T, H, W, 3] as an endless GIF, whole or not at all.
 
     GIF counts time in hundredths of a second and keeps at most 256 colours a frame; frames of
@@ -209,14 +212,18 @@ def scatter(
     points = np.asarray(points)
     classes = np.zeros(len(points), int) if labels is None else np.asarray(labels)
     if points.ndim != 2 or points.shape[1] != 2 or classes.shape != points.shape[:1]:
-        raise ValueError(f"points have shape {points.shape} and labels {classes.shape}; need [N, 2] and [N]")
+        raise ValueError(
+            f"points have shape {points.shape} and labels {classes.shape}; need [N, 2] and [N]"
+        )
     if not np.all(np.isfinite(points)):
         raise ValueError(f"{np.sum(~np.isfinite(points))} coordinates of points are not finite")
     present = np.unique(classes)
     count = len(COLORS) if names is None else min(len(names), len(COLORS))
     integers = np.issubdtype(classes.dtype, np.integer)
     if not integers or len(present) and not (0 <= present[0] and present[-1] < count):
-        raise ValueError(f"labels are {classes.dtype} {present[:20]}; need integers from 0 to {count - 1}")
+        raise ValueError(
+            f"labels are {classes.dtype} {present[:20]}; need integers from 0 to {count - 1}"
+        )
 
     figure, axes = _figure(title)
     axes.scatter(
@@ -289,7 +296,8 @@ def _to_bytes(images: ArrayLike, rescale: bool) -> np.ndarray:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         raise ValueError(
-            f"images have shape {images.shape}; need [N, H, W], [N, H, W, 1] or [N, H, W, 3], none of them 0"
+            f"images have shape {images.shape}; need [N, H, W], [N, H, W, 1] or [N, H, W, 3], "
+            "none of them 0"
         )
     unit = images / 255.0 if images.dtype == np.uint8 else images.astype(np.float64)
     if not np.all(np.isfinite(unit)):
@@ -382,7 +390,8 @@ def _name_classes(axes: Any, points: np.ndarray, classes: np.ndarray, names: Map
         x, y = np.median(points[classes == c], axis=0)
         axes.text(x, y, name, ha="center", va="center", fontweight="bold", path_effects=outline)
     dots = [
-        Line2D([], [], linestyle="", marker="o", markersize=7, color=COLORS[c], label=name) for c, name in names.items()
+        Line2D([], [], linestyle="", marker="o", markersize=7, color=COLORS[c], label=name)
+        for c, name in names.items()
     ]
     _legend(axes, handles=dots, handletextpad=0.2)
 

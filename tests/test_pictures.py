@@ -59,7 +59,9 @@ class TestGrid:
     def test_rescale_stretches_each_image_alone(self):
         images = np.array([[[-3.0, 1.0, 5.0]], [[0.1, 0.2, 0.2]], [[7.0, 7.0, 7.0]]])
         picture = pictures.grid(images, columns=1, padding=0, rescale=True)
-        np.testing.assert_array_equal(picture[..., 0], [[0, 128, 255], [0, 255, 255], [128, 128, 128]])
+        np.testing.assert_array_equal(
+            picture[..., 0], [[0, 128, 255], [0, 255, 255], [128, 128, 128]]
+        )
 
     @pytest.mark.parametrize("rescale", [False, True])
     def test_refuses_what_is_not_finite(self, rescale):

@@ -67,7 +67,9 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
     return jax.vmap(one)(x, probes)
 
 
-def hutchinson_contractive_penalty(key: jax.Array, encode: Encode, x: jax.Array, num_probes: int = 1) -> jax.Array:
+def hutchinson_contractive_penalty(
+    key: jax.Array, encode: Encode, x: jax.Array, num_probes: int = 1
+) -> jax.Array:
     """An unbiased estimate of ||J_f(x)||_F^2 = E ||J v||^2, v in {-1, 1}^D: [B, D] -> [B].
 
     Costs `num_probes` forward-mode passes, whatever D and H. Source: Hutchinson, Communications in
@@ -157,7 +159,9 @@ def contractive_loss(
     check_error(network, error)
     if penalty not in _PENALTIES:
         raise ValueError(f"penalty is {penalty!r}; expected one of {', '.join(_PENALTIES)}")
-    if penalty == "closed_form" and (len(network.widths) > 0 or network.code_activation is not jax.nn.sigmoid):
+    if penalty == "closed_form" and (
+        len(network.widths) > 0 or network.code_activation is not jax.nn.sigmoid
+    ):
         raise ValueError(
             'penalty "closed_form" needs one sigmoid layer (widths=(), code_activation=nn.sigmoid),'
             f" but the network has widths={tuple(network.widths)} and"

@@ -11,7 +11,9 @@ import numpy as np
 from jaxgen.autoencoder.objectives import squared_error
 
 
-def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000) -> float:
+def reconstruction_error(
+    reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000
+) -> float:
     """Mean over images of sum_i (x_i - x'_i)^2, the measure of Hinton & Salakhutdinov (2006).
 
     Args:
@@ -41,7 +43,9 @@ def _check_codes(train_codes, train_labels, test_codes, test_labels) -> None:
                 " expected [N, H] and [N] with N at least 1"
             )
     if train_codes.shape[1] != test_codes.shape[1]:
-        raise ValueError(f"train_codes has width {train_codes.shape[1]}, test_codes {test_codes.shape[1]}")
+        raise ValueError(
+            f"train_codes has width {train_codes.shape[1]}, test_codes {test_codes.shape[1]}"
+        )
 
 
 @partial(jax.jit, static_argnames="num_classes")
@@ -134,7 +138,9 @@ def neighbour_error(
     """
     _check_codes(train_codes, train_labels, test_codes, test_labels)
     centre = np.mean(train_codes, axis=0, dtype=np.float64)
-    train_codes, test_codes = (np.asarray(np.asarray(a) - centre, np.float32) for a in (train_codes, test_codes))
+    train_codes, test_codes = (
+        np.asarray(np.asarray(a) - centre, np.float32) for a in (train_codes, test_codes)
+    )
     codes = jnp.asarray(train_codes)
     starts = range(0, len(test_codes), batch_size)
     batches = [_nearest(jnp.asarray(test_codes[i : i + batch_size]), codes) for i in starts]

@@ -182,7 +182,9 @@ def momentum_sgd(
     )
 
 
-def two_stage_momentum(switch_step: int, first: float = 0.5, then: float = 0.9) -> optax.Schedule:
+def two_stage_momentum(
+    switch_step: int, first: float = 0.5, then: float = 0.9
+) -> optax.Schedule:
     """`first` before update `switch_step`, `then` from it on (the paper's: after 5 epochs)."""
     return lambda step: jnp.where(jnp.less(step, switch_step), first, then)
 

@@ -185,7 +185,9 @@ def kl_sparsity_statistics(network: Autoencoder) -> Callable[..., dict[str, jax.
     return statistics
 
 
-def kl_sparsity_loss(network: Autoencoder, rho: float, weight: float, error: str = "squared_error") -> Loss:
+def kl_sparsity_loss(
+    network: Autoencoder, rho: float, weight: float, error: str = "squared_error"
+) -> Loss:
     """Error + weight sum_j KL(rho || mean over the global batch of unit j's activation).
 
     The code must lie in (0, 1): code_activation = nn.sigmoid. In Ng's notation the error is
@@ -290,7 +292,9 @@ def k_sparse_loss(
     check_error(network, error)
     for name, value in (("k", k), ("start", k if start is None else start)):
         if not 1 <= value <= network.code_size:
-            raise ValueError(f"{name} is {value}; expected 1 <= {name} <= {network.code_size}, the code size")
+            raise ValueError(
+                f"{name} is {value}; expected 1 <= {name} <= {network.code_size}, the code size"
+            )
     if start is None:
         kept_at = lambda step: k
     elif num_steps is None:

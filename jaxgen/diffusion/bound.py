@@ -147,8 +147,12 @@ def vlb_terms(
         noise = example_normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x0)
         x_t = add_noise(schedule, x0, t, noise)
         output = denoise(x_t, jnp.broadcast_to(schedule.timesteps[t], (batch,)))
-        term = vlb_term(schedule, output, x0, x_t, t, prediction=prediction, variance=variance, clip=clip, cdf=cdf)
-        predicted = p_mean_variance(schedule, output, x_t, t, prediction=prediction, variance=variance, clip=clip).x0
+        term = vlb_term(
+            schedule, output, x0, x_t, t, prediction=prediction, variance=variance, clip=clip, cdf=cdf
+        )
+        predicted = p_mean_variance(
+            schedule, output, x_t, t, prediction=prediction, variance=variance, clip=clip
+        ).x0
         error = noise_from_x0(schedule, predicted, x_t, t) - noise
         return None, (term, _mean(jnp.square(predicted - x0)), _mean(jnp.square(error)))
 

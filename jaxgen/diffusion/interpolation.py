@@ -136,5 +136,7 @@ def _great_circle(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Arr
     # Where the two are nearly parallel the circle is the straight line.
     turns = jnp.sin(angle) > 1e-3
     safe = jnp.where(turns, angle, jnp.ones((), start.dtype))
-    weights = [jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)]
+    weights = [
+        jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)
+    ]
     return weights[0] * start[None] + weights[1] * end[None]

@@ -92,7 +92,9 @@ class MLPDiscriminator(nn.Module):
         self.hidden = DenseStack(self.widths, self.activation, self.kernel_init)
         self.last = nn.Dense(1, kernel_init=self.kernel_init)
 
-    def __call__(self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
         _refuse(labels, self)
         del keys
         return self.last(self.hidden(x))[:, 0]
@@ -120,7 +122,9 @@ class MaxoutDiscriminator(nn.Module):
         self.layers = [nn.Dense(n * self.pieces, kernel_init=self.kernel_init) for n in self.units]
         self.last = nn.Dense(1, kernel_init=self.kernel_init)
 
-    def __call__(self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, labels: jax.Array | None = None, keys: jax.Array | None = None
+    ) -> jax.Array:
         _refuse(labels, self)
         for i, layer in enumerate([*self.layers, self.last]):
             if keys is not None:

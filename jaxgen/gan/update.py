@@ -210,7 +210,9 @@ def two_player_update(
             decay = ema_decay(state.step) if callable(ema_decay) else ema_decay
             drift = lambda e, p: e + (1.0 - jnp.asarray(decay, e.dtype)) * (p - e)
             ema = {name: jax.tree.map(drift, average, params[name]) for name, average in ema.items()}
-        state = state.replace(step=state.step + 1, params=params, opt_state=opt_state, ema=ema, model_state=model_state)
+        state = state.replace(
+            step=state.step + 1, params=params, opt_state=opt_state, ema=ema, model_state=model_state
+        )
         return state, metrics
 
     return update

@@ -40,7 +40,9 @@ class Rendering(NamedTuple):
         return self.coarse if self.fine is None else self.fine
 
 
-def network_field(network: nn.Module, params: Any, key: jax.Array | None = None, noise_std: float = 0.0) -> Field:
+def network_field(
+    network: nn.Module, params: Any, key: jax.Array | None = None, noise_std: float = 0.0
+) -> Field:
     """A network at given parameters, as a field.
 
     Args:
@@ -111,7 +113,9 @@ def render_rays(
         rgb, density = field(points, rays.view)
         return composite(rgb, density, t, rays.direction, background, far=None if endless else far)
 
-    t = stratified_samples(coarse_key, near, far, num_coarse, in_disparity=in_disparity, half_end_bins=half_end_bins)
+    t = stratified_samples(
+        coarse_key, near, far, num_coarse, in_disparity=in_disparity, half_end_bins=half_end_bins
+    )
     first = see(coarse, t)
     if fine is None:
         return Rendering(first, None, t, None)

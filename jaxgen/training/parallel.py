@@ -144,7 +144,9 @@ class ParallelUpdate:
 
         per_call = (None, None, None, None, 0, 0, None)
         if backend == "pmap":
-            self._program = jax.pmap(steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,))
+            self._program = jax.pmap(
+                steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,)
+            )
         elif backend == "shard_map":
             specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in per_call)
             # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.

@@ -29,7 +29,9 @@ def test_linear_probe_equals_scikit_learn():
     train, train_labels = _blobs(400, 4, 1.0)
     test, test_labels = _blobs(300, 4, 1.0)
     scale = np.array([1.0, 100.0, 0.01, 1.0])  # Standardised away.
-    found = linear_probe_error(5 + train * scale, train_labels, 5 + test * scale, test_labels, l2=0.01)
+    found = linear_probe_error(
+        5 + train * scale, train_labels, 5 + test * scale, test_labels, l2=0.01
+    )
     mean, std = train.mean(0), train.std(0)
     model = LogisticRegression(C=1 / (0.01 * 400), tol=1e-8).fit((train - mean) / std, train_labels)
     expected = 100 * (1 - model.score((test - mean) / std, test_labels))

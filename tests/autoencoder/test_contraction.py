@@ -65,9 +65,9 @@ def test_exact_penalty_and_spectrum_equal_numpy(deep):
     encode = _two_layers if deep else _one_layer
     jacobians = _numpy_jacobians(X, deep)
     with jax.enable_x64(True):
-        penalty, spectrum = jax.jit(lambda x: (contractive_penalty(encode, x), jacobian_spectrum(encode, x)))(
-            jnp.asarray(X)
-        )
+        penalty, spectrum = jax.jit(
+            lambda x: (contractive_penalty(encode, x), jacobian_spectrum(encode, x))
+        )(jnp.asarray(X))
     np.testing.assert_allclose(penalty, np.sum(jacobians**2, axis=(1, 2)), rtol=1e-12)
     np.testing.assert_allclose(spectrum, np.linalg.svd(jacobians, compute_uv=False), atol=1e-13)
     assert spectrum.shape == (6, 8 if deep else 5)
@@ -84,7 +84,9 @@ def test_orthogonal_probes_give_the_exact_penalty():
 def test_hutchinson_is_unbiased():
     num = 4000
     x = jnp.asarray(np.repeat(X[:1], num, 0), jnp.float32)
-    estimates = np.asarray(jax.jit(lambda k: hutchinson_contractive_penalty(k, _two_layers, x, 2))(jax.random.key(0)))
+    estimates = np.asarray(
+        jax.jit(lambda k: hutchinson_contractive_penalty(k, _two_layers, x, 2))(jax.random.key(0))
+    )
     jacobian = _numpy_jacobians(X[:1], True)[0]
     gram = jacobian.T @ jacobian
     assert abs(estimates.mean() - np.trace(gram)) < 4 * estimates.std() / np.sqrt(num)

@@ -107,7 +107,9 @@ def test_classifier_takes_the_autoencoders_encoder(random_params):
     code = network.apply({"params": trained}, x, method="encode")
     np.testing.assert_array_equal(classifier.apply({"params": params}, x, method="encode"), code)
     logits = np.asarray(code) @ fresh["head"]["kernel"] + fresh["head"]["bias"]
-    np.testing.assert_allclose(classifier.apply({"params": params}, x), logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        classifier.apply({"params": params}, x), logits, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_wrong_inputs(random_params):

@@ -81,7 +81,9 @@ def test_denoising_loss_compares_the_clean_input_with_the_corrupted_ones_reconst
     network = Autoencoder(5, (4,), 2)
     batch = _batch()
     params = random_params(network, 5)
-    everything_masked = reconstruction_loss(network, "squared_error", corrupt=partial(masking_noise, fraction=1.0))
+    everything_masked = reconstruction_loss(
+        network, "squared_error", corrupt=partial(masking_noise, fraction=1.0)
+    )
     losses, _ = everything_masked(params, batch, _keys(), CONTEXT)
     reconstruction = network.apply({"params": params}, jnp.zeros((6, 5)))
     np.testing.assert_allclose(losses, squared_error(batch["x"], reconstruction), rtol=1e-6)

@@ -9,7 +9,9 @@ import scipy.io
 from jaxgen.data import load, read_mat, read_npy
 
 REAL = os.environ.get("JAXGEN_DATA")
-needs_data = pytest.mark.skipif(REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets")
+needs_data = pytest.mark.skipif(
+    REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets"
+)
 
 
 def random_bytes(*shape):

@@ -12,7 +12,9 @@ from jaxgen.data import load
 from jaxgen.data.cifar10 import read_arrays_pickle
 
 REAL = os.environ.get("JAXGEN_DATA")
-needs_data = pytest.mark.skipif(REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets")
+needs_data = pytest.mark.skipif(
+    REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets"
+)
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 
 
@@ -24,7 +26,9 @@ def examples(num=18):
 
 def planes(image):
     """1,024 red values, then green, then blue, each row by row."""
-    return np.stack([np.concatenate([image[..., c].reshape(-1) for c in range(3)]) for image in image])
+    return np.stack(
+        [np.concatenate([image[..., c].reshape(-1) for c in range(3)]) for image in image]
+    )
 
 
 def check(folder):
@@ -176,7 +180,9 @@ def test_anything_else_is_refused_by_name_and_not_run(tmp_path, function, args, 
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("array", [np.array([{}, 1], object), np.array(["text"]), np.zeros(2, "V8")])
+@pytest.mark.parametrize(
+    "array", [np.array([{}, 1], object), np.array(["text"]), np.zeros(2, "V8")]
+)
 def test_arrays_of_anything_but_numbers_are_refused(tmp_path, array):
     path = tmp_path / "a"
     path.write_bytes(pickle.dumps({"data": array}, protocol=2))
@@ -283,7 +289,9 @@ def test_cifar10():
     assert train["label"][:10].tolist() == [6, 9, 9, 4, 1, 1, 2, 7, 8, 3]
     assert test["label"][:10].tolist() == [3, 8, 8, 0, 6, 6, 1, 6, 3, 1]
     counts = np.bincount(train["label"][:10_000])
-    np.testing.assert_array_equal(counts, [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981])
+    np.testing.assert_array_equal(
+        counts, [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981]
+    )
     # The first pixel of the first training image, in R, G, B.
     assert train["image"][0, 0, 0].tolist() == [59, 62, 63]
     # Neighbours within a row differ far less than pixels of different images.

@@ -119,7 +119,9 @@ def pca_error(train, test, num_components):
 # Hinton & Salakhutdinov's number is 5.90. This recipe's own, over five draws of 20,000 test images,
 # is 5.97 (8,000 training images) or 5.96 (20,000); one draw of 2,000 or 10,000 test images has a
 # standard error of 0.05 or 0.023.
-@pytest.mark.parametrize(("num_train", "num_test", "tolerance"), [(8000, 2000, 0.15), (20_000, 10_000, 0.08)])
+@pytest.mark.parametrize(
+    ("num_train", "num_test", "tolerance"), [(8000, 2000, 0.15), (20_000, 10_000, 0.08)]
+)
 def test_pca_18_error_says_the_recipe_is_right(num_train, num_test, tolerance):
     train, test = (
         embedded(split)["image"][:num].reshape(num, -1).astype(np.float64) / 255

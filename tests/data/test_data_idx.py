@@ -11,7 +11,9 @@ import pytest
 from jaxgen.data import load, read_idx, read_mnist
 
 REAL = os.environ.get("JAXGEN_DATA")
-needs_data = pytest.mark.skipif(REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets")
+needs_data = pytest.mark.skipif(
+    REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets"
+)
 
 
 def idx(array, type_code=8):
@@ -115,7 +117,9 @@ def test_truncated_header(tmp_path):
 
 def test_missing_file_lists_what_is_there(tmp_path):
     (tmp_path / "train-images.zip").touch()
-    with pytest.raises(FileNotFoundError, match=r"no t10k-images-idx3-ubyte .*holds train-images.zip; expected"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no t10k-images-idx3-ubyte .*holds train-images.zip; expected"
+    ):
         read_mnist(tmp_path, "test")
 
 
@@ -145,5 +149,7 @@ def test_mnist():
     np.testing.assert_array_equal(
         np.bincount(train["label"]), [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     )
-    np.testing.assert_array_equal(np.bincount(test["label"]), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+    np.testing.assert_array_equal(
+        np.bincount(test["label"]), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    )
     assert test["label"][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]

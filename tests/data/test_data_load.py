@@ -24,7 +24,9 @@ def test_digits_are_scikit_learns_scaled_to_bytes():
     table = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]
     scaled = np.array(table)[original.images.astype(int)]
     np.testing.assert_array_equal(image[..., 0], scaled)
-    np.testing.assert_array_equal(np.concatenate([train["label"], test["label"]]), original.target)
+    np.testing.assert_array_equal(
+        np.concatenate([train["label"], test["label"]]), original.target
+    )
     assert train["label"].dtype == np.int32
     for dataset in (train, test):
         assert all(array.flags.c_contiguous for array in dataset.values())
@@ -93,7 +95,10 @@ def test_fingerprint_is_the_hash_of_names_types_shapes_and_bytes():
     image = np.arange(12, dtype=np.uint8).reshape(3, 2, 2, 1)
     label = np.array([1, 2, 3], np.int32)
     expected = hashlib.sha256(
-        b"('image', '|u1', (3, 2, 2, 1))" + bytes(range(12)) + b"('label', '<i4', (3,))" + b"\1\0\0\0\2\0\0\0\3\0\0\0"
+        b"('image', '|u1', (3, 2, 2, 1))"
+        + bytes(range(12))
+        + b"('label', '<i4', (3,))"
+        + b"\1\0\0\0\2\0\0\0\3\0\0\0"
     ).hexdigest()
     assert fingerprint({"image": image, "label": label}) == expected
     assert fingerprint({"label": label, "image": image}) == expected
@@ -110,8 +115,12 @@ def test_fingerprint_is_the_hash_of_names_types_shapes_and_bytes():
 
 
 def test_digits_are_always_the_same_bytes():
-    assert fingerprint(load("digits")) == ("dd86b70d8bed6a5c488d182f6d1c4ee22e47800fc8f5e441c18d2ff3c3de6230")
-    assert fingerprint(load("digits", "test")) == ("6c84fc6bd1818616c383be180f30929bd51dde1320ed8e98aa881859142fd8aa")
+    assert fingerprint(load("digits")) == (
+        "dd86b70d8bed6a5c488d182f6d1c4ee22e47800fc8f5e441c18d2ff3c3de6230"
+    )
+    assert fingerprint(load("digits", "test")) == (
+        "6c84fc6bd1818616c383be180f30929bd51dde1320ed8e98aa881859142fd8aa"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +139,9 @@ def test_unfit_images(image, message):
         as_dataset(image, where="here")
 
 
-@pytest.mark.parametrize("label", [np.zeros(3, np.int32), np.zeros((2, 1), np.int32), np.zeros(2)])
+@pytest.mark.parametrize(
+    "label", [np.zeros(3, np.int32), np.zeros((2, 1), np.int32), np.zeros(2)]
+)
 def test_unfit_labels(label):
     with pytest.raises(ValueError, match="found labels .* for 2 images; expected one integer"):
         as_dataset(np.zeros((2, 4, 4), np.uint8), label, where="here")

@@ -148,7 +148,9 @@ def test_spectral_normalisation_is_in_the_loss_and_its_vectors_advance_in_the_st
     keys = jax.random.split(jax.random.key(2), B)
     end, metrics = jax.jit(spectral, static_argnums=3)(state, batch, jax.random.clone(keys), plain_mean)
     advanced = gan.advance_spectral(params["discriminator"], vectors)
-    for got, wanted in zip(jax.tree.leaves(end.model_state["spectral"]), jax.tree.leaves(advanced), strict=True):
+    for got, wanted in zip(
+        jax.tree.leaves(end.model_state["spectral"]), jax.tree.leaves(advanced), strict=True
+    ):
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
     np.testing.assert_array_equal(end.model_state["other"], 1)
     divided = {**params, "discriminator": gan.spectrally_normalized(params["discriminator"], advanced)}

@@ -38,7 +38,9 @@ def test_equals_the_definition_in_float64(dtype, tolerance):
 
 def test_vmap_over_images_and_gradient():
     image, reference = map(jnp.asarray, images(3, 4, 5, 2, dtype=np.float32))
-    np.testing.assert_array_equal(jax.vmap(metrics.psnr)(image, reference), metrics.psnr(image, reference))
+    np.testing.assert_array_equal(
+        jax.vmap(metrics.psnr)(image, reference), metrics.psnr(image, reference)
+    )
     # d/dx of -10 log10(mean (x - r)^2) = -20 (x - r) / (ln 10 sum (x - r)^2)
     x, r = np.asarray(image[0], np.float64), np.asarray(reference[0], np.float64)
     expected = -20 * (x - r) / (np.log(10) * np.sum((x - r) ** 2))

@@ -24,7 +24,9 @@ def lax_padding(padding):
 
 
 def lax_conv(x, kernel, *, stride, padding):
-    return lax.conv_general_dilated(x, kernel, (stride, stride), lax_padding(padding), dimension_numbers=DIMENSIONS)
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), lax_padding(padding), dimension_numbers=DIMENSIONS
+    )
 
 
 def lax_transpose(x, kernel, *, stride, padding, size):

@@ -59,7 +59,9 @@ def state(optimizer=OPTIMIZER, seed=0, **options):
 def compiled(optimizer, ema, devices, options):
     """One compiled update for all tests of a process that ask for the same."""
     make = update(optimizer, ema_decay=0.9 if ema else None)
-    return training.ParallelUpdate(make, BATCHES, batch_size=BATCH, devices=jax.devices()[:devices], **dict(options))
+    return training.ParallelUpdate(
+        make, BATCHES, batch_size=BATCH, devices=jax.devices()[:devices], **dict(options)
+    )
 
 
 def run_steps(calls, *, optimizer=OPTIMIZER, seed=0, devices=1, start=None, ema=False, **options):

@@ -122,7 +122,9 @@ def state():
 @functools.cache
 def parallel_update(processor, devices, options):
     update = training.update_from_objective(objective, OPTIMIZER)
-    return training.ParallelUpdate(update, BATCHES, batch_size=BATCH, devices=jax.devices()[:devices], **dict(options))
+    return training.ParallelUpdate(
+        update, BATCHES, batch_size=BATCH, devices=jax.devices()[:devices], **dict(options)
+    )
 
 
 def run_steps(processor, calls, devices=1, start=None, **options):

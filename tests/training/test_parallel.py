@@ -32,7 +32,9 @@ def test_mean_and_gather_against_numpy(exact_shards, accumulate, devices):
 @pytest.mark.parametrize("backend", ["pmap", "shard_map"])
 def test_every_output_is_replicated(backend):
     """check_vma=False does not notice a forgotten average: the copies on the devices must be compared."""
-    parallel = training.ParallelUpdate(update(), BATCHES, batch_size=BATCH, devices=jax.devices()[:4], backend=backend)
+    parallel = training.ParallelUpdate(
+        update(), BATCHES, batch_size=BATCH, devices=jax.devices()[:4], backend=backend
+    )
     begin = state()
     tally = parallel.empty_tally(begin, keys.root(0))
     end, tally = parallel(parallel.replicate(begin), tally, keys.root(0), None, 3)

@@ -1,5 +1,6 @@
 """The bounds where everything is known: the linear VAE is probabilistic PCA."""
 
+
 import jax
 import jax.numpy as jnp
 import numpy as np
