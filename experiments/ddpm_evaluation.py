@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import array_files, features, image_batches, inception
 from jaxgen import diffusion, training
-from jaxgen.training.compiler import with_options
+from jaxgen.compiler import with_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Model(NamedTuple):
 
 
 def program(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled once for each set of shapes, with the compiler options that convolutions want."""
+    """`function` compiled once for each set of shapes, with `compiler.options`."""
     jitted, compiled = jax.jit(function), {}
 
     def call(*args):

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen import training
-from jaxgen.training import compiler
+from jaxgen import compiler, training
 
 Tree = Any
 SECONDS = 1.0
@@ -160,8 +159,7 @@ def compiled(step: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[
     """The step as a program for such arguments, and its work."""
     lowered = jax.jit(step, donate_argnums=donate).lower(*args)
     began = time.perf_counter()
-    # An option that a program has no use for changes nothing in it.
-    program = lowered.compile(compiler_options={**compiler.compiler_options()} or None)
+    program = lowered.compile(compiler_options={**compiler.options()} or None)
     seconds = time.perf_counter() - began
     after: Any = program.cost_analysis()
     flops = after["flops"] if jax.default_backend() == "cpu" else operations_before_compilation(step, *args)

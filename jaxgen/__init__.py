@@ -2,10 +2,16 @@
 
 import importlib
 
+from jaxgen import compiler
+
 __version__ = "0.1.0"
 
+# Before jax computes anything: XLA reads its flags once.
+compiler.add_flag()
+
 __all__ = [
-    "__version__", "autoencoder", "data", "diffusion", "gan", "metrics", "nerf", "nn", "pictures", "training", "vae",  # pyright: ignore
+    "__version__", "autoencoder", "compiler", "data", "diffusion", "gan", "metrics", "nerf", "nn",  # pyright: ignore
+    "pictures", "training", "vae",  # pyright: ignore
 ]  # fmt: skip
 
 

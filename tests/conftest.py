@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import jaxgen  # noqa: F401 (sets XLA flags)
 from experiments import compilation_cache
 
 os.environ.setdefault("NPROC", "16")

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
+
 _CHUNK = 400_000  # numbers of one temporary array: fits a cache
 
 
@@ -40,6 +42,7 @@ def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     Raises:
         ValueError: `x` is not floating [N, D], or K is not in 1..min(N, D).
     """
+    check_once()
     _check_components(x, num_components)
     x = np.asarray(x)
     rows = max(1, 10 * _CHUNK // x.shape[1])
@@ -144,6 +147,7 @@ def logistic_pca(
     Raises:
         ValueError: `x` is not floating [N, D], or K is not in 1..min(N, D).
     """
+    check_once()
     _check_components(x, num_components)
     mean, components = pca(x, num_components)
     x = jnp.asarray(x)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.autoencoder.objectives import squared_error
+from jaxgen.compiler import check_once
 
 
 def reconstruction_error(
@@ -24,6 +25,7 @@ def reconstruction_error(
     Raises:
         ValueError: `x` is empty or not [N, D].
     """
+    check_once()
     if x.ndim != 2 or len(x) == 0:
         raise ValueError(f"x has shape {x.shape}; expected [N, D] with N at least 1")
     errors = jax.jit(lambda x: squared_error(x, reconstruct(x)))
@@ -84,6 +86,7 @@ def linear_probe_error(
     Raises:
         ValueError: the shapes do not fit.
     """
+    check_once()
     from scipy.optimize import minimize
 
     _check_codes(train_codes, train_labels, test_codes, test_labels)
@@ -136,6 +139,7 @@ def neighbour_error(
     Raises:
         ValueError: the shapes do not fit.
     """
+    check_once()
     _check_codes(train_codes, train_labels, test_codes, test_labels)
     centre = np.mean(train_codes, axis=0, dtype=np.float64)
     train_codes, test_codes = (

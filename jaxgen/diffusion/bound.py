@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.compiler import check_once
 from jaxgen.diffusion.decoder import Cdf, discretized_gaussian_log_likelihood
 from jaxgen.diffusion.draws import example_keys, example_normal
 from jaxgen.diffusion.predictions import Prediction, noise_from_x0
@@ -140,6 +141,7 @@ def vlb_terms(
     Returns:
         the terms in nats, summed over dimensions.
     """
+    check_once()
     batch = x0.shape[0]
     keys = example_keys(key, batch)
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.draws import example_keys, example_normal
 from jaxgen.diffusion.guidance import Guidance
@@ -81,6 +82,7 @@ def sample(
     Raises:
         ValueError: an unknown method, prediction or variance.
     """
+    check_once()
     keys, x = _start(key, shape, dtype)
     return denoise_from(
         keys, denoise, x, schedule, method=method, eta=eta, prediction=prediction, variance=variance, clip=clip,
@@ -126,6 +128,7 @@ def sample_trajectory(
     Raises:
         ValueError: fewer than 1 or more than T frames, and as in `sample`.
     """
+    check_once()
     if not 1 <= num_frames <= schedule.num_steps:
         raise ValueError(f"num_frames is {num_frames}; the schedule has 1 to {schedule.num_steps}")
     keys, x = _start(key, shape, dtype)
@@ -175,6 +178,7 @@ def denoise_from(
     Raises:
         ValueError: t is no index of the schedule, and as in `sample`.
     """
+    check_once()
     start = schedule.num_steps - 1 if t is None else t
     if not 0 <= start < schedule.num_steps:
         raise ValueError(f"t is {start}; the schedule has indices 0 to {schedule.num_steps - 1}")
@@ -209,6 +213,7 @@ def ddim_encode(
     Raises:
         ValueError: a negative number of refinements.
     """
+    check_once()
     if num_refinements < 0:
         raise ValueError(f"num_refinements is {num_refinements}; expected 0 or more")
 

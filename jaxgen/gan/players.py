@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.compiler import check_once
+
 Tree = Any
 Noise = Callable[[jax.Array], jax.Array]
 """keys [B] -> z [B, Z]."""
@@ -56,6 +58,7 @@ class Players(NamedTuple):
         Raises:
             ValueError: the networks do not fit the data, or the generator not the discriminator.
         """
+        check_once()
         for_noise, for_generator, for_discriminator = jax.random.split(key, 3)
         x, labels = jnp.asarray(batch["x"][:1]), self.labels(batch)
         labels = None if labels is None else jnp.asarray(labels[:1])

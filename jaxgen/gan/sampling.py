@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
 from jaxgen.gan.players import Players
 
 
@@ -34,6 +35,7 @@ def sample(
     Raises:
         ValueError: nothing to draw, or labels that are missing, not wanted, or not `num`.
     """
+    check_once()
     if num < 1 or batch_size < 1:
         raise ValueError(f"num is {num} and batch_size {batch_size}; both must be at least 1")
     if (labels is None) != (players.condition is None) or (labels is not None and len(labels) != num):

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
+
 from .distances import check_sets, squared_distances
 
 SIGMAS = tuple(float(s) for s in np.logspace(-1, 0, 10))
@@ -64,6 +66,7 @@ def parzen_log_likelihood(
     Raises:
         ValueError: the sets do not fit together, or sigmas or batch_size are not positive.
     """
+    check_once()
     check_sets(samples=samples, validation=validation, test=test)
     if not len(sigmas) or min(sigmas) <= 0 or batch_size < 1:
         raise ValueError(f"sigmas are {tuple(sigmas)} and batch_size {batch_size}; expected positive numbers")

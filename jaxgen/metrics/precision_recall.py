@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
+
 from .distances import check_sets, squared_distances
 
 
@@ -37,6 +39,7 @@ def precision_recall(real: Any, generated: Any, neighbours: int = 3, batch_size:
     Raises:
         ValueError: the sets do not fit together, or are too small for k.
     """
+    check_once()
     check_sets(real=real, generated=generated)
     if not 1 <= neighbours < min(len(real), len(generated)) or batch_size < 1:
         raise ValueError(

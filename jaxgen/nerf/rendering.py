@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.compiler import check_once
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.checks import check_interval, check_vectors
 from jaxgen.nerf.poses import check_poses
@@ -148,6 +149,7 @@ def render_image(render: Render, params: Any, camera: Camera, pose: Any, chunk: 
     Raises:
         ValueError: chunk is below 1, wrong shapes, or a pose that is not a rotation.
     """
+    check_once()
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; expected at least 1 ray")
     if np.ndim(pose) != 2:

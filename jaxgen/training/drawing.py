@@ -12,8 +12,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.compiler import check_once, with_options
+
 from . import hosts
-from .compiler import with_options
 
 Tree = Any
 AXIS = "data"
@@ -47,6 +48,7 @@ class ParallelDraw:
         if batch_size < 1 or exact_shard < 0:
             raise ValueError(f"batch_size is {batch_size}, exact_shard {exact_shard}; expected at least 1 and 0")
         chosen = jax.devices() if devices is None else devices
+        check_once()
         local = [d for d in chosen if d.process_index == jax.process_index()]
         self._batch_size, self._shard = batch_size, exact_shard
         self._mesh = Mesh(np.array(local), (AXIS,))

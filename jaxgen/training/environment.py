@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from .compiler import compiler_options, cpu_model, cpu_vectors
+from jaxgen.compiler import cpu_model, cpu_vectors, fusions_in_force
 
 # What a record of the bits does not need to agree in: they do not depend on it, or it is recorded in better words.
 NOT_OF_BITS = ("python", "device_count", "process_count", "compilation_cache")
@@ -33,7 +33,7 @@ def describe() -> dict:
         "cpu_vectors": cpu_vectors(),
         "cpu_model": cpu_model(),
         "XLA_FLAGS": os.environ.get("XLA_FLAGS"),
-        "convolution_compiler_options": compiler_options(),
+        "cpu_fusions": fusions_in_force() if jax.default_backend() == "cpu" else None,
         "matmul_precision": config.jax_default_matmul_precision,
         "x64": config.jax_enable_x64,
         "compilation_cache": bool(config.jax_compilation_cache_dir and config.jax_enable_compilation_cache),

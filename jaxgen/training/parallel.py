@@ -14,9 +14,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxgen.compiler import check_once, with_options
+
 from . import keys as key_streams
 from .batches import DeviceBatches, HostBatches
-from .compiler import with_options
 from .mean import device_mean, exact_mean, plain_mean
 from .placement import MODEL_AXIS, check_shared, num_rows, tree_shardings, tree_specs
 from .state import TrainState
@@ -97,6 +98,7 @@ class ParallelUpdate:
         model_devices: int = 1,
     ):
         devices = list(jax.devices() if devices is None else devices)
+        check_once()
         rows = num_rows(len(devices), model_devices)
         check_split(batch_size, rows, accumulate, exact_shards)
         if model_devices > 1:

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxgen.compiler import check_once
+
 
 class TrainState(struct.PyTreeNode):
     """The state of a run between two steps. It has no device axis, no key and no position in the data.
@@ -34,6 +36,7 @@ def create_state(
     model_state: Any = None,
 ) -> TrainState:
     """The state before the first step; with `ema`, the average starts at the parameters."""
+    check_once()
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

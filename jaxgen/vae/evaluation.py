@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
 from jaxgen.vae.likelihoods import Likelihood
 from jaxgen.vae.networks import VAE, apply, draw_noise
 from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
@@ -60,6 +61,7 @@ def log_marginal_likelihood(
     Raises:
         ValueError: no samples, no examples, or x is not [N, D].
     """
+    check_once()
     check_samples(num_samples)
     if x.ndim != 2 or len(x) == 0 or min(chunk, batch_size) < 1:
         raise ValueError(
@@ -109,6 +111,7 @@ def posterior_means(key: jax.Array, network: VAE, params: Any, x: Any, num_sampl
     Raises:
         ValueError: no samples.
     """
+    check_once()
     check_samples(num_samples)
 
     @jax.jit

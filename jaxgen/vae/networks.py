@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.compiler import check_once
 from jaxgen.nn import Conv, DenseStack
 from jaxgen.vae.gaussian import from_noise
 
@@ -141,6 +142,7 @@ def init_params(key: jax.Array, network: VAE, output_bias: Any = None) -> Any:
         output_bias: [outputs * D], the bias of the generator's last layer, e.g. `mean_logits` of the training data;
             None: zero.
     """
+    check_once()
     init_key, noise_key = jax.random.split(key)
     noise = draw_noise(noise_key, network.latent_sizes, 1)
     params: Any = network.init(init_key, jnp.zeros((1, network.data_size)), noise)["params"]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.compiler import check_once
 from jaxgen.vae.likelihoods import Likelihood
 from jaxgen.vae.networks import VAE, apply, draw_noise
 
@@ -31,6 +32,7 @@ def sample(key: jax.Array, network: VAE, params: Any, likelihood: Likelihood, nu
     Raises:
         ValueError: another number of keys.
     """
+    check_once()
     if key.shape not in ((), (num,)):
         raise ValueError(f"keys of shape {key.shape} for {num} samples; expected one key, or one for each sample")
     if not key.shape:
