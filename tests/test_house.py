@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 import jaxgen
 
@@ -309,6 +310,23 @@ def test_metadata_is_in_setup_cfg_alone():
     }
     assert {"jax", "flax", "optax", "orbax-checkpoint", "chex", "tensorflow-datasets"} <= required
     assert {"gpu", "tpu", "experiments", "docs", "test"} == set(config["options.extras_require"])
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_the_constraints_of_each_python_satisfy_the_requirements(python):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert f"Python :: {python}" in config["metadata"]["classifiers"]
+    lines = (ROOT / "constraints" / f"python-{python}.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    extras = [config["options.extras_require"][name] for name in ("experiments", "docs", "test")]
+    for line in "\n".join([config["options"]["install_requires"], *extras]).splitlines():
+        if not line or line.startswith(("#", "jaxgen[")):
+            continue
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
+            version = {name.lower(): version for name, version in pinned.items()}[wanted.name.lower()]
+            assert wanted.specifier.contains(version), f"{line}: {version}"
 
 
 # Places
