@@ -124,8 +124,7 @@ else:
 import jaxgen
 assert ("XLA_FLAGS" in os.environ) == (sys.argv[1] != "unknown")
 from jaxgen import compiler
-sys.path.insert(0, "tests")
-import test_compiler
+from tests import test_compiler
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     if compiler._fuses_by_default():
