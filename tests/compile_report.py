@@ -5,7 +5,8 @@ the process and of its ended children), seconds of tracing, lowering, compiling 
 and the numbers of programs that were compiled or loaded, and of those that were loaded. `compile` contains `load`. The
 programs of other processes that a test starts count in "cpu" alone.
 
-`python -m tests.compile_report F` prints the file as a Markdown table, the slowest first.
+`python -m tests.compile_report F` prints the file as a Markdown table, the slowest first; with `--keep`, the seconds of
+processor time go to durations.json, by which the files are ordered.
 """
 
 import collections
@@ -89,5 +90,13 @@ def table(files):
         yield f"| {name} | " + " | ".join(f"{of.get(column, 0):.0f}" for column in COLUMNS) + " |"
 
 
+def main(file, *options):
+    files = json.loads(Path(file).read_text())
+    print(*table(files), sep="\n")
+    if options == ("--keep",):
+        seconds = {name: round(of.get("cpu", 0.0), 1) for name, of in sorted(files.items())}
+        Path(__file__).with_name("durations.json").write_text(json.dumps(seconds, indent=1) + "\n")
+
+
 if __name__ == "__main__":
-    print(*table(json.loads(Path(sys.argv[1]).read_text())), sep="\n")
+    main(*sys.argv[1:])

@@ -4,6 +4,7 @@ NPROC and the number of devices must be set before jax is imported. Fewer pool t
 deadlock on few cores, and the size of the pool changes the bits of matrix products, so it is one constant.
 """
 
+import json
 import os
 from pathlib import Path
 
@@ -23,6 +24,15 @@ jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+
+DURATIONS = Path(__file__).parent / "durations.json"
+
+
+def pytest_collection_modifyitems(items):
+    """The files that took longest when durations.json was written come first, new files before all."""
+    seconds = json.loads(DURATIONS.read_text())
+    items.sort(key=lambda item: -seconds.get(item.location[0], float("inf")))
 
 
 @pytest.fixture(autouse=True)
