@@ -84,6 +84,92 @@ def test_jensen_shannon_gradient_is_half_the_log_ratio_and_finite_at_zeros():
     assert np.isfinite(found).all()
 
 
+def every_pair(dtype):
+    """All pairs of numbers over the whole range of a dtype, with zero and a subnormal number: p, q, [N, 1] each."""
+    tiny, largest = np.finfo(dtype).tiny, np.finfo(dtype).max
+    near_tiny = [tiny / 8, tiny, 1.5 * tiny, 3 * tiny, 1000 * tiny]
+    near_each_other = [0.3 * (1 + x) for x in (0, 1e-6, 1e-3, 0.3, 2, 3, 60)]
+    numbers = np.array([0, *near_tiny, 1e-30, 1e-20, *near_each_other, 1e6, 1e20, largest / 2, largest], dtype)
+    return (a.reshape(-1, 1) for a in np.meshgrid(numbers, numbers))
+
+
+def shares(p, q):
+    """p / (p + q) and q / (p + q) of [N, 1] in long double, NaN where both are 0: [N] each."""
+    p, q = (a[:, 0].astype(np.longdouble) for a in (p, q))
+    with np.errstate(invalid="ignore"):
+        return p / (p + q), q / (p + q)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_jensen_shannon_over_the_whole_range_of_a_dtype(dtype):
+    p, q = every_pair(dtype)
+    tiny, rtol = np.finfo(dtype).tiny, {"float32": 2e-6, "float64": 1e-9}[dtype]
+    with jax.enable_x64(True):
+        found, swapped = (np.asarray(gan.jensen_shannon(jnp.asarray(a), jnp.asarray(b))) for a, b in ((p, q), (q, p)))
+        total = lambda p, q: jnp.sum(gan.jensen_shannon(p, q) / 1)
+        slopes = [np.asarray(a)[:, 0] for a in jax.grad(total, (0, 1))(jnp.asarray(p), jnp.asarray(q))]
+    assert found.dtype == slopes[0].dtype == dtype
+    np.testing.assert_array_equal(found, swapped)
+    both, p, q = shares(p, q), p[:, 0], q[:, 0]
+    middle = (p.astype(np.longdouble) + q) / 2
+    # log(p / m) = log(2 p / (p + q)), by way of the difference where the two are near each other.
+    difference = np.where(middle > 0, (p.astype(np.longdouble) - q) / np.where(middle > 0, 2 * middle, 1), 0)
+    with np.errstate(divide="ignore"):
+        logs = [
+            np.where(np.abs(d) < 0.5, np.log1p(d), np.log(2 * np.maximum(share, np.finfo(np.longdouble).tiny)))
+            for d, share in zip((difference, -difference), both, strict=True)
+        ]
+    terms = [np.where(share > 0, middle * share * log, 0) for share, log in zip(both, logs, strict=True)]
+    np.testing.assert_allclose(found, np.sum(terms, axis=0), rtol=rtol, atol=tiny)
+    assert np.all(found >= 0) and np.all(found <= middle * np.log(2) * (1 + rtol))
+    for slope, log, own, other in zip(slopes, logs, (p, q), (q, p), strict=True):
+        assert np.all(np.isfinite(slope))
+        is_normal = (own >= tiny) & ((other == 0) | (other >= tiny))
+        np.testing.assert_allclose(slope[is_normal], log[is_normal] / 2, rtol=10 * rtol, atol=rtol)
+        np.testing.assert_array_equal(slope[(own == 0) & (other == 0)], 0)
+        # The true slope is -inf.
+        for number in other[(own == 0) & (other > tiny)]:
+            at_zero, at_tiny = (slope[(own == a) & (other == number)] for a in (0, tiny))
+            np.testing.assert_array_equal(at_zero, at_tiny)
+
+
+def test_jensen_shannon_of_densities_that_underflow():
+    """Grids on which float32 densities fall from normal to subnormal numbers and to 0."""
+    x = np.linspace(-14, 14, 2001)
+    weights = np.full(2001, x[1] - x[0], np.float32)
+    for other in ((1, 1), (0, 1), (0, 2), (6, 0.5)):
+        p, q = (np.float32(stats.norm(*pair).pdf(x)) for pair in ((0, 1), other))
+        found, slopes = jax.value_and_grad(gan.jensen_shannon, (0, 1))(p, q, weights)
+        assert float(found) == pytest.approx(js_by_quadrature((0, 1), other), rel=1e-5, abs=1e-6)
+        assert all(np.all(np.isfinite(a)) for a in slopes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_optimal_discriminator_over_the_whole_range_of_a_dtype(dtype):
+    p, q = every_pair(dtype)
+    tiny, rtol = np.finfo(dtype).tiny, 4 * np.finfo(dtype).eps
+    with jax.enable_x64(True):
+        found = np.asarray(gan.optimal_discriminator(jnp.asarray(p), jnp.asarray(q)))[:, 0]
+        total = lambda p, q: jnp.sum(gan.optimal_discriminator(p, q))
+        slopes = [np.asarray(a)[:, 0] for a in jax.grad(total, (0, 1))(jnp.asarray(p), jnp.asarray(q))]
+    (share, other), p, q = shares(p, q), p[:, 0], q[:, 0]
+    is_normal = ((p == 0) | (p >= tiny)) & ((q == 0) | (q >= tiny)) & (p + q.astype(np.longdouble) > 0)
+    assert np.all((found >= 0) & (found <= 1)) and np.all(found[(p == 0) & (q == 0)] == 0.5)
+    np.testing.assert_allclose(found[is_normal], share[is_normal], rtol=rtol, atol=tiny)
+    sums = p + q.astype(np.longdouble)
+    for slope, sign, numerator in zip(slopes, (1, -1), (other, share), strict=True):
+        assert np.all(np.isfinite(slope)) and np.all(slope[(p == 0) & (q == 0)] == 0)
+        expected = sign * numerator[is_normal] / sums[is_normal]
+        np.testing.assert_allclose(slope[is_normal], expected, rtol=rtol, atol=2 * tiny)
+
+
+def test_optimal_logits_outside_both_supports():
+    outside = jnp.array([-jnp.inf, -jnp.inf, 0.5])
+    inside = jnp.array([-jnp.inf, 0.0, -jnp.inf])
+    np.testing.assert_array_equal(gan.optimal_logits(outside, inside), [0, -np.inf, np.inf])
+    np.testing.assert_array_equal(jax.nn.sigmoid(gan.optimal_logits(outside, inside)), [0.5, 0, 1])
+
+
 def test_equal_densities_give_one_half_and_minus_2_log_2():
     with jax.enable_x64(True):
         p = jnp.asarray(stats.norm(1, 2).pdf(np.linspace(-40, 40, 101)))
