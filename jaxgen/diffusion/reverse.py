@@ -21,8 +21,9 @@ class PMeanVariance(NamedTuple):
 
     Attributes:
         mean: [B, ...].
-        variance: sigma_t^2, shaped to broadcast with the mean: [B, 1, ...] where fixed, [B, ...] where learned.
-        log_variance: its logarithm, of the same shape.
+        variance: sigma_t^2, shaped to broadcast with the mean: [B, 1, ...] where fixed, [B, ...] where learned; 0 at
+            t = 0 where it is "fixed_small".
+        log_variance: its logarithm, of the same shape, finite at t = 0, see `log_variance`.
         x0: the x_0 that the network predicts, edited and clipped, [B, ...].
     """
 
@@ -134,4 +135,6 @@ def p_mean_variance(
         x0 = jnp.clip(x0, -1, 1)
     mean = predicted if prediction == "mean" else mean_from_x0(schedule, x0, x_t, t)
     log_sigma2 = log_variance(schedule, values, x_t, t, variance)
-    return PMeanVariance(mean, jnp.exp(log_sigma2), log_sigma2, x0)
+    # At t = 0 beta-tilde is 0. Only the logarithm takes beta-tilde_1 there.
+    sigma2 = at(schedule.posterior_variance, t, x_t) if variance == "fixed_small" else jnp.exp(log_sigma2)
+    return PMeanVariance(mean, sigma2, log_sigma2, x0)

@@ -54,7 +54,7 @@ def ancestral_step(
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`.
         gradient: of s log p(y | x_t), [B, ..., C]: the mean moves by variance x gradient (Dhariwal & Nichol 2021,
-            algorithm 1). None: no guidance.
+            algorithm 1), which is 0 at t = 0 where the variance is "fixed_small". None: no guidance.
     """
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0

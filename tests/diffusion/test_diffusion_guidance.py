@@ -34,10 +34,12 @@ def guided_shift(c, scale, sigma2=None, eta=None):
     return shift
 
 
-@pytest.mark.parametrize("settings", [{}, {"method": "ddim", "eta": 0.0}, {"method": "ddim", "eta": 0.6}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"variance": "fixed_small"}, {"method": "ddim", "eta": 0.0}, {"method": "ddim", "eta": 0.6}]
+)
 def test_the_guided_chain_is_the_affine_recursion(settings):
     c = chain(BETAS, KEPT)
-    sigma2 = None if settings else sampling_variance(c, "fixed_large")
+    sigma2 = c.small if "variance" in settings else sampling_variance(c, "fixed_large")
     with jax.enable_x64(True):
         schedule = diffusion.respace(diffusion.make_schedule(BETAS, jnp.float64), "ddim40")
         network = best_network(BETAS, MEAN, VARIANCE)
@@ -59,6 +61,30 @@ def test_the_guided_chain_is_the_affine_recursion(settings):
             expected = guided_shift(c, scale, sigma2, settings.get("eta"))
             np.testing.assert_allclose(moved, expected, rtol=1e-9, atol=1e-12)
     assert guided_shift(c, 3.0, sigma2, settings.get("eta")) > 0.1
+
+
+@pytest.mark.parametrize("steps, kept", [(200, np.arange(200)), ("ddim40", KEPT), (2, [0, 199]), (1, [0])])
+def test_a_guided_step_moves_by_the_variance(steps, kept):
+    """At t = 0 this is 0 for "fixed_small" and beta-tilde_1 (beta_0 where T = 1) for "fixed_large"."""
+    c = chain(BETAS, kept)
+    t = np.arange(len(kept))
+    width = c.small[1] if len(kept) > 1 else c.beta[0]
+    variances = {"fixed_small": np.append(0, c.small[1:]), "fixed_large": np.append(width, c.beta[1:])}
+    generator = np.random.default_rng(0)
+    output, x_t, gradient = generator.normal(size=(3, len(kept), 2))
+    with jax.enable_x64(True):
+        schedule = diffusion.respace(diffusion.make_schedule(BETAS, jnp.float64), steps)
+        arrays = (schedule, jnp.asarray(output), jnp.asarray(x_t), jnp.asarray(t))
+        for kind, variance in variances.items():
+            p = diffusion.p_mean_variance(*arrays, variance=kind)
+            np.testing.assert_allclose(p.variance[:, 0], variance, rtol=1e-9, atol=0)
+            # The logarithm, which the decoder and the KL divergences use, is finite at t = 0.
+            np.testing.assert_allclose(np.exp(p.log_variance[:, 0]), np.append(width, variance[1:]), rtol=1e-9)
+            run = lambda gradient, kind=kind: np.asarray(
+                diffusion.ancestral_step(jax.random.key(0), *arrays, variance=kind, gradient=gradient).x
+            )
+            moved = run(jnp.asarray(gradient)) - run(None)
+            np.testing.assert_allclose(moved, variance[:, None] * gradient, rtol=1e-7, atol=1e-14)
 
 
 def gaussian_classes(x, t, spread=0.3):
