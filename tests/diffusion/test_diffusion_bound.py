@@ -330,6 +330,58 @@ def test_the_approximate_masses_are_the_authors():
     assert 1.785e-4 < errors.max() < 1.795e-4 and abs(abs(z[errors.argmax()]) - 2.59) < 0.01
 
 
+def approximate_parts(x, mean, sd):
+    """log of the tanh decoder's mass, and the densities of its distribution at the ends of the bin over the mass."""
+    a = lambda z: 2 * np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)
+    low, high = (x - 1 / 255 - mean) / sd, (x + 1 / 255 - mean) / sd
+    # Differences on the side of the mean where both are small.
+    flip = x > mean
+    near, far = np.where(flip, -low, high), np.where(flip, -high, low)
+    mass = special.expit(a(near)) - special.expit(a(far))
+    mass = np.where(x < -0.999, special.expit(a(high)), np.where(x > 0.999, special.expit(-a(low)), mass))
+    slope = lambda z: 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * z**2) * special.expit(a(z)) * special.expit(-a(z))
+    held = np.maximum(mass, 1e-12)
+    return np.log(held), [np.where(mass > 1e-12, slope(z) / held, 0) for z in (low, high)]
+
+
+def exact_parts(x, mean, sd):
+    """The same of the normal distribution."""
+    log = log_mass(x, mean, sd)
+    return log, [np.exp(stats.norm.logpdf((x + side / 255 - mean) / sd) - log) for side in (-1, 1)]
+
+
+@pytest.mark.parametrize("log_variance", [-18.0, -14.0, -9.8, -6.0, -2.0, 0.0, 4.0, 12.0, 20.0])
+@pytest.mark.parametrize("cdf", ["tanh", "exact"])
+def test_masses_and_gradients_in_float32_are_those_of_float64(cdf, log_variance):
+    """At every level, for means inside and outside the range, with sigma from 1e-4 to 2e4."""
+    means = np.float32([-1.5, -1, -0.9, -0.1, 0, 0.003, 0.5, 0.97, 1, 3, 10])
+    x, mean = (a.ravel() for a in np.meshgrid(LEVELS.astype(np.float32), means))
+    args = (jnp.asarray(mean), jnp.full(len(x), log_variance))
+    total = lambda *args: jnp.sum(diffusion.discretized_gaussian_log_likelihood(jnp.asarray(x), *args, cdf=cdf))
+    found = diffusion.discretized_gaussian_log_likelihood(jnp.asarray(x), *args, cdf=cdf)
+    by_mean, by_log_variance = jax.jit(jax.grad(total, (0, 1)))(*args)
+    # The inputs of float32, exactly.
+    x, mean, sd = x.astype(float), mean.astype(float), np.exp(log_variance / 2)
+    log, (at_low, at_high) = {"tanh": approximate_parts, "exact": exact_parts}[cdf](x, mean, sd)
+    at_low, at_high = np.where(x < -0.999, 0, at_low), np.where(x > 0.999, 0, at_high)
+    low, high = (x - 1 / 255 - mean) / sd, (x + 1 / 255 - mean) / sd
+    np.testing.assert_allclose(found, log, rtol=2e-6, atol=4e-6)
+    np.testing.assert_allclose(by_mean, (at_low - at_high) / sd, rtol=1e-5, atol=1e-6 / sd)
+    np.testing.assert_allclose(by_log_variance, (low * at_low - high * at_high) / 2, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("cdf", ["tanh", "exact"])
+def test_masses_and_gradients_are_finite_for_any_log_variance(cdf):
+    x = jnp.asarray(np.repeat(LEVELS[[0, 1, 127, 254, 255]], 41), jnp.float32)
+    log_variance = jnp.tile(jnp.linspace(-200, 200, 41), 5)
+    likelihood = lambda *args: diffusion.discretized_gaussian_log_likelihood(x, *args, cdf=cdf)
+    for mean in (-100.0, -1.0, -1 / 255, 0.0, 1.0, 100.0):
+        args = (jnp.full(205, mean), log_variance)
+        found, pull = jax.vjp(likelihood, *args)
+        assert all(np.all(np.isfinite(a)) for a in (found, *pull(jnp.ones(205))))
+        assert np.all(found <= 0)
+
+
 @pytest.mark.parametrize("cdf", ["tanh", "exact"])
 def test_gradients_are_finite_everywhere(cdf):
     total = lambda mean, log_variance: jnp.sum(
