@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.diffusion.bound import vlb_term
+from jaxgen.diffusion.decoder import Cdf
 from jaxgen.diffusion.predictions import Prediction, check_prediction, mean_from_x0, v_from_noise_and_x0
 from jaxgen.diffusion.process import add_noise
 from jaxgen.diffusion.reverse import Variance, split_output
@@ -104,6 +105,7 @@ def training_loss(
     kind: LossKind = "rescaled_mse",
     prediction: Prediction = "noise",
     variance: Variance = "learned_range",
+    cdf: Cdf = "tanh",
 ) -> TrainingLoss:
     """The losses of Nichol & Dhariwal (2021) and Dhariwal & Nichol (2021), in their code's units.
 
@@ -127,9 +129,10 @@ def training_loss(
         kind: which loss.
         prediction: as in `p_mean_variance`.
         variance: as in `p_mean_variance`.
+        cdf: of the decoder, "tanh" (the authors' approximation) or "exact".
 
     Raises:
-        ValueError: an unknown kind, prediction or variance, or an output of another shape.
+        ValueError: an unknown kind, prediction, variance or cdf, or an output of another shape.
     """
     if kind not in LOSS_KINDS:
         raise ValueError(f"the kind of loss is {kind!r}; expected one of {', '.join(LOSS_KINDS)}")
@@ -139,7 +142,7 @@ def training_loss(
     if is_simple and values is not None:
         model_output = jnp.concatenate([jax.lax.stop_gradient(predicted), values], axis=-1)
     x_t = add_noise(schedule, x0, t, noise)
-    nats = vlb_term(schedule, model_output, x0, x_t, t, prediction=prediction, variance=variance, clip=False)
+    nats = vlb_term(schedule, model_output, x0, x_t, t, prediction=prediction, variance=variance, clip=False, cdf=cdf)
     vlb = nats / (math.prod(x0.shape[1:]) * math.log(2))
     if kind == "kl":
         return TrainingLoss(vlb, mse, vlb)

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from jaxgen import diffusion
 
@@ -30,6 +31,24 @@ def test_losses_are_those_of_the_authors_in_their_units():
         np.testing.assert_allclose(found.vlb, bits, rtol=1e-5)
     fixed = loss(OUTPUT[..., :3], variance="fixed_large")
     np.testing.assert_allclose(fixed.loss, mse, rtol=1e-5)
+
+
+def test_the_exact_decoder_is_in_the_bound_of_every_kind():
+    """At t = 0 the mass of the normal distribution, in bits for each dimension; the other terms have no decoder."""
+    x_t = diffusion.add_noise(SCHEDULE, X0, T, NOISE)
+    p = diffusion.p_mean_variance(SCHEDULE, OUTPUT, x_t, T, variance="learned_range", clip=False)
+    x0, mean, sd = X0[0].astype(float), np.asarray(p.mean[0], float), np.exp(np.asarray(p.log_variance[0], float) / 2)
+    low, high = np.where(x0 > -0.999, x0 - 1 / 255, -np.inf), np.where(x0 < 0.999, x0 + 1 / 255, np.inf)
+    tails = np.sort([np.where(x0 > mean, mean - a, a - mean) / sd for a in (low, high)], axis=0)
+    logs = special.log_ndtr(tails)
+    bits = -np.mean(logs[1] + np.log(-np.expm1(logs[0] - logs[1]))) / np.log(2)
+    for kind in ("mse", "rescaled_mse", "kl", "rescaled_kl"):
+        tanh, exact = loss(OUTPUT, kind), loss(OUTPUT, kind, cdf="exact")
+        np.testing.assert_allclose(exact.vlb[0], bits, rtol=1e-5)
+        np.testing.assert_array_equal(exact.vlb[1:], tanh.vlb[1:])
+        factor = {"mse": 1, "rescaled_mse": 0.4, "kl": 1, "rescaled_kl": 400}[kind]
+        np.testing.assert_allclose(exact.loss - tanh.loss, factor * (exact.vlb - tanh.vlb), rtol=1e-4, atol=1e-5)
+    assert abs(tanh.vlb[0] / bits - 1) > 1e-4
 
 
 @pytest.mark.parametrize("prediction", ["noise", "x0"])
@@ -69,6 +88,8 @@ def test_other_losses_are_refused():
         loss(OUTPUT, "hybrid")
     with pytest.raises(ValueError, match="same shape"):
         loss(OUTPUT, variance="fixed_small")
+    with pytest.raises(ValueError, match="'erf'; expected one of tanh, exact"):
+        loss(OUTPUT, cdf="erf")
 
 
 def test_rescaled_timesteps_are_in_units_of_a_thousand_steps():
