@@ -1,5 +1,6 @@
 """Fewer steps than the chain was trained with."""
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +13,9 @@ def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
 
     Sections: the chain is cut into as many equal sections as there are counts, and each count of steps is spread over
     its section, first and last included. A single count spreads over the whole chain, from 0 to T - 1. "ddimN": N
-    steps of one integer stride from 0, as in the DDIM paper; the last kept step is then below T - 1 in general. A
-    schedule that was respaced before is respaced over the steps it still has. Source: Nichol & Dhariwal (2021),
-    section 4, and `space_timesteps` of their code.
+    steps of the smallest integer stride from 0 that gives N, as in the DDIM paper; the last kept step is then below
+    T - 1 in general. The stride is below T, so N is at least 2. A schedule that was respaced before is respaced over
+    the steps it still has. Source: Nichol & Dhariwal (2021), section 4, and `space_timesteps` of their code.
 
     "logsnrN": N steps, first and last included, as nearly equal as whole steps can be in the log of alpha-bar /
     (1 - alpha-bar). DPM-Solver++ wants these: its extrapolation overshoots where steps grow towards the data, as
@@ -45,34 +46,46 @@ def _counts(steps: str | int | Sequence[int]) -> list[int]:
     if isinstance(steps, int | np.integer):
         return [int(steps)]
     try:
-        return [int(part) for part in (steps.split(",") if isinstance(steps, str) else steps)]
+        if isinstance(steps, str):
+            return [int(part) for part in steps.split(",")]
+        return [operator.index(part) for part in steps]
     except (TypeError, ValueError):
         expected = "a count (25), counts of sections ('10,15,20'), 'ddim25' or 'logsnr25'"
         raise ValueError(f"steps is {steps!r}; expected {expected}") from None
 
 
+def _count_after(prefix: str, steps: str) -> int:
+    """The count in "ddim25" or "logsnr25"; 0 where there is none."""
+    try:
+        return int(steps.removeprefix(prefix))
+    except ValueError:
+        return 0
+
+
 def _strided(total: int, steps: str) -> np.ndarray:
-    possible = {len(range(0, total, stride)): stride for stride in range(total, 0, -1)}
-    count = steps.removeprefix("ddim")
-    if not count.isdecimal() or int(count) not in possible:
+    # The strides that the authors' code tries.
+    possible = {len(range(0, total, stride)): stride for stride in range(total - 1, 0, -1)}
+    count = _count_after("ddim", steps)
+    if count not in possible:
+        counts = f"the counts that can are {_as_ranges(sorted(possible))}" if possible else "no count can"
         raise ValueError(
-            f"{steps!r} cannot be made of {total} steps with one integer stride; "
-            f"the counts that can are {_as_ranges(sorted(possible))}"
+            f"{steps!r} cannot be made of {total} steps with one integer stride below {total}; {counts}"
+            + (", and '1' keeps one step" if count == 1 else "")
         )
-    return np.arange(0, total, possible[int(count)])
+    return np.arange(0, total, possible[count])
 
 
 def _even_in_log_snr(log_alphas_bar: np.ndarray, steps: str) -> np.ndarray:
-    count, total = steps.removeprefix("logsnr"), len(log_alphas_bar)
-    if not count.isdecimal() or not min(2, total) <= int(count) <= total:
+    count, total = _count_after("logsnr", steps), len(log_alphas_bar)
+    if not min(2, total) <= count <= total:
         raise ValueError(f"{steps!r} cannot be made of {total} steps; the counts that can are {min(2, total)}-{total}")
     log_snr = log_alphas_bar - np.log(-np.expm1(log_alphas_bar))
-    wanted = np.linspace(log_snr[0], log_snr[-1], int(count))
-    number = np.arange(int(count))
+    wanted = np.linspace(log_snr[0], log_snr[-1], count)
+    number = np.arange(count)
     nearest = np.argmin(np.abs(log_snr[None, :] - wanted[:, None]), axis=1)
     # Distinct: each step beyond the one before it, with room left for those that follow.
     forward = np.maximum.accumulate(nearest - number) + number
-    return np.minimum(forward, total - int(count) + number)
+    return np.minimum(forward, total - count + number)
 
 
 def _sections(total: int, counts: list[int]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Schedules against long doubles and against the numbers of the published chains."""
 
+import re
 from decimal import Decimal
 
 import jax
@@ -153,9 +154,23 @@ def test_respacing_takes_the_steps_that_the_authors_take():
     with pytest.raises(ValueError) as error:
         diffusion.respace(schedule, "ddim37")
     listed = [list(map(int, part.split("-"))) for part in str(error.value).split("can are ")[1].split(", ")]
-    assert [n for ends in listed for n in range(ends[0], ends[-1] + 1)] == [1, *possible]
+    assert [n for ends in listed for n in range(ends[0], ends[-1] + 1)] == possible
     for count in (2, 36, 39, 334, 500, 1000):
         assert diffusion.respace(schedule, f"ddim{count}").num_steps == count
+
+
+def test_ddim_takes_the_smallest_stride_below_t_or_refuses():
+    """Every count on short chains: the first i in 1, ..., T - 1 with N = ceil(T / i), as the authors' code searches."""
+    for total in (1, 2, 3, 7, 12, 30):
+        schedule = diffusion.make_schedule(np.full(total, 0.1))
+        for count in range(-1, total + 2):
+            strides = [i for i in range(1, total) if -(-total // i) == count]
+            if strides:
+                kept = diffusion.respace(schedule, f"ddim{count}").timesteps
+                np.testing.assert_array_equal(kept, np.arange(count) * strides[0])
+            else:
+                with pytest.raises(ValueError, match=f"'ddim{count}' cannot be made of {total} steps"):
+                    diffusion.respace(schedule, f"ddim{count}")
 
 
 @pytest.mark.parametrize("name", ["linear 1000", "cosine 1000"])
@@ -203,10 +218,15 @@ def test_wrong_betas():
 
 def test_wrong_respacing():
     schedule = diffusion.make_schedule(diffusion.linear_betas(1000))
-    with pytest.raises(ValueError, match=r"'ddim37'.*1000 steps.*1-36, 38-40, 42, 44.* 334, 500, 1000"):
+    with pytest.raises(ValueError, match=r"'ddim37'.*1000 steps.*can are 2-36, 38-40, 42, 44.* 334, 500, 1000"):
         diffusion.respace(schedule, "ddim37")
-    with pytest.raises(ValueError, match="'ddim'"):
-        diffusion.respace(schedule, "ddim")
+    with pytest.raises(ValueError, match=r"'ddim1'.*below 1000; the counts that can are 2-36.*, and '1' keeps one"):
+        diffusion.respace(schedule, "ddim1")
+    with pytest.raises(ValueError, match="'ddim1'.*no count can, and '1' keeps one step"):
+        diffusion.respace(diffusion.respace(schedule, 1), "ddim1")
+    for steps in ("ddim", "ddim0", "ddim-5", "ddim2.5", "ddim25,25", "ddim1001", "ddim" + "9" * 5000):
+        with pytest.raises(ValueError, match=f"'{steps}' cannot be made of 1000 steps"):
+            diffusion.respace(schedule, steps)
     with pytest.raises(ValueError, match="section 1 of 3 has 333 of the 1000 steps and cannot give 334; it can give 0"):
         diffusion.respace(schedule, "10,334,20")
     with pytest.raises(ValueError, match="section 0 of 1 has 1000.*cannot give 1001"):
@@ -214,8 +234,9 @@ def test_wrong_respacing():
     for steps in (0, "0,0", (), (5, -1)):
         with pytest.raises(ValueError, match="not all 0"):
             diffusion.respace(schedule, steps)
-    with pytest.raises(ValueError, match="steps is 'fast'; expected a count"):
-        diffusion.respace(schedule, "fast")
+    for steps in ("fast", "", "10,,20", "10.5", 10.5, (10.5, 15), ("10", "15"), None):
+        with pytest.raises(ValueError, match=re.escape(f"steps is {steps!r}; expected a count")):
+            diffusion.respace(schedule, steps)  # type: ignore[arg-type]
 
 
 def test_one_step_is_a_chain():
