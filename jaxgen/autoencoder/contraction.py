@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from jaxgen.autoencoder.networks import Autoencoder, apply
 from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss, reconstruction_terms
+from jaxgen.nn.draws import given_or_drawn, per_example
 
 Encode = Callable[[jax.Array], jax.Array]
 """One example [D] -> [H]."""
@@ -68,7 +69,7 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
 
 
 def hutchinson_contractive_penalty(
-    key: jax.Array, encode: Encode, x: jax.Array, num_probes: int = 1
+    key: jax.Array | None, encode: Encode, x: jax.Array, num_probes: int = 1, *, probes: jax.Array | None = None
 ) -> jax.Array:
     """An unbiased estimate of ||J_f(x)||_F^2 = E ||J v||^2, v in {-1, 1}^D: [B, D] -> [B].
 
@@ -76,19 +77,20 @@ def hutchinson_contractive_penalty(
     Statistics 18 (1989).
 
     Args:
-        key: one key, split into one for each example, or keys [B].
+        key: one key, split into one for each example, or keys [B]; may be None where `probes` are given.
         encode: one example [D] -> [H].
         x: [B, D].
-        num_probes: probes for each example.
+        num_probes: P, probes for each example.
+        probes: v [B, P, D], -1 or 1, in place of the draw.
 
     Raises:
-        ValueError: `num_probes` is below 1.
+        ValueError: `num_probes` is below 1, `probes` have another shape, or there is neither a key nor probes.
     """
     if num_probes < 1:
         raise ValueError(f"num_probes is {num_probes}; expected at least 1")
-    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
-    draw = lambda k: jax.random.rademacher(k, (num_probes, x.shape[1]), x.dtype)
-    return probed_contractive_penalty(encode, x, jax.vmap(draw)(keys))
+    shape = (x.shape[0], num_probes, x.shape[1])
+    draw = per_example(jax.random.rademacher)
+    return probed_contractive_penalty(encode, x, given_or_drawn("probes", probes, key, draw, shape, x.dtype))
 
 
 def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.Array:
@@ -108,26 +110,31 @@ def jacobian_spectrum(encode: Encode, x: jax.Array) -> jax.Array:
     return jnp.linalg.svd(_jacobian(encode, x), compute_uv=False)
 
 
-def contraction_ratio(key: jax.Array, encode: Encode, x: jax.Array, radius: float) -> jax.Array:
+def contraction_ratio(
+    key: jax.Array | None, encode: Encode, x: jax.Array, radius: float, *, noise: jax.Array | None = None
+) -> jax.Array:
     """||f(x + r u) - f(x)|| / r for u uniform on the unit sphere, one a example: [B, D] -> [B].
 
     Rifai et al. (2011), section 5.4 and figure 1: the curve of its mean over r tells how far the
     contraction reaches.
 
     Args:
-        key: one key, split into one for each example, or keys [B].
+        key: one key, split into one for each example, or keys [B]; may be None where `noise` is given.
         encode: one example [D] -> [H].
         x: [B, D].
         radius: r > 0, in the units of x.
-    """
-    keys = jax.random.split(key, x.shape[0]) if key.ndim == 0 else key
+        noise: standard normal, [B, D], in place of the draw: u = noise / |noise|.
 
-    def one(key: jax.Array, x: jax.Array) -> jax.Array:
-        direction = jax.random.normal(key, x.shape, x.dtype)
+    Raises:
+        ValueError: `noise` has another shape than x, or there is neither a key nor noise.
+    """
+    directions = given_or_drawn("noise", noise, key, per_example(jax.random.normal), x.shape, x.dtype)
+
+    def one(direction: jax.Array, x: jax.Array) -> jax.Array:
         moved = x + radius * direction / jnp.linalg.norm(direction)
         return jnp.linalg.norm(encode(moved) - encode(x)) / radius
 
-    return jax.vmap(one)(keys, x)
+    return jax.vmap(one)(directions, x)
 
 
 def contractive_loss(
@@ -151,7 +158,8 @@ def contractive_loss(
 
     Returns:
         loss(params, batch, keys, context); metrics "squared_error", the error and "penalty"
-        (without the weight).
+        (without the weight). The batch may hold "corrupted" as in `reconstruction_loss`, and
+        "probes" as in `hutchinson_contractive_penalty`.
 
     Raises:
         ValueError: `penalty` is unknown or does not fit the network, or `error` does not.
@@ -173,7 +181,7 @@ def contractive_loss(
         x = batch["x"]
         encode = lambda x: apply(network, params, x, "encode")
         code = encode(x)
-        if corrupt is None:
+        if corrupt is None and "corrupted" not in batch:
             losses, metrics = reconstruction_terms(network, params, x, code, error)
         else:
             losses, metrics = denoising(params, batch, keys, context)
@@ -184,8 +192,10 @@ def contractive_loss(
             value = contractive_penalty(encode, x)
         else:
             # 0 is the corruption's.
-            probe_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-            value = hutchinson_contractive_penalty(probe_keys, encode, x, num_probes)
+            probe_keys = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+            value = hutchinson_contractive_penalty(
+                probe_keys, encode, x, num_probes, probes=batch.get("probes")
+            )
         return losses + weight * value, metrics | {"penalty": value}
 
     return loss

@@ -4,18 +4,42 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-
-def gaussian_noise(key: jax.Array, x: jax.Array, sigma: float) -> jax.Array:
-    """x~ = x + sigma e, e ~ N(0, I): [...] -> [...], not clipped to the data's range."""
-    return x + sigma * jax.random.normal(key, x.shape, x.dtype)
+from jaxgen.nn.draws import given_or_drawn
 
 
-def masking_noise(key: jax.Array, x: jax.Array, fraction: float) -> jax.Array:
-    """x~_i = 0 with probability `fraction`, else x_i, independently: [...] -> [...].
+def gaussian_noise(
+    key: jax.Array | None, x: jax.Array, sigma: float, *, noise: jax.Array | None = None
+) -> jax.Array:
+    """x~ = x + sigma e, e ~ N(0, I): [...] -> [...], not clipped to the data's range.
+
+    Args:
+        key: scalar key; may be None where `noise` is given.
+        x: [...].
+        sigma: standard deviation, in the units of x.
+        noise: e, the shape of x, in place of the draw.
 
     Raises:
-        ValueError: `fraction` is not in [0, 1].
+        ValueError: `noise` has another shape than x, or there is neither a key nor noise.
+    """
+    return x + sigma * given_or_drawn("noise", noise, key, jax.random.normal, x.shape, x.dtype)
+
+
+def masking_noise(
+    key: jax.Array | None, x: jax.Array, fraction: float, *, uniforms: jax.Array | None = None
+) -> jax.Array:
+    """x~_i = 0 with probability `fraction`, else x_i, independently: [...] -> [...].
+
+    Args:
+        key: scalar key; may be None where `uniforms` are given.
+        x: [...].
+        fraction: in [0, 1].
+        uniforms: u in [0, 1), the shape of x, in place of the draw: x~_i = 0 where u_i < fraction.
+
+    Raises:
+        ValueError: `fraction` is not in [0, 1], `uniforms` have another shape than x, or there is neither a key nor
+            uniforms.
     """
     if not isinstance(fraction, Tracer) and not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected a probability in [0, 1]")
-    return jnp.where(jax.random.bernoulli(key, fraction, x.shape), jnp.zeros_like(x), x)
+    u = given_or_drawn("uniforms", uniforms, key, jax.random.uniform, x.shape, jnp.result_type(fraction, float))
+    return jnp.where(u < fraction, jnp.zeros_like(x), x)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.autoencoder.networks import Autoencoder, Classifier, apply, output_of
+from jaxgen.nn.draws import checked_draws
 
 Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
@@ -94,10 +95,13 @@ def reconstruction_loss(
 
     Returns:
         loss(params, batch, keys, context) on batch["x"] [B, D]; the metrics are the error and
-        always "squared_error" (of the reconstruction from the corrupted input, if any).
+        always "squared_error" (of the reconstruction from the corrupted input, if any). If the
+        batch holds "corrupted" [B, D], that is the input in place of corrupt(key, x), and keys may
+        be None.
 
     Raises:
-        ValueError: `error` is unknown or does not fit the network's output.
+        ValueError: `error` is unknown or does not fit the network's output; when called, a
+            batch["corrupted"] of another shape than x.
     """
     check_error(network, error)
 
@@ -105,7 +109,9 @@ def reconstruction_loss(
         del context
         x = batch["x"]
         seen = x
-        if corrupt is not None:
+        if "corrupted" in batch:
+            seen = checked_draws("corrupted", batch["corrupted"], x.shape, x.dtype)
+        elif corrupt is not None:
             # Folded, because a penalty may draw from the same example's key too.
             corruption_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 0)
             seen = jax.vmap(corrupt)(corruption_keys, x)

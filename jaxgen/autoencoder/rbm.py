@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.nn.draws import given_or_drawn, per_example
+
 Params = dict[str, jax.Array]
 
 _HIDDEN = ("bernoulli", "gaussian")
@@ -81,14 +83,29 @@ def free_energy(params: Params, v: jax.Array, hidden: str = "bernoulli") -> jax.
     return -(v @ params["visible_bias"]) - hidden_term
 
 
-def _sample_hidden(key: jax.Array, mean: jax.Array, hidden: str) -> jax.Array:
+def _sample_hidden(
+    key: jax.Array | None,
+    mean: jax.Array,
+    hidden: str,
+    uniforms: jax.Array | None,
+    noise: jax.Array | None,
+) -> jax.Array:
     if hidden == "bernoulli":
-        return jax.random.bernoulli(key, mean).astype(mean.dtype)
-    return mean + jax.random.normal(key, mean.shape, mean.dtype)
+        draw = per_example(jax.random.uniform)
+        u = given_or_drawn("uniforms", uniforms, key, draw, mean.shape, mean.dtype)
+        return (u < mean).astype(mean.dtype)
+    draw = per_example(jax.random.normal)
+    return mean + given_or_drawn("noise", noise, key, draw, mean.shape, mean.dtype)
 
 
 def contrastive_divergence(
-    key: jax.Array, params: Params, v: jax.Array, hidden: str = "bernoulli"
+    key: jax.Array | None,
+    params: Params,
+    v: jax.Array,
+    hidden: str = "bernoulli",
+    *,
+    uniforms: jax.Array | None = None,
+    noise: jax.Array | None = None,
 ) -> tuple[Params, jax.Array]:
     """CD-1: <v h>_data - <v h>_reconstruction, with its sign turned so that descent follows it.
 
@@ -96,24 +113,34 @@ def contrastive_divergence(
     probability given those states, and both correlations use the hidden means.
 
     Args:
-        key: one key, split into one for each example, or keys [B].
+        key: one key, split into one for each example, or keys [B]; may be None where the draws
+            are given.
         params: the RBM's.
         v: data in [0, 1], [B, D].
         hidden: "bernoulli" or "gaussian".
+        uniforms: u in [0, 1), [B, H], in place of the draw of bernoulli units: h = 1 where
+            u < p(h = 1 | v).
+        noise: standard normal, [B, H], in place of the draw of gaussian units.
 
     Returns:
         (reconstruction term - data term, averaged over the batch, shaped like `params`; the
         reconstruction v' [B, D]).
 
     Raises:
-        ValueError: `hidden` is neither "bernoulli" nor "gaussian", or `v` has the wrong width.
+        ValueError: `hidden` is neither "bernoulli" nor "gaussian", `v` has the wrong width, the
+            draws have the wrong shape or are of the other kind of unit, or there is neither a key
+            nor draws.
     """
     d = params["kernel"].shape[0]
     if v.shape[-1] != d:
         raise ValueError(f"v has width {v.shape[-1]}, but this RBM has {d} visible units")
-    keys = jax.random.split(key, v.shape[0]) if key.ndim == 0 else key
     mean = hidden_given_visible(params, v, hidden)
-    states = jax.vmap(lambda k, m: _sample_hidden(k, m, hidden))(keys, mean)
+    if (uniforms if hidden == "gaussian" else noise) is not None:
+        raise ValueError(
+            'uniforms are the draws of "bernoulli" hidden units and noise those of "gaussian" ones,'
+            f" but hidden is {hidden!r}"
+        )
+    states = _sample_hidden(key, mean, hidden, uniforms, noise)
     reconstruction = visible_given_hidden(params, states)
     reconstructed_mean = hidden_given_visible(params, reconstruction, hidden)
     difference = {
@@ -135,7 +162,8 @@ def contrastive_divergence_update(
 
     Returns:
         update(state, batch, keys, mean) -> (state, metrics) on batch["x"] [B, D] in [0, 1]; metric
-        "squared_error" of the reconstruction.
+        "squared_error" of the reconstruction. The batch may hold "uniforms" or "noise" as in
+        `contrastive_divergence`.
 
     Raises:
         ValueError: `hidden` is neither "bernoulli" nor "gaussian".
@@ -145,7 +173,14 @@ def contrastive_divergence_update(
     def update(state, batch, keys, mean):
         def phases(batch, keys):
             v = batch["x"]
-            difference, reconstruction = contrastive_divergence(keys, state.params, v, hidden)
+            difference, reconstruction = contrastive_divergence(
+                keys,
+                state.params,
+                v,
+                hidden,
+                uniforms=batch.get("uniforms"),
+                noise=batch.get("noise"),
+            )
             error = jnp.mean(jnp.sum(jnp.square(v - reconstruction), axis=-1))
             return difference, {"squared_error": error}
 

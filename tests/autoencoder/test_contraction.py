@@ -145,6 +145,58 @@ def test_contractive_loss_adds_the_weighted_penalty_whichever_way_it_is_computed
         np.testing.assert_allclose(losses, base + 0.5 * metrics["penalty"], rtol=1e-5)
 
 
+def test_given_probes_and_directions():
+    """The definitions in float64, and the same values as by the key that makes the draws."""
+    jacobians = _numpy_jacobians(X, False)
+    keys = lambda: jax.random.split(jax.random.key(3), 6)
+    with jax.enable_x64(True):
+        x = jnp.asarray(X)
+        probes = jax.vmap(lambda k: jax.random.rademacher(k, (2, 8), jnp.float64))(keys())
+        noise = jax.vmap(lambda k: jax.random.normal(k, (8,), jnp.float64))(keys())
+        given, by_key, ratio, ratio_by_key = jax.jit(
+            lambda key, probes, noise: (
+                hutchinson_contractive_penalty(None, _one_layer, x, 2, probes=probes),
+                hutchinson_contractive_penalty(jax.random.clone(key), _one_layer, x, 2),
+                contraction_ratio(None, _one_layer, x, 0.5, noise=noise),
+                contraction_ratio(key, _one_layer, x, 0.5),
+            )
+        )(jax.random.key(3), probes, noise)
+    along = np.einsum("bji,bpi->bpj", jacobians, np.asarray(probes))
+    np.testing.assert_allclose(given, np.sum(along**2, axis=-1).mean(-1), rtol=1e-12)
+    unit = np.asarray(noise) / np.linalg.norm(noise, axis=1, keepdims=True)
+    moved = _sigmoid((X + 0.5 * unit) @ W1 + C1) - _sigmoid(X @ W1 + C1)
+    np.testing.assert_allclose(ratio, np.linalg.norm(moved, axis=1) / 0.5, rtol=1e-12)
+    np.testing.assert_allclose(given, by_key, rtol=1e-14)
+    np.testing.assert_allclose(ratio, ratio_by_key, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"probes has shape \(6, 8\); expected \(6, 2, 8\)"):
+        hutchinson_contractive_penalty(None, _one_layer, jnp.zeros((6, 8)), 2, probes=np.zeros((6, 8)))
+    with pytest.raises(ValueError, match="no key and no noise"):
+        contraction_ratio(None, _one_layer, jnp.zeros((6, 8)), 0.5)
+
+
+def test_a_batch_may_hold_the_draws_of_the_contractive_loss(random_params):
+    network = Autoencoder(8, (), 5, code_activation=nn.sigmoid)
+    params, x = random_params(network, 8), jnp.asarray(X, jnp.float32)
+    corrupt = partial(gaussian_noise, sigma=0.3)
+    keys = jax.random.split(jax.random.key(1), 6)
+    folded = lambda number: jax.vmap(jax.random.fold_in, (0, None))(jax.random.clone(keys), number)
+    probes = jax.vmap(lambda k: jax.random.rademacher(k, (2, 8), jnp.float32))(folded(1))
+    corrupted = jax.vmap(corrupt)(folded(0), x)
+    make = lambda corrupt: contractive_loss(network, 0.5, "hutchinson", num_probes=2, corrupt=corrupt)
+    batch = {"x": x, "corrupted": corrupted, "probes": probes}
+    expected, *given = jax.jit(
+        lambda batch: (
+            make(corrupt)(params, {"x": x}, keys, None),
+            make(corrupt)(params, batch, None, None),
+            make(None)(params, batch, None, None),
+        )
+    )(batch)
+    for found in given:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), found, expected)
+    with pytest.raises(ValueError, match=r"corrupted has shape \(6, 1\); expected \(6, 8\)"):
+        make(None)(params, {"x": x, "corrupted": corrupted[:, :1]}, None, None)
+
+
 def test_wrong_inputs():
     deep = Autoencoder(8, (4,), 3)
     with pytest.raises(ValueError, match=r"widths=\(4,\).*exact"):

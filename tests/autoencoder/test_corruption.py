@@ -29,6 +29,28 @@ def test_gaussian_noise_has_mean_zero_and_the_stated_deviation(dtype):
     assert abs(noise.std() / 0.25 - 1) < 4 / np.sqrt(2 * x.size)
 
 
+def test_given_draws():
+    """The definitions in float64, and the same corruption as by the key that makes the draws."""
+    x, noise = np.random.default_rng(0).normal(size=(2, 4, 3))
+    uniforms = np.random.default_rng(1).uniform(size=(4, 3))
+    key = lambda: jax.random.key(2)
+    with jax.enable_x64(True):
+        x_jax = jnp.asarray(x)
+        gaussian = gaussian_noise(None, x_jax, 0.25, noise=noise)
+        masked = masking_noise(None, x_jax, 0.4, uniforms=uniforms)
+        drawn = (jax.random.normal(key(), (4, 3), jnp.float64), jax.random.uniform(key(), (4, 3), jnp.float64))
+        same_gaussian = gaussian_noise(None, x_jax, 0.25, noise=drawn[0]), gaussian_noise(key(), x_jax, 0.25)
+        same_masked = masking_noise(None, x_jax, 0.4, uniforms=drawn[1]), masking_noise(key(), x_jax, 0.4)
+    np.testing.assert_allclose(gaussian, x + 0.25 * noise, rtol=1e-14)
+    np.testing.assert_array_equal(masked, np.where(uniforms < 0.4, 0, x))
+    np.testing.assert_array_equal(*same_gaussian)
+    np.testing.assert_array_equal(*same_masked)
+    with pytest.raises(ValueError, match=r"noise has shape \(3,\); expected \(4, 3\)"):
+        gaussian_noise(None, jnp.zeros((4, 3)), 0.1, noise=np.zeros(3))
+    with pytest.raises(ValueError, match="no key and no uniforms"):
+        masking_noise(None, jnp.zeros((4, 3)), 0.1)
+
+
 @pytest.mark.parametrize("fraction", [-0.1, 1.5])
 def test_a_fraction_outside_the_unit_interval_is_refused(fraction):
     with pytest.raises(ValueError, match="fraction is"):

@@ -116,6 +116,44 @@ class State:
     replace = replace
 
 
+@pytest.mark.parametrize("hidden", ["bernoulli", "gaussian"])
+def test_contrastive_divergence_with_given_draws(hidden):
+    """One Gibbs half-step is random: the states of h. NumPy in float64, and the key that makes the draws."""
+    keys = lambda: jax.random.split(jax.random.key(0), 8)
+    name, draw = ("uniforms", jax.random.uniform) if hidden == "bernoulli" else ("noise", jax.random.normal)
+    with jax.enable_x64(True):
+        params, v = _params(), jnp.asarray(V)
+        draws = jax.vmap(lambda k: draw(k, (2,), jnp.float64))(keys())
+        found, reconstruction = contrastive_divergence(None, params, v, hidden, **{name: draws})
+        by_key = contrastive_divergence(keys(), params, v, hidden)
+        jax.tree.map(np.testing.assert_array_equal, (found, reconstruction), by_key)
+        # The same by way of a batch of the update, whose step of size 1 is the difference.
+        optimizer = optax.sgd(1.0)
+        update = contrastive_divergence_update(optimizer, hidden)
+        state = State(jnp.int32(0), params, optimizer.init(params))
+        end, _ = update(state, {"x": v, name: draws}, None, lambda f, batch, keys: f(batch, keys))
+    sigmoid = lambda a: 1 / (1 + np.exp(-a))
+    mean_of = (lambda v: sigmoid(v @ W + C)) if hidden == "bernoulli" else (lambda v: v @ W + C)
+    draws, mean = np.asarray(draws), mean_of(V)
+    h = (draws < mean).astype(float) if hidden == "bernoulli" else mean + draws
+    v1 = sigmoid(h @ W.T + B)
+    h1 = mean_of(v1)
+    kernel = (v1.T @ h1 - V.T @ mean) / 8
+    expected = {"kernel": kernel, "visible_bias": (v1 - V).mean(0), "hidden_bias": (h1 - mean).mean(0)}
+    np.testing.assert_allclose(reconstruction, v1, rtol=1e-12)
+    for part, value in expected.items():
+        np.testing.assert_allclose(found[part], value, rtol=1e-10, atol=1e-14)
+        np.testing.assert_allclose(end.params[part], np.asarray(params[part]) - value, rtol=1e-10)
+    params, v = _params(jnp.float32), jnp.asarray(V, jnp.float32)
+    other = {"noise" if name == "uniforms" else "uniforms": np.zeros((8, 2))}
+    with pytest.raises(ValueError, match=f"but hidden is '{hidden}'"):
+        contrastive_divergence(None, params, v, hidden, **other)
+    with pytest.raises(ValueError, match=rf"{name} has shape \(2,\); expected \(8, 2\)"):
+        contrastive_divergence(None, params, v, hidden, **{name: np.zeros(2)})
+    with pytest.raises(ValueError, match=f"no key and no {name}"):
+        contrastive_divergence(None, params, v, hidden)
+
+
 def test_update_learns_two_patterns():
     x = jnp.asarray(np.tile([[1.0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], (10, 1)), jnp.float32)
     params = rbm_params(jax.random.key(0), 6, 4)
