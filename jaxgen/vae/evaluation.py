@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxgen.compiler import check_once
 from jaxgen.vae.likelihoods import Likelihood
-from jaxgen.vae.networks import VAE, apply, draw_noise
+from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
 
 
@@ -32,7 +32,7 @@ class MarginalLikelihood(NamedTuple):
 
 
 def log_marginal_likelihood(
-    key: jax.Array,
+    key: jax.Array | None,
     network: VAE,
     params: Any,
     likelihood: Likelihood,
@@ -40,13 +40,15 @@ def log_marginal_likelihood(
     num_samples: int = 5000,
     chunk: int = 100,
     batch_size: int = 50,
+    *,
+    noise: Any = None,
 ) -> MarginalLikelihood:
     """log p(x) by importance sampling with q(z | x) as the proposal (L_5000 in Burda et al. 2015, section 5).
 
     The draws of example n depend on (key, n) alone. With num_samples = K this is also one estimate of the bound L_K.
 
     Args:
-        key: scalar key.
+        key: scalar key; may be None where `noise` is given.
         network: the network.
         params: its parameters, a tree.
         likelihood: p(x | z).
@@ -54,12 +56,13 @@ def log_marginal_likelihood(
         num_samples: K.
         chunk: samples of an example at a time; memory is batch_size * chunk * D numbers, whatever K.
         batch_size: examples at a time.
+        noise: eps, a tuple of one array [N, K, Z_l] a layer, in place of the draws.
 
     Returns:
         three arrays [N].
 
     Raises:
-        ValueError: no samples, no examples, or x is not [N, D].
+        ValueError: no samples, no examples, x is not [N, D], noise of another shape, or neither a key nor noise.
     """
     check_once()
     check_samples(num_samples)
@@ -70,15 +73,19 @@ def log_marginal_likelihood(
         )
     size = min(batch_size, len(x))
     chunk = min(chunk, num_samples)
+    num_chunks = -(-num_samples // chunk)
+    if noise is not None:
+        noise = checked_noise(noise, network.latent_sizes, len(x), num_samples)
 
     @jax.jit
-    def one_batch(params, x, numbers):
-        keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
+    def one_batch(params, x, numbers, noise):
+        keys = None if key is None else jax.vmap(partial(jax.random.fold_in, key))(numbers)
 
-        def step(carry, number):
+        def step(carry, each):
             first, second, total = carry
-            draws = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-            z = posterior_samples(network, params, x, draws, chunk)
+            number, given = each
+            draws = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            z = posterior_samples(network, params, x, draws, chunk, noise=given)
             log_w = log_weights(network, params, likelihood, x[:, None, :], z)
             counts = (number * chunk + jnp.arange(chunk) < num_samples)[None, :]
             kept = jnp.where(counts, log_w, -jnp.inf)
@@ -88,43 +95,65 @@ def log_marginal_likelihood(
 
         nothing = jnp.full(len(x), -jnp.inf, x.dtype)
         start = (nothing, nothing, jnp.zeros(len(x), x.dtype))
-        (first, second, total), _ = jax.lax.scan(step, start, jnp.arange(-(-num_samples // chunk)))
+        (first, second, total), _ = jax.lax.scan(step, start, (jnp.arange(num_chunks), noise))
         value = first - math.log(num_samples)
         relative_variance = jnp.maximum(jnp.exp(second - math.log(num_samples) - 2 * value) - 1, 0)
         error = jnp.sqrt(relative_variance / (num_samples - 1)) if num_samples > 1 else jnp.full_like(value, jnp.inf)
         return MarginalLikelihood(value, error, total / num_samples)
 
+    def by_chunk(eps):
+        """[B, K, Z] -> [chunks, B, chunk, Z]; what is missing from the last chunk is 0, and not counted."""
+        padded = jnp.pad(eps, ((0, 0), (0, num_chunks * chunk - num_samples), (0, 0)))
+        return jnp.swapaxes(padded.reshape(len(eps), num_chunks, chunk, -1), 0, 1)
+
     found = []
     for start in range(0, len(x), size):
         # The last batch is moved back to be full, so that one program serves all.
         begin = min(start, len(x) - size)
-        batch = one_batch(params, jnp.asarray(x[begin : begin + size]), jnp.arange(begin, begin + size))
+        given = None if noise is None else tuple(by_chunk(eps[begin : begin + size]) for eps in noise)
+        batch = one_batch(params, jnp.asarray(x[begin : begin + size]), jnp.arange(begin, begin + size), given)
         found.append(jax.tree.map(lambda a, skip=start - begin: np.asarray(a)[skip:], batch))
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
 
-def posterior_means(key: jax.Array, network: VAE, params: Any, x: Any, num_samples: int = 10) -> tuple[np.ndarray, ...]:
+def posterior_means(
+    key: jax.Array | None, network: VAE, params: Any, x: Any, num_samples: int = 10, *, noise: Any = None
+) -> tuple[np.ndarray, ...]:
     """E[z_l | x] under q, for each layer l: [N, D] -> one array [N, Z_l] a layer.
 
     That of z_1 is exact; higher layers are averaged over `num_samples` draws of the layers below. Chunks of 1,000.
 
+    Args:
+        key: scalar key; may be None where `noise` is given.
+        network: the network.
+        params: its parameters, a tree.
+        x: [N, D], not necessarily on the device.
+        num_samples: K.
+        noise: eps, a tuple of one array [N, K, Z_l] a layer, in place of the draws.
+
     Raises:
-        ValueError: no samples.
+        ValueError: no samples, noise of another shape, or neither a key nor noise.
     """
     check_once()
     check_samples(num_samples)
+    if noise is not None:
+        noise = checked_noise(noise, network.latent_sizes, len(x), num_samples)
+    elif key is None:
+        raise ValueError("there is no key and no noise; expected a key, or noise [N, K, Z_l] of each layer")
 
     @jax.jit
-    def one_chunk(key, x):
-        z = apply(
-            network, params, x[:, None, :],
-            draw_noise(key, network.latent_sizes, len(x), num_samples, dtype=x.dtype), method="infer",
-        )  # fmt: skip
+    def one_chunk(key, x, noise):
+        if noise is None:
+            noise = draw_noise(key, network.latent_sizes, len(x), num_samples, dtype=x.dtype)
+        z = apply(network, params, x[:, None, :], noise, method="infer")
         gaussians = apply(network, params, x[:, None, :], z, method="posteriors")
         return tuple(jnp.mean(mean, axis=1) for mean, _ in gaussians)
 
-    starts = range(0, len(x), 1000)
-    chunks = [one_chunk(jax.random.fold_in(key, i), jnp.asarray(x[i : i + 1000])) for i in starts]
+    chunks = []
+    for i in range(0, len(x), 1000):
+        chunk_key, chunk = None if key is None else jax.random.fold_in(key, i), jnp.asarray(x[i : i + 1000])
+        given = None if noise is None else tuple(eps[i : i + 1000].astype(chunk.dtype) for eps in noise)
+        chunks.append(one_chunk(chunk_key, chunk, given))
     return tuple(np.concatenate([np.asarray(c) for c in layer]) for layer in zip(*chunks, strict=True))
 
 

@@ -9,21 +9,30 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.nn.draws import given_or_drawn
+
 _LOG_2_PI = math.log(2 * math.pi)
 
 
-def reparameterize(key: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def reparameterize(
+    key: jax.Array | None, mean: jax.Array, log_variance: jax.Array, *, noise: jax.Array | None = None
+) -> jax.Array:
     """z = mu + sigma * eps, eps ~ N(0, I): a draw whose gradient reaches mu and sigma.
 
     Args:
-        key: scalar key, used up.
+        key: scalar key, used up; may be None where `noise` is given.
         mean: mu, [..., Z].
         log_variance: log sigma^2, [..., Z].
+        noise: eps, [..., Z], in place of the draw.
 
     Returns:
         [..., Z].
+
+    Raises:
+        ValueError: noise of another shape, or neither a key nor noise.
     """
-    return from_noise(jax.random.normal(key, mean.shape, mean.dtype), mean, log_variance)
+    eps = given_or_drawn("noise", noise, key, jax.random.normal, mean.shape, mean.dtype)
+    return from_noise(eps, mean, log_variance)
 
 
 def from_noise(noise: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:

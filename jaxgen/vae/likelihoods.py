@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.nn.draws import given_or_drawn
+
 
 def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:
     """sum_i x_i log p_i + (1 - x_i) log(1 - p_i), p = sigmoid(logits).
@@ -66,7 +68,9 @@ class Likelihood(NamedTuple):
         outputs: numbers that the decoder puts out for each dimension of x.
         log_prob: `log_prob(x, output)`: x [..., D], output [..., outputs * D] -> [...], nats.
         mean: `mean(output)`: [..., outputs * D] -> [..., D], the expectation of x given z.
-        sample: `sample(key, output)`: [..., outputs * D] -> [..., D], a draw of x given z.
+        sample: `sample(key, output, draws=None)`: [..., outputs * D] -> [..., D], a draw of x given z. Given `draws`
+            [..., D] replace those from the key, which may then be None: standard normal noise for `gaussian`, uniforms
+            in [0, 1) otherwise. Other likelihoods may leave this argument out.
         levels: the values that x may take: 2 (0 and 1), another number of equal steps from 0 to 1, or
             0 for all of [0, 1].
     """
@@ -75,7 +79,7 @@ class Likelihood(NamedTuple):
     outputs: int
     log_prob: Callable[[jax.Array, jax.Array], jax.Array]
     mean: Callable[[jax.Array], jax.Array]
-    sample: Callable[[jax.Array, jax.Array], jax.Array]
+    sample: Callable[..., jax.Array]
     levels: int
 
 
@@ -87,8 +91,9 @@ def bernoulli(grey: bool = False) -> Likelihood:
             comparable with others made the same way, and with nothing else.
     """
 
-    def sample(key, output):
-        return jax.random.bernoulli(key, jax.nn.sigmoid(output)).astype(output.dtype)
+    def sample(key, output, draws=None):
+        u = given_or_drawn("draws", draws, key, jax.random.uniform, output.shape, output.dtype)
+        return (u < jax.nn.sigmoid(output)).astype(output.dtype)
 
     name = "bernoulli of grey levels" if grey else "bernoulli"
     return Likelihood(name, 1, bernoulli_log_likelihood, jax.nn.sigmoid, sample, 0 if grey else 2)
@@ -114,9 +119,10 @@ def gaussian(variance: float | None = None, sigmoid_mean: bool = False) -> Likel
         mean, log_variance = jnp.split(output, 2, axis=-1)
         return squash(mean), log_variance
 
-    def sample(key, output):
+    def sample(key, output, draws=None):
         mean, log_variance = moments(output)
-        return mean + jnp.exp(log_variance / 2) * jax.random.normal(key, mean.shape, mean.dtype)
+        deviation = jnp.exp(log_variance / 2)
+        return mean + deviation * given_or_drawn("draws", draws, key, jax.random.normal, mean.shape, mean.dtype)
 
     return Likelihood(
         "gaussian",
@@ -144,9 +150,11 @@ def discretized_logistic(num_levels: int = 256) -> Likelihood:
     def mean(output):
         return jnp.clip(jnp.split(output, 2, axis=-1)[0], 0, 1)
 
-    def sample(key, output):
+    def sample(key, output, draws=None):
         centre, log_scale = jnp.split(output, 2, axis=-1)
-        drawn = centre + jnp.exp(log_scale) * jax.random.logistic(key, centre.shape, centre.dtype)
+        positive = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, jnp.finfo(dtype).tiny)
+        u = given_or_drawn("draws", draws, key, positive, centre.shape, centre.dtype)
+        drawn = centre + jnp.exp(log_scale) * (jnp.log(u) - jnp.log1p(-u))
         steps = num_levels - 1
         return jnp.round(jnp.clip(drawn, 0, 1) * steps) / steps
 

@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from jaxgen.compiler import check_once
 from jaxgen.nn import Conv, DenseStack
+from jaxgen.nn.draws import checked_draws
 from jaxgen.vae.gaussian import from_noise
 
 GLOROT = nn.initializers.glorot_uniform()
@@ -131,6 +132,22 @@ def draw_noise(key: jax.Array, latent_sizes: Sequence[int], *shape: int, dtype: 
     """Standard normal noise for `infer` and `generate`: one array [*shape, Z_l] a layer, from one scalar key."""
     keys = jax.random.split(key, len(latent_sizes))
     return tuple(jax.random.normal(k, (*shape, size), dtype) for k, size in zip(keys, latent_sizes, strict=True))
+
+
+def checked_noise(noise: Any, latent_sizes: Sequence[int], *shape: int, dtype: Any = None) -> tuple:
+    """Given noise for `infer` or `generate`, shaped as by `draw_noise`: one array [*shape, Z_l] a layer.
+
+    Raises:
+        ValueError: another number of arrays than of layers, or another shape.
+    """
+    if len(noise) != len(latent_sizes):
+        raise ValueError(
+            f"noise has {len(noise)} arrays; expected a tuple of {len(latent_sizes)}, one for each latent layer"
+        )
+    return tuple(
+        checked_draws(f"noise[{layer}]", eps, (*shape, size), dtype)
+        for layer, (eps, size) in enumerate(zip(noise, latent_sizes, strict=True))
+    )
 
 
 def init_params(key: jax.Array, network: VAE, output_bias: Any = None) -> Any:

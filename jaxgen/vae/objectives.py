@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxgen.vae.bounds import dreg_surrogate, elbo, free_bits, importance_weighted_bound
 from jaxgen.vae.gaussian import kl_per_dimension, normal_log_density, standard_normal_log_density
 from jaxgen.vae.likelihoods import Likelihood
-from jaxgen.vae.networks import VAE, apply, draw_noise
+from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 
 Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
@@ -59,10 +59,31 @@ def log_weights(
     return log_likelihood + log_prior(network, params, z) - log_posterior(network, held, x, z)
 
 
-def posterior_samples(network: VAE, params: Any, x: jax.Array, keys: jax.Array, num_samples: int) -> tuple:
-    """K draws of z ~ q(z | x): x [B, D], keys [B] -> one array [B, K, Z_l] a layer."""
-    draw = lambda key: draw_noise(key, network.latent_sizes, num_samples, dtype=x.dtype)
-    return apply(network, params, x[:, None, :], jax.vmap(draw)(keys), method="infer")
+def posterior_samples(
+    network: VAE, params: Any, x: jax.Array, keys: jax.Array | None, num_samples: int, *, noise: Any = None
+) -> tuple:
+    """K draws of z ~ q(z | x): x [B, D], keys [B] -> one array [B, K, Z_l] a layer.
+
+    Args:
+        network: the network.
+        params: its parameters, a tree.
+        x: [B, D].
+        keys: [B]; may be None where `noise` is given.
+        num_samples: K.
+        noise: eps, a tuple of one array [B, K, Z_l] a layer, in place of the draws.
+
+    Raises:
+        ValueError: noise of another shape, or neither keys nor noise.
+    """
+    seen = x[:, None, :]
+    if noise is not None:
+        noise = checked_noise(noise, network.latent_sizes, len(x), num_samples, dtype=x.dtype)
+    elif keys is not None:
+        draw = lambda key: draw_noise(key, network.latent_sizes, num_samples, dtype=x.dtype)
+        noise = jax.vmap(draw)(keys)
+    else:
+        raise ValueError("there are no keys and no noise; expected keys [B], or noise [B, K, Z_l] of each layer")
+    return apply(network, params, seen, noise, method="infer")
 
 
 def vae_loss(
@@ -88,7 +109,9 @@ def vae_loss(
         weight_decay: adds weight_decay |params|^2 / 2. Kingma & Welling's prior N(0, I) on the parameters is 1 / N.
 
     Returns:
-        loss(params, batch, keys, context) on batch["x"] [B, D]; metrics "bound" (beta = 1), "log_likelihood", "kl".
+        loss(params, batch, keys, context) on batch["x"] [B, D]; metrics "bound" (beta = 1), "log_likelihood", "kl". If
+        the batch holds "noise", a tuple of one array [B, K, Z_l] a layer, that is eps in place of the draws, and keys
+        may be None.
 
     Raises:
         ValueError: no samples, or an analytic KL or free bits where there is none.
@@ -103,7 +126,7 @@ def vae_loss(
 
     def loss(params, batch, keys, context):
         x = batch["x"]
-        z = posterior_samples(network, params, x, keys, num_samples)
+        z = posterior_samples(network, params, x, keys, num_samples, noise=batch.get("noise"))
         seen = x[:, None, :]
         likelihoods = likelihood.log_prob(seen, apply(network, params, z[0], method="decode"))
         by_dimension = None
@@ -159,6 +182,7 @@ def iwae_loss(
 
     Returns:
         loss(params, batch, keys, context) on batch["x"] [B, D]; metrics "bound" (L_K) and "elbo" (the mean of log w).
+        The batch may hold "noise" as in `vae_loss`.
 
     Raises:
         ValueError: no samples, or an unknown gradient.
@@ -170,7 +194,7 @@ def iwae_loss(
     def loss(params, batch, keys, context):
         del context
         x = batch["x"]
-        z = posterior_samples(network, params, x, keys, num_samples)
+        z = posterior_samples(network, params, x, keys, num_samples, noise=batch.get("noise"))
         weights = lambda params, z, stop: log_weights(network, params, likelihood, x[:, None, :], z, stop)
         if gradient == "dreg":
             log_w = weights(params, jax.lax.stop_gradient(z), True)

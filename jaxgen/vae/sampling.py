@@ -11,40 +11,56 @@ import numpy as np
 
 from jaxgen.compiler import check_once
 from jaxgen.vae.likelihoods import Likelihood
-from jaxgen.vae.networks import VAE, apply, draw_noise
+from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 
 
-def sample(key: jax.Array, network: VAE, params: Any, likelihood: Likelihood, num: int) -> tuple[jax.Array, jax.Array]:
+def sample(
+    key: jax.Array | None,
+    network: VAE,
+    params: Any,
+    likelihood: Likelihood,
+    num: int,
+    *,
+    noise: Any = None,
+    draws: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
     """x from the model: z ~ p(z), then x ~ p(x | z).
 
     Sample i depends on (key, i) alone, not on how many are drawn.
 
     Args:
-        key: scalar key, or keys [num].
+        key: scalar key, or keys [num]; may be None where `noise` and `draws` are given.
         network: the network.
         params: its parameters, a tree.
         likelihood: p(x | z).
         num: how many.
+        noise: eps, a tuple of one array [num, Z_l] a layer, in place of the draws of z.
+        draws: of the likelihood's `sample`, [num, D], in place of the draws of x given z.
 
     Returns:
         E[x | z] and a draw of x, [num, D] each. Papers show the former.
 
     Raises:
-        ValueError: another number of keys.
+        ValueError: another number of keys, draws of another shape, or missing ones without a key.
     """
     check_once()
-    if key.shape not in ((), (num,)):
+    if key is None and (noise is None or draws is None):
+        raise ValueError("there is no key; expected a key, or both noise and draws")
+    if noise is not None:
+        noise = checked_noise(noise, network.latent_sizes, num)
+    if key is not None and key.shape not in ((), (num,)):
         raise ValueError(f"keys of shape {key.shape} for {num} samples; expected one key, or one for each sample")
-    if not key.shape:
+    if key is not None and not key.shape:
         key = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
 
     def noise_and_key(key):
         latent, pixels = jax.random.split(key)
         return draw_noise(latent, network.latent_sizes), pixels
 
-    noise, keys = jax.vmap(noise_and_key)(key)
-    output = apply(network, params, noise, method="generate")
-    return likelihood.mean(output), jax.vmap(likelihood.sample)(keys, output)
+    drawn, keys = (None, None) if key is None else jax.vmap(noise_and_key)(key)
+    output = apply(network, params, drawn if noise is None else noise, method="generate")
+    sampled = jax.vmap(likelihood.sample)(keys, output) if draws is None else likelihood.sample(None, output, draws)
+    return likelihood.mean(output), sampled
 
 
 def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: jax.Array) -> jax.Array:

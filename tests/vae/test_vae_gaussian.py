@@ -59,6 +59,20 @@ def test_a_draw_has_the_moments_it_should():
     assert abs(z.var() - 9) < 4 * 9 * np.sqrt(2 / num)
 
 
+def test_a_draw_from_given_noise():
+    with jax.enable_x64(True):
+        mean, log_variance = jnp.asarray(MEAN), jnp.asarray(LOG_VARIANCE)
+        found = vae.reparameterize(None, mean, log_variance, noise=Z)
+        noise = jax.random.normal(jax.random.key(0), (4, 6), jnp.float64)
+        given = vae.reparameterize(None, mean, log_variance, noise=noise)
+        np.testing.assert_array_equal(given, vae.reparameterize(jax.random.key(0), mean, log_variance))
+    np.testing.assert_allclose(found, MEAN + np.exp(LOG_VARIANCE / 2) * Z, rtol=1e-14)
+    with pytest.raises(ValueError, match=r"noise has shape \(6,\); expected \(4, 6\)"):
+        vae.reparameterize(None, jnp.zeros((4, 6)), jnp.zeros((4, 6)), noise=Z[0])
+    with pytest.raises(ValueError, match="no key and no noise"):
+        vae.reparameterize(None, jnp.zeros((4, 6)), jnp.zeros((4, 6)))
+
+
 @pytest.mark.parametrize("mean, deviation", [(0.0, 1.0), (1.0, 0.5), (2.0, 2.0)])
 def test_the_reparameterized_gradient_of_a_square(mean, deviation):
     """E z^2 = mu^2 + sigma^2: gradient (2 mu, 2 sigma); its variance 4 sigma^2 for mu (the sheet: 4, 1, 16)."""

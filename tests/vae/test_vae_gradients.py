@@ -127,3 +127,52 @@ def test_two_layers_stop_only_the_densities(random_params):
     expected, found = jax.jit(lambda p: (jax.grad(by_hand)(p, p), jax.grad(stopped)(p)))(params)
     for name in ("recognition_0", "recognition_1"):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found[name], expected[name])
+
+
+def two_layers(random_params):
+    network = vae.mlp_vae(5, (4, 3), ((), ()))
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5)) > 0.5, jnp.float32)
+    return network, random_params(network), x
+
+
+def test_given_noise_is_that_of_the_posterior_samples(random_params):
+    """z_1 = mu + sigma eps by the recognition layer, z_2 likewise from z_1, in float64."""
+    network, params, x = two_layers(random_params)
+    generator = np.random.default_rng(1)
+    noise = tuple(generator.normal(size=(2, 3, size)) for size in (4, 3))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
+        z = vae.posterior_samples(network, wide, jnp.asarray(x, jnp.float64), None, 3, noise=noise)
+    below = np.asarray(x, np.float64)[:, None]
+    for layer, eps in enumerate(noise):
+        mean, log_variance = (
+            below @ params[f"recognition_{layer}"][head]["kernel"].astype(float)
+            + params[f"recognition_{layer}"][head]["bias"]
+            for head in ("mean", "log_variance")
+        )
+        below = mean + np.exp(log_variance / 2) * eps
+        np.testing.assert_allclose(z[layer], below, rtol=1e-12)
+    with pytest.raises(ValueError, match="noise has 1 arrays; expected a tuple of 2"):
+        vae.posterior_samples(network, params, x, None, 3, noise=noise[:1])
+    with pytest.raises(ValueError, match=r"noise\[1\] has shape \(2, 3, 3\); expected \(2, 4, 3\)"):
+        vae.posterior_samples(network, params, x, None, 4, noise=(np.zeros((2, 4, 4)), noise[1]))
+    with pytest.raises(ValueError, match="no keys and no noise"):
+        vae.posterior_samples(network, params, x, None, 3)
+
+
+def test_a_batch_may_hold_the_noise_of_the_losses(random_params):
+    network, params, x = two_layers(random_params)
+    keys = lambda: jax.random.split(jax.random.key(0), 2)
+    noise = jax.vmap(lambda key: vae.draw_noise(key, (4, 3), 3))(keys())
+    losses = (
+        vae.vae_loss(network, vae.bernoulli(), num_samples=3, kl="monte_carlo"),
+        vae.iwae_loss(network, vae.bernoulli(), num_samples=3),
+    )
+    given, by_key = jax.jit(
+        lambda noise: [
+            [loss(params, batch, draw(), None) for loss in losses]
+            for batch, draw in (({"x": x, "noise": noise}, lambda: None), ({"x": x}, keys))
+        ]
+    )(noise)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), given, by_key)
+    assert abs(given[0][0] - given[1][0]).min() > 1e-3

@@ -81,6 +81,33 @@ def test_samples_have_the_stated_mean_and_the_highest_expected_likelihood(likeli
         assert gain.mean() > 3 * gain.std() / np.sqrt(num)
 
 
+@pytest.mark.parametrize("likelihood", CHOICES, ids=range(len(CHOICES)))
+def test_a_sample_from_given_draws(likelihood):
+    """The definitions in float64, and the same sample as from the key that makes the draws."""
+    generator = np.random.default_rng(0)
+    output = generator.normal(size=(3, likelihood.outputs * 2))
+    gaussian, logistic = likelihood.name == "gaussian", likelihood.name == "discretized logistic"
+    draws = generator.normal(size=(3, 2)) if gaussian else generator.uniform(size=(3, 2))
+    key = lambda: jax.random.key(1)
+    with jax.enable_x64(True):
+        out = jnp.asarray(output)
+        found, mean = likelihood.sample(None, out, draws), np.asarray(likelihood.mean(out))
+        low = jnp.finfo(jnp.float64).tiny if logistic else 0.0
+        shape = ((3, 2), jnp.float64)
+        drawn = jax.random.normal(key(), *shape) if gaussian else jax.random.uniform(key(), *shape, low)
+        np.testing.assert_array_equal(likelihood.sample(None, out, drawn), likelihood.sample(key(), out))
+    if gaussian:
+        expected = mean + draws * (np.exp(output[:, 2:] / 2) if likelihood.outputs == 2 else 0.5)
+    elif logistic:
+        expected = output[:, :2] + np.exp(output[:, 2:]) * special.logit(draws)
+        expected = np.rint(np.clip(expected, 0, 1) * 15) / 15
+    else:
+        expected = draws < special.expit(output)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"draws has shape \(2,\); expected \(3, 2\)"):
+        likelihood.sample(None, jnp.asarray(output, jnp.float32), draws[0])
+
+
 def test_data_that_the_likelihood_does_not_describe_is_refused():
     grey = np.linspace(0, 1, 5)
     vae.check_data(vae.bernoulli(), np.array([0.0, 1.0]))

@@ -173,6 +173,50 @@ def test_the_standard_error_is_that_of_repeated_estimates():
     np.testing.assert_allclose(np.sqrt(np.mean(standard_error**2)), log_likelihood.std(), rtol=0.15)
 
 
+def test_given_noise_of_the_evaluations(trained):
+    """Noise [N, K, Z_l] in place of the keys', over chunks and batches that do not divide N and K."""
+    network, params, x = trained
+    fold, key = jax.random.fold_in, lambda: jax.random.key(2)
+    chunks = [[vae.draw_noise(fold(fold(key(), n), c), (2,), 4)[0] for c in range(3)] for n in range(5)]
+    noise = np.stack([np.concatenate(own)[:11] for own in chunks])
+    estimate = partial(
+        vae.log_marginal_likelihood, network=network, params=params, likelihood=vae.bernoulli(), x=x[:5],
+        num_samples=11, chunk=4, batch_size=3,
+    )  # fmt: skip
+    given = estimate(None, noise=(noise,))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), given, estimate(key()))
+    # And by the definition: log (1/K) sum_k p(x, z_k) / q(z_k | x).
+    mean, log_variance = numpy_gaussian(params["recognition_0"], x[:5])
+    deviation = np.exp(log_variance / 2)[:, None]
+    z = mean[:, None] + deviation * noise
+    logits = dense(params["generator"]["output"], numpy_stack(params["generator"]["trunk"], z))
+    log_w = stats.bernoulli.logpmf(x[:5, None], special.expit(logits)).sum(-1) + stats.norm.logpdf(z).sum(-1)
+    log_w = log_w - stats.norm.logpdf(z, mean[:, None], deviation).sum(-1)
+    np.testing.assert_allclose(given.log_likelihood, special.logsumexp(log_w, axis=1) - np.log(11), rtol=1e-4)
+    np.testing.assert_allclose(given.elbo, log_w.mean(1), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"noise\[0\] has shape \(5, 11, 2\); expected \(5, 12, 2\)"):
+        estimate(None, num_samples=12, noise=(noise,))
+    with pytest.raises(ValueError, match="no keys and no noise"):
+        estimate(None)
+
+
+def test_given_noise_of_the_posterior_means(random_params):
+    network = vae.mlp_vae(6, (4, 3), ((), ()))
+    params = random_params(network, 0.3)
+    x = np.random.default_rng(0).uniform(size=(5, 6)).astype(np.float32)
+    noise = vae.draw_noise(jax.random.fold_in(jax.random.key(0), 0), (4, 3), 5, 7)
+    given = vae.posterior_means(None, network, params, x, 7, noise=noise)
+    by_key = vae.posterior_means(jax.random.key(0), network, params, x, 7)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), given, by_key)
+    mean, log_variance = numpy_gaussian(params["recognition_0"], x)
+    z = mean[:, None] + np.exp(log_variance / 2)[:, None] * np.asarray(noise[0])
+    np.testing.assert_allclose(given[1], numpy_gaussian(params["recognition_1"], z)[0].mean(1), rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match=r"noise\[0\] has shape \(5, 7, 4\); expected \(4, 7, 4\)"):
+        vae.posterior_means(None, network, params, x[:4], 7, noise=noise)
+    with pytest.raises(ValueError, match="no key and no noise"):
+        vae.posterior_means(None, network, params, x, 7)
+
+
 def test_active_units_counts_variances_of_the_mean():
     generator = np.random.default_rng(0)
     means = generator.normal(size=(1000, 4)) * np.sqrt([1.0, 0.02, 0.005, 0.0]) + 3
@@ -202,6 +246,25 @@ def test_a_sample_depends_on_its_own_number(trained):
     np.testing.assert_array_equal(few[1], many[1][:3])
     assert len(np.unique(many[0], axis=0)) == 9
     assert set(np.unique(many[1])) <= {0.0, 1.0}
+
+
+def test_a_sample_from_given_noise_and_draws(trained):
+    network, params, _ = trained
+    keys = lambda: jax.random.split(jax.random.key(0), 4)
+    latent, pixels = jnp.swapaxes(jax.vmap(jax.random.split)(keys()), 0, 1)
+    noise = jax.vmap(lambda key: vae.draw_noise(key, (2,)))(latent)
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (5,)))(pixels)
+    sample = partial(vae.sample, network=network, params=params, likelihood=vae.bernoulli(), num=4)
+    by_key = sample(keys())
+    for given in (sample(None, noise=noise, draws=draws), sample(keys(), noise=noise), sample(keys(), draws=draws)):
+        np.testing.assert_allclose(given[0], by_key[0], rtol=1e-6)
+        np.testing.assert_array_equal(given[1], by_key[1])
+    other = sample(keys(), noise=jax.tree.map(jnp.negative, noise), draws=1 - draws)
+    assert np.abs(other[0] - by_key[0]).max() > 0.01 and np.any(other[1] != by_key[1])
+    with pytest.raises(ValueError, match="both noise and draws"):
+        sample(None, noise=noise)
+    with pytest.raises(ValueError, match=r"noise\[0\] has shape \(4, 3\); expected \(4, 2\)"):
+        sample(None, noise=(np.zeros((4, 3)),), draws=draws)
 
 
 def test_interpolation_ends_where_it_should_and_keeps_its_length():
