@@ -10,29 +10,42 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxgen.nn.draws import given_or_drawn
+
 Critic = Callable[[jax.Array], jax.Array]
 Penalty = Callable[[jax.Array, Critic, jax.Array, jax.Array], jax.Array]
 
 
 def gradient_penalty(
-    keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array, target: float = 1.0
+    keys: jax.Array | None,
+    critic: Critic,
+    real: jax.Array,
+    fake: jax.Array,
+    target: float = 1.0,
+    *,
+    uniforms: jax.Array | None = None,
 ) -> jax.Array:
     """(|grad f(x_hat)| - 1)^2 with x_hat = e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, WGAN-GP).
 
     The norm is exact, without a constant under its root; where it is 0, its own gradient is taken as 0.
 
     Args:
-        keys: one for each example, [B].
+        keys: one for each example, [B]; may be None where `uniforms` are given.
         critic: [B, ...] -> [B].
         real: x, [B, ...].
         fake: G(z), of the same shape.
         target: the norm that is not penalised. 0 gives a zero-centred penalty between the two.
+        uniforms: e in [0, 1), [B], in place of the draw.
 
     Returns:
         [B]. The paper weighs it by 10.
+
+    Raises:
+        ValueError: `uniforms` have another shape, or there are neither keys nor uniforms.
     """
-    draw = lambda key: jax.random.uniform(key, (1,) * (real.ndim - 1), real.dtype)
-    share = jax.vmap(draw)(keys)
+    ones = (1,) * (real.ndim - 1)
+    draw = lambda keys, _, dtype: jax.vmap(lambda key: jax.random.uniform(key, ones, dtype))(keys)
+    share = given_or_drawn("uniforms", uniforms, keys, draw, real.shape[:1], real.dtype).reshape(-1, *ones)
     squares = squared_gradient(critic, share * real + (1 - share) * fake)
     positive = squares > 0
     norm = jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)

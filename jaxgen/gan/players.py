@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxgen.compiler import check_once
+from jaxgen.nn.draws import checked_draws
 
 Tree = Any
 Noise = Callable[[jax.Array], jax.Array]
@@ -32,9 +34,35 @@ class Players(NamedTuple):
     noise: Noise
     condition: str | None = None
 
-    def generate(self, params: Tree, keys: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """G(z), z drawn from the keys: generator's parameters, keys [B], labels [B] -> [B, ...]."""
-        value: Any = self.generator.apply({"params": params}, self.noise(keys), labels)
+    def generate(
+        self,
+        params: Tree,
+        keys: jax.Array | None,
+        labels: jax.Array | None = None,
+        *,
+        noise: jax.Array | None = None,
+    ) -> jax.Array:
+        """G(z), z drawn from the keys: generator's parameters, keys [B], labels [B] -> [B, ...].
+
+        Args:
+            params: the generator's parameters, a tree.
+            keys: [B]; may be None where `noise` is given.
+            labels: [B] for players with a condition.
+            noise: z, [B, Z], in place of the draw from p_z.
+
+        Raises:
+            ValueError: there are neither keys nor noise, or the noise has another shape than draws from p_z.
+        """
+        if noise is not None:
+            num = np.shape(noise)[:1] or (1,)
+            # Only the shape of the draws is used, which no key changes.
+            drawn = jax.eval_shape(lambda: self.noise(jax.random.split(jax.random.key(0), num)))
+            z = checked_draws("noise", noise, drawn.shape, drawn.dtype)
+        elif keys is not None:
+            z = self.noise(keys)
+        else:
+            raise ValueError("there are no keys and no noise; expected keys [B], or noise z [B, Z]")
+        value: Any = self.generator.apply({"params": params}, z, labels)
         return value
 
     def discriminate(

@@ -15,25 +15,34 @@ from jaxgen.gan.players import Players
 
 
 def sample(
-    key: jax.Array, players: Players, params: Any, num: int, labels: Any = None, batch_size: int = 500
+    key: jax.Array | None,
+    players: Players,
+    params: Any,
+    num: int,
+    labels: Any = None,
+    batch_size: int = 500,
+    *,
+    noise: Any = None,
 ) -> np.ndarray:
     """G(z) for `num` draws of z, in batches on the device.
 
     Sample i depends on (key, i) and the parameters, not on how many are drawn.
 
     Args:
-        key: scalar key.
+        key: scalar key; may be None where `noise` is given.
         players: the players.
         params: the generator's parameters, a tree: the trained ones, or their moving average.
         num: how many, at least 1.
         labels: int [num] for players with a condition.
         batch_size: examples at a time.
+        noise: z, [num, Z], in place of the draw from p_z.
 
     Returns:
         [num, ...].
 
     Raises:
-        ValueError: nothing to draw, or labels that are missing, not wanted, or not `num`.
+        ValueError: nothing to draw, labels that are missing, not wanted, or not `num`, noise that is not [num, Z], or
+            neither a key nor noise.
     """
     check_once()
     if num < 1 or batch_size < 1:
@@ -41,18 +50,21 @@ def sample(
     if (labels is None) != (players.condition is None) or (labels is not None and len(labels) != num):
         wanted = f"labels of shape ({num},)" if players.condition else "no labels"
         raise ValueError(f"labels are {np.shape(labels) if labels is not None else None}; these players take {wanted}")
+    if noise is not None and np.shape(noise)[:1] != (num,):
+        raise ValueError(f"noise has shape {np.shape(noise)}; expected ({num}, Z)")
     size = min(batch_size, num)
     parts = []
     for start in range(0, num, size):
         # The last batch is moved back to be full, so that one program serves all.
         begin = min(start, num - size)
         chosen = None if labels is None else jnp.asarray(labels[begin : begin + size])
-        drawn = _generate(players, params, key, jnp.arange(begin, begin + size), chosen)
+        z = None if noise is None else jnp.asarray(noise[begin : begin + size])
+        drawn = _generate(players, params, key, jnp.arange(begin, begin + size), chosen, z)
         parts.append(np.asarray(drawn)[start - begin :])
     return np.concatenate(parts)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _generate(players, params, key, numbers, labels):
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
-    return players.generate(params, keys, labels)
+def _generate(players, params, key, numbers, labels, noise):
+    keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
+    return players.generate(params, keys, labels, noise=noise)

@@ -22,6 +22,7 @@ from jaxgen.gan.spectral import advance_spectral, spectrally_normalized
 
 Tree = Any
 Order = Literal["simultaneous", "alternating"]
+_DRAWS = ("noise", "uniforms")
 
 
 def separate_optimizers(
@@ -83,9 +84,13 @@ def two_player_update(
         (without the penalty), "generator_loss", "value" of the game (-2 log 2 = -1.386 at the equilibrium),
         "real_probability" and "fake_probability" (the means of D), "penalty" if there is one, and both gradient norms.
 
+        To compare a step with other code, the batch may hold the draws: "noise" [B, k + 1, Z] (simultaneous: [B, k, Z])
+        is the z of the discriminator steps in their order, then that of the generator step; "uniforms" [B, k] are
+        those of `gradient_penalty`. The keys then draw dropout alone.
+
     Raises:
-        ValueError: no discriminator steps, or an unknown order; when called, a batch without the axis of k, or a state
-            without what `spectral` or `ema_decay` needs.
+        ValueError: no discriminator steps, or an unknown order; when called, a batch without the axis of k, given draws
+            of another shape, or a state without what `spectral` or `ema_decay` needs.
     """
     if discriminator_steps < 1:
         raise ValueError(
@@ -100,7 +105,7 @@ def two_player_update(
         """Gradient with respect to the discriminator, and metrics, averaged over a micro-shard."""
         x, labels = batch["x"], players.labels(batch)
         for_noise, for_real, for_fake, for_penalty, for_penalised = keys
-        fake = players.generate(params["generator"], for_noise, labels)
+        fake = players.generate(params["generator"], for_noise, labels, **given(batch, "noise"))
         fake = jax.lax.stop_gradient(fake)
 
         def loss(discriminator):
@@ -115,7 +120,8 @@ def two_player_update(
                 "fake_probability": jax.nn.sigmoid(fake_logits),
             }
             if penalty is not None:
-                metrics["penalty"] = penalty(for_penalty, partial(logits, for_penalised), x, fake)
+                critic = partial(logits, for_penalised)
+                metrics["penalty"] = penalty(for_penalty, critic, x, fake, **given(batch, "uniforms"))
                 each = each + penalty_weight * metrics["penalty"]
             return jnp.mean(each), jax.tree.map(jnp.mean, metrics)
 
@@ -128,7 +134,7 @@ def two_player_update(
         weights = normalized(params["discriminator"], vectors)
 
         def loss(generator):
-            fake = players.generate(generator, for_noise, labels)
+            fake = players.generate(generator, for_noise, labels, **given(batch, "noise"))
             return jnp.mean(losses.generator(players.discriminate(weights, for_fake, fake, labels)))
 
         mean_loss, gradient = jax.value_and_grad(loss)(params["generator"])
@@ -140,11 +146,17 @@ def two_player_update(
     def advanced(params, vectors):
         return advance_spectral(params["discriminator"], vectors) if spectral else vectors
 
-    def taken(batch, step):
-        """The real examples of one discriminator step."""
-        if discriminator_steps == 1:
-            return batch
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, step, 1, keepdims=False), batch)
+    def given(batch, name):
+        return {name: batch[name]} if name in batch else {}
+
+    def taken(batch, step, turn):
+        """The real examples of one discriminator step, and the draws given for the turn: a step, or the generator's."""
+        at = lambda index: lambda x: jax.lax.dynamic_index_in_dim(x, index, 1, keepdims=False)
+        real = {name: x for name, x in batch.items() if name not in _DRAWS}
+        if discriminator_steps > 1:
+            real = jax.tree.map(at(step), real)
+        noise = jax.tree.map(at(turn), given(batch, "noise"))
+        return {**real, **noise, **jax.tree.map(at(step), given(batch, "uniforms"))}
 
     def stepped(params, opt_state, gradients):
         own = {name: params[name] for name in gradients}
@@ -158,7 +170,7 @@ def two_player_update(
         params, opt_state, vectors = carry
         vectors = advanced(params, vectors)
         f = lambda batch, keys: discriminator_gradient(params, vectors, batch, _drawn(keys, step))
-        gradient, metrics = mean(f, taken(batch, step), keys)
+        gradient, metrics = mean(f, taken(batch, step, step), keys)
         params, opt_state, norms = stepped(params, opt_state, {"discriminator": gradient})
         return (params, opt_state, vectors), {**metrics, **norms}
 
@@ -174,7 +186,7 @@ def two_player_update(
     def alternate(carry, batch, keys, mean):
         (params, opt_state, vectors), metrics = discriminator_many(carry, discriminator_steps, batch, keys, mean)
         f = lambda batch, keys: generator_gradient(params, vectors, batch, _drawn(keys, discriminator_steps))
-        gradient, found = mean(f, taken(batch, last), keys)
+        gradient, found = mean(f, taken(batch, last, discriminator_steps), keys)
         params, opt_state, norms = stepped(params, opt_state, {"generator": gradient})
         return (params, opt_state, vectors), {**metrics, **found, **norms}
 
@@ -190,13 +202,14 @@ def two_player_update(
             of_generator = generator_gradient(params, vectors, batch, _drawn(keys, last))
             return of_discriminator, of_generator
 
-        (discriminator, metrics), (generator, found) = mean(f, taken(batch, last), keys)
+        (discriminator, metrics), (generator, found) = mean(f, taken(batch, last, last), keys)
         gradients = {"discriminator": discriminator, "generator": generator}
         params, opt_state, norms = stepped(params, opt_state, gradients)
         return (params, opt_state, vectors), {**metrics, **found, **norms}
 
     def update(state, batch, keys, mean):
         _check_steps(batch, discriminator_steps)
+        _check_draws(batch, discriminator_steps, discriminator_steps + (order == "alternating"))
         if spectral and "spectral" not in (state.model_state or {}):
             raise ValueError('spectral needs a state with model_state={"spectral": init_spectral(...)}')
         if ema_decay is not None and state.ema is None:
@@ -232,8 +245,17 @@ def _check_steps(batch, steps):
     if steps == 1:
         return
     for name, x in batch.items():
+        if name in _DRAWS:
+            continue
         if x.ndim < 2 or x.shape[1] != steps:
             raise ValueError(
                 f"batch[{name!r}] has shape {x.shape}; with {steps} discriminator steps it must be [B, {steps}, ...], "
                 "real examples for each step"
             )
+
+
+def _check_draws(batch, steps, turns):
+    if "noise" in batch and (batch["noise"].ndim != 3 or batch["noise"].shape[1] != turns):
+        raise ValueError(f"batch['noise'] has shape {batch['noise'].shape}; expected [B, {turns}, Z]")
+    if "uniforms" in batch and (batch["uniforms"].ndim != 2 or batch["uniforms"].shape[1] != steps):
+        raise ValueError(f"batch['uniforms'] has shape {batch['uniforms'].shape}; expected [B, {steps}]")

@@ -263,6 +263,23 @@ def test_samples_depend_on_their_number_alone():
         gan.sample(jax.random.key(1), players, params, 2, labels=np.array([0, 1]))
 
 
+def test_samples_of_given_noise():
+    players = gan.Players(gan.MLPGenerator(2, (4,)), gan.MLPDiscriminator((4,)), gan.uniform_noise(3))
+    params = random_params(players.generator, jnp.zeros((1, 3)))
+    keys = lambda: jax.random.split(jax.random.key(1), 4)
+    z = players.noise(keys())
+    np.testing.assert_array_equal(players.generate(params, None, noise=z), players.generate(params, keys()))
+    noise = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
+    found = gan.sample(None, players, params, 7, batch_size=4, noise=noise)
+    np.testing.assert_allclose(found, apply(players.generator, params, jnp.asarray(noise)), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"noise has shape \(7, 3\); expected \(6, Z\)"):
+        gan.sample(None, players, params, 6, noise=noise)
+    with pytest.raises(ValueError, match=r"noise has shape \(7, 2\); expected \(7, 3\)"):
+        players.generate(params, None, noise=noise[:, :2])
+    with pytest.raises(ValueError, match="no keys and no noise"):
+        gan.sample(None, players, params, 7)
+
+
 def test_conditional_samples_take_their_labels():
     players = gan.Players(
         gan.DCGANGenerator(8, 1, 4, 2, num_classes=3), gan.DCGANDiscriminator(8, 4, num_classes=3),

@@ -64,6 +64,26 @@ def test_gradient_penalty_and_its_gradient_against_numpy(setting, target):
             assert float(gradient[name][index]) == pytest.approx(expected, rel=1e-7, abs=1e-9)
 
 
+def test_given_places_of_the_gradient_penalty(setting):
+    """The norm at u x + (1 - u) G(z) in float64 NumPy, and the same penalty as by the keys that make u."""
+    params, real, fake = setting
+    uniforms = np.random.default_rng(1).uniform(size=B)
+    with jax.enable_x64(True):
+        arguments = critic_of(jax.tree.map(jnp.asarray, params)), jnp.asarray(real), jnp.asarray(fake)
+        penalty = lambda keys, **given: gan.gradient_penalty(keys, *arguments, **given)
+        found = penalty(None, uniforms=uniforms)
+        keys = jax.random.split(jax.random.key(1), B)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float64))(jax.random.clone(keys))
+        np.testing.assert_array_equal(penalty(None, uniforms=drawn), penalty(keys))
+    place = uniforms[:, None] * real + (1 - uniforms[:, None]) * fake
+    np.testing.assert_allclose(found, (np.linalg.norm(input_gradient(params, place), axis=1) - 1) ** 2, rtol=1e-12)
+    x = jnp.asarray(real, jnp.float32)
+    with pytest.raises(ValueError, match=rf"uniforms has shape \({B}, 1\); expected \({B},\)"):
+        gan.gradient_penalty(None, lambda x: x[:, 0], x, x, uniforms=uniforms[:, None])
+    with pytest.raises(ValueError, match="no key and no uniforms"):
+        gan.gradient_penalty(None, lambda x: x[:, 0], x, x)
+
+
 def test_r1_and_its_gradient_against_numpy(setting):
     params, real, fake = setting
     by_hand = lambda p: np.sum(input_gradient(p, real) ** 2, axis=1) / 2

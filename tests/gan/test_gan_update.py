@@ -23,8 +23,8 @@ class LinearPlayers:
     def labels(self, batch):
         return None
 
-    def generate(self, params, keys, labels):
-        return params["m"][None] + params["s"][None] * normal(keys)
+    def generate(self, params, keys, labels, noise=None):
+        return params["m"][None] + params["s"][None] * (normal(keys) if noise is None else noise)
 
     def discriminate(self, params, keys, x, labels):
         return (factors(keys) * x) @ params["w"] + params["b"]
@@ -133,6 +133,39 @@ def test_steps_are_those_written_by_hand(order, k):
         for name, leaf in state.ema["generator"].items():
             np.testing.assert_allclose(leaf, ema[name], rtol=1e-10)
         assert int(state.step) == 2 and state.ema.keys() == {"generator"}
+
+
+@pytest.mark.parametrize("order, k", [("simultaneous", 1), ("alternating", 2)])
+def test_a_batch_may_hold_the_draws(order, k):
+    """The step by the keys is checked above; with the noise and uniforms that they make, it is the same."""
+
+    class CurvedPlayers(LinearPlayers):
+        def discriminate(self, params, keys, x, labels):
+            return jnp.tanh(super().discriminate(params, keys, x, labels))
+
+    rng = np.random.default_rng(0)
+    turns = k + (order == "alternating")
+    with jax.enable_x64(True):
+        params = {
+            "generator": {"m": jnp.asarray(rng.normal(size=D)), "s": jnp.asarray(rng.normal(size=D))},
+            "discriminator": {"w": jnp.asarray(rng.normal(size=D)), "b": jnp.asarray(0.3)},
+        }
+        keys = jax.random.split(jax.random.key(0), B)
+        uniform = lambda key, i: jax.random.uniform(jax.random.split(jax.random.fold_in(key, i), 5)[3], (), jnp.float64)
+        uniforms = jax.vmap(lambda key: jnp.stack([uniform(jax.random.clone(key), i) for i in range(k)]))(keys)
+        noise = np.stack([draws(keys, i)[0] for i in range(turns)], axis=1)
+        given = {"noise": jnp.asarray(noise), "uniforms": uniforms}
+        x = jnp.asarray(rng.normal(size=(B, k, D)) if k > 1 else rng.normal(size=(B, D)))
+        options = dict(order=order, discriminator_steps=k, penalty=gan.gradient_penalty)
+        update = gan.two_player_update(CurvedPlayers(), OPTIMIZER, **options)
+        state = training.create_state(params, OPTIMIZER)
+        run = jax.jit(lambda batch: update(state, batch, jax.random.clone(keys), plain_mean))
+        expected, found = run({"x": x}), run({"x": x, **given})
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
+        with pytest.raises(ValueError, match=rf"'noise'\] has shape .*; expected \[B, {turns}, Z\]"):
+            run({"x": x, "noise": given["noise"][:, :-1]})
+        with pytest.raises(ValueError, match=rf"'uniforms'\] has shape .*; expected \[B, {k}\]"):
+            run({"x": x, "uniforms": given["uniforms"][:, 0]})
 
 
 def test_spectral_normalisation_is_in_the_loss_and_its_vectors_advance_in_the_state():
