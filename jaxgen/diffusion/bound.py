@@ -13,11 +13,12 @@ import jax.numpy as jnp
 
 from jaxgen.compiler import check_once
 from jaxgen.diffusion.decoder import Cdf, discretized_gaussian_log_likelihood
-from jaxgen.diffusion.draws import example_keys, example_normal
+from jaxgen.diffusion.draws import example_keys, normal_or_given
 from jaxgen.diffusion.predictions import Prediction, noise_from_x0
 from jaxgen.diffusion.process import add_noise, q_posterior
 from jaxgen.diffusion.reverse import Variance, log_variance, p_mean_variance
 from jaxgen.diffusion.schedule import Schedule, align, at, exact_log_alphas_bar
+from jaxgen.nn.draws import checked_draws
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """denoise(x_t [B, ...], original timesteps [B] int32) -> the network's output [B, ...]."""
@@ -114,7 +115,7 @@ def vlb_term(
 
 
 def vlb_terms(
-    key: jax.Array,
+    key: jax.Array | None,
     denoise: Denoise,
     schedule: Schedule,
     x0: jax.Array,
@@ -123,13 +124,14 @@ def vlb_terms(
     variance: Variance = "fixed_large",
     clip: bool = True,
     cdf: Cdf = "tanh",
+    noise: jax.Array | None = None,
 ) -> Bound:
     """All terms of the bound, each with noise of its own, in one scan over t.
 
     Example i's noise depends on (key, i, t) alone. Unbiased for the bound; T evaluations of the network.
 
     Args:
-        key: scalar key, or keys [B].
+        key: scalar key, or keys [B]; may be None where `noise` is given.
         denoise: (x_t [B, ...], original timesteps [B]) -> the network's output.
         schedule: the schedule.
         x0: images of 256 levels from -1 to 1, [B, ..., C].
@@ -137,16 +139,24 @@ def vlb_terms(
         variance: as in `p_mean_variance`.
         clip: as in `p_mean_variance`.
         cdf: of the decoder, "tanh" or "exact".
+        noise: eps, [T, B, ..., C], in place of the draws; entry t is that of x_t.
 
     Returns:
         the terms in nats, summed over dimensions.
+
+    Raises:
+        ValueError: noise of another shape, or neither a key nor noise.
     """
     check_once()
     batch = x0.shape[0]
-    keys = example_keys(key, batch)
+    keys = None if key is None else example_keys(key, batch)
+    if noise is not None:
+        noise = checked_draws("noise", noise, (schedule.num_steps, *x0.shape), x0.dtype)
 
-    def one(_, t):
-        noise = example_normal(jax.vmap(jax.random.fold_in, (0, None))(keys, t), x0)
+    def one(_, each):
+        t, given = each
+        step_keys = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, t)
+        noise = normal_or_given(step_keys, x0, given)
         x_t = add_noise(schedule, x0, t, noise)
         output = denoise(x_t, jnp.broadcast_to(schedule.timesteps[t], (batch,)))
         term = vlb_term(
@@ -158,12 +168,12 @@ def vlb_terms(
         error = noise_from_x0(schedule, predicted, x_t, t) - noise
         return None, (term, _mean(jnp.square(predicted - x0)), _mean(jnp.square(error)))
 
-    _, (terms, x0_mse, noise_mse) = jax.lax.scan(one, None, jnp.arange(schedule.num_steps))
+    _, (terms, x0_mse, noise_mse) = jax.lax.scan(one, None, (jnp.arange(schedule.num_steps), noise))
     return Bound(prior_kl(schedule, x0), terms.T, x0_mse.T, noise_mse.T)
 
 
 def bits_per_dim(
-    key: jax.Array,
+    key: jax.Array | None,
     denoise: Denoise,
     schedule: Schedule,
     x0: jax.Array,
@@ -172,13 +182,16 @@ def bits_per_dim(
     variance: Variance = "fixed_large",
     clip: bool = True,
     cdf: Cdf = "tanh",
+    noise: jax.Array | None = None,
 ) -> Bound:
     """`vlb_terms` divided by D log 2: `total`, `rate` and `distortion` [B] are bits for each dimension of x0 [B, ...].
 
     Arguments as in `vlb_terms`; the mean squared errors stay as they are. The published protocol: all T steps, clipped,
     the tanh decoder.
     """
-    bound = vlb_terms(key, denoise, schedule, x0, prediction=prediction, variance=variance, clip=clip, cdf=cdf)
+    bound = vlb_terms(
+        key, denoise, schedule, x0, prediction=prediction, variance=variance, clip=clip, cdf=cdf, noise=noise
+    )
     unit = math.prod(x0.shape[1:]) * math.log(2)
     return bound._replace(prior=bound.prior / unit, terms=bound.terms / unit)
 

@@ -3,8 +3,12 @@
 Ours: the papers' code draws a batch from one generator.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from jaxgen.nn.draws import given_or_drawn
 
 
 def example_keys(key: jax.Array, num: int) -> jax.Array:
@@ -26,3 +30,12 @@ def example_normal(key: jax.Array, x: jax.Array) -> jax.Array:
     """eps ~ N(0, I) like x [B, ...], from a scalar key or keys [B]."""
     draw = lambda key: jax.random.normal(key, x.shape[1:], x.dtype)
     return jax.vmap(draw)(example_keys(key, x.shape[0]))
+
+
+def normal_or_given(key: jax.Array | None, x: jax.Array, noise: Any) -> jax.Array:
+    """The given eps like x [B, ...], or `example_normal` where `noise` is None.
+
+    Raises:
+        ValueError: `noise` has another shape than x, or there is neither a key nor noise.
+    """
+    return given_or_drawn("noise", noise, key, lambda key, shape, dtype: example_normal(key, x), x.shape, x.dtype)

@@ -9,6 +9,7 @@ from jax.core import Tracer
 
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.reverse import Variance, split_output
+from jaxgen.nn.draws import given_or_drawn, per_example
 
 Guidance = Callable[[jax.Array, jax.Array], jax.Array]
 """guidance(x_t [B, ...], original timesteps [B]) -> the gradient of a log probability with respect to x_t, [B, ...]."""
@@ -103,25 +104,29 @@ def classifier_free_guidance(
     return denoise
 
 
-def drop_labels(keys: jax.Array, labels: jax.Array, rate: float, null_label: int) -> jax.Array:
+def drop_labels(
+    keys: jax.Array | None, labels: jax.Array, rate: float, null_label: int, *, uniforms: jax.Array | None = None
+) -> jax.Array:
     """Each label, or with probability `rate` the null label, so that one network learns both models.
 
     Source: Ho & Salimans (2022), algorithm 1. The network needs a class more than the data has: the null label, which
     is best the number of the data's classes.
 
     Args:
-        keys: [B].
+        keys: [B]; may be None where `uniforms` are given.
         labels: integers [B].
         rate: in [0, 1].
         null_label: the label that stands for none.
+        uniforms: u in [0, 1), [B], in place of the draw: the null label where u < rate.
 
     Raises:
-        ValueError: the rate is not a probability.
+        ValueError: the rate is not a probability, uniforms that are not [B], or neither keys nor uniforms.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of dropping labels is {rate}; expected a probability")
-    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
-    return jnp.where(dropped, jnp.full_like(labels, null_label), labels)
+    draw, dtype = per_example(jax.random.uniform), jnp.result_type(rate, float)
+    u = given_or_drawn("uniforms", uniforms, keys, draw, labels.shape, dtype)
+    return jnp.where(u < rate, jnp.full_like(labels, null_label), labels)
 
 
 def check_labels(labels: jax.Array, num_classes: int) -> jax.Array:

@@ -10,10 +10,11 @@ from jaxgen.diffusion.process import q_sample
 from jaxgen.diffusion.reverse import Variance
 from jaxgen.diffusion.sampling import ddim_encode, denoise_from
 from jaxgen.diffusion.schedule import Schedule
+from jaxgen.nn.draws import checked_draws
 
 
 def interpolate(
-    key: jax.Array,
+    key: jax.Array | None,
     denoise: Denoise,
     schedule: Schedule,
     first: jax.Array,
@@ -24,6 +25,7 @@ def interpolate(
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
     clip: bool = True,
+    noise: tuple[jax.Array, jax.Array, jax.Array] | None = None,
 ) -> jax.Array:
     """Both images noised to index t, mixed linearly, and denoised with one noise for all mixtures.
 
@@ -31,7 +33,7 @@ def interpolate(
     section 4.4 (there with 500 of 1000 steps).
 
     Args:
-        key: scalar key, or keys [B].
+        key: scalar key, or keys [B]; may be None where `noise` is given.
         denoise: as in `sample`.
         schedule: the schedule.
         first: [B, ...].
@@ -41,19 +43,30 @@ def interpolate(
         prediction: as in `p_mean_variance`.
         variance: as in `p_mean_variance`.
         clip: as in `p_mean_variance`.
+        noise: in place of the draws, (eps of `first` [B, ...], eps of `second` [B, ...], noise of the steps as in
+            `denoise_from` [t + 1, B, ...]).
 
     Returns:
         [num, B, ...].
 
     Raises:
-        ValueError: fewer than 2 mixtures, or t is no index of the schedule.
+        ValueError: fewer than 2 mixtures, t is no index of the schedule, noise of another shape, or neither a key nor
+            noise.
     """
     share = _shares(num, first)
-    keys = jax.vmap(lambda k: jax.random.split(k, 3))(example_keys(key, first.shape[0]))
-    start, end = q_sample(keys[:, 0], schedule, first, t).x_t, q_sample(keys[:, 1], schedule, second, t).x_t
+    keys = [None, None, None]
+    if key is not None:
+        split = jax.vmap(lambda k: jax.random.split(k, 3))(example_keys(key, first.shape[0]))
+        keys = [split[:, i] for i in range(3)]
+    eps_first, eps_second, eps_steps = (None, None, None) if noise is None else noise
+    start = q_sample(keys[0], schedule, first, t, noise=eps_first).x_t
+    end = q_sample(keys[1], schedule, second, t, noise=eps_second).x_t
     mixed = (1 - share) * start[None] + share * end[None]
+    if eps_steps is not None:
+        eps_steps = checked_draws("noise[2]", eps_steps, (t + 1, *first.shape), first.dtype)
+        eps_steps = jnp.tile(eps_steps, (1, num, *(1,) * (first.ndim - 1)))
     decoded = denoise_from(
-        jnp.tile(keys[:, 2], num),
+        None if keys[2] is None else jnp.tile(keys[2], num),
         denoise,
         mixed.reshape(-1, *first.shape[1:]),
         schedule,
@@ -61,6 +74,7 @@ def interpolate(
         prediction=prediction,
         variance=variance,
         clip=clip,
+        noise=eps_steps,
     )
     return decoded.reshape(mixed.shape)
 

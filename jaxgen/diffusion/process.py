@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.draws import example_normal
+from jaxgen.diffusion.draws import normal_or_given
 from jaxgen.diffusion.schedule import Schedule, at
 
 
@@ -50,19 +50,30 @@ def check_images(x: np.ndarray) -> np.ndarray:
     return x
 
 
-def q_step(key: jax.Array, schedule: Schedule, x_prev: jax.Array, t: jax.Array | int) -> jax.Array:
+def q_step(
+    key: jax.Array | None,
+    schedule: Schedule,
+    x_prev: jax.Array,
+    t: jax.Array | int,
+    *,
+    noise: jax.Array | None = None,
+) -> jax.Array:
     """One step of noise: x_t ~ N(sqrt(1 - beta_t) x_{t-1}, beta_t I) (equation 2).
 
     Args:
-        key: scalar key, or keys [B].
+        key: scalar key, or keys [B]; may be None where `noise` is given.
         schedule: the schedule.
         x_prev: x_{t-1}, [B, ...].
         t: integers [B], or a scalar.
+        noise: standard normal, [B, ...], in place of the draw.
 
     Returns:
         x_t, [B, ...].
+
+    Raises:
+        ValueError: noise of another shape, or neither a key nor noise.
     """
-    noise = example_normal(key, x_prev)
+    noise = normal_or_given(key, x_prev, noise)
     return jnp.sqrt(at(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(at(schedule.betas, t, x_prev)) * noise
 
 
@@ -81,19 +92,30 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.
     return jnp.sqrt(at(schedule.alphas_bar, t, x0)) * x0 + jnp.sqrt(at(schedule.one_minus_alphas_bar, t, x0)) * noise
 
 
-def q_sample(key: jax.Array, schedule: Schedule, x0: jax.Array, t: jax.Array | int) -> Noised:
+def q_sample(
+    key: jax.Array | None,
+    schedule: Schedule,
+    x0: jax.Array,
+    t: jax.Array | int,
+    *,
+    noise: jax.Array | None = None,
+) -> Noised:
     """t + 1 steps of noise at once: x_t ~ q(x_t | x_0) (equation 4).
 
     Args:
-        key: scalar key, or keys [B].
+        key: scalar key, or keys [B]; may be None where `noise` is given.
         schedule: the schedule.
         x0: [B, ...].
         t: integers [B], or a scalar.
+        noise: eps, [B, ...], in place of the draw.
 
     Returns:
         x_t and the noise in it, [B, ...] each.
+
+    Raises:
+        ValueError: noise of another shape, or neither a key nor noise.
     """
-    noise = example_normal(key, x0)
+    noise = normal_or_given(key, x0, noise)
     return Noised(add_noise(schedule, x0, t, noise), noise)
 
 

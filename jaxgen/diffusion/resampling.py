@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.nn.draws import given_or_drawn, per_example
 
 
 class LossHistory(NamedTuple):
@@ -48,19 +51,31 @@ def timestep_probabilities(history: LossHistory, uniform: float = 0.001) -> jax.
     return jnp.where(ready, p, 1 / num_steps)
 
 
-def sample_timesteps(keys: jax.Array, probabilities: jax.Array) -> tuple[jax.Array, jax.Array]:
+def sample_timesteps(
+    keys: jax.Array | None, probabilities: jax.Array, *, uniforms: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
     """t ~ p and its weight 1 / (T p_t), with which mean(weight loss) estimates the mean of the loss over all t.
 
     Args:
-        keys: [B]; example i depends on its own key alone.
+        keys: [B]; example i depends on its own key alone. May be None where `uniforms` are given.
         probabilities: p, [T].
+        uniforms: u in [0, 1), [B], in place of the draw: t is the first with p_0 + ... + p_t > u.
 
     Returns:
         t int32 [B], weights [B].
+
+    Raises:
+        ValueError: uniforms that are not [B], or neither keys nor uniforms.
     """
+    if keys is not None:
+        shape = keys.shape
+    elif uniforms is not None:
+        shape = np.shape(uniforms)[:1]
+    else:
+        raise ValueError("there are no keys and no uniforms; expected keys [B], or uniforms [B]")
+    u = given_or_drawn("uniforms", uniforms, keys, per_example(jax.random.uniform), shape, probabilities.dtype)
     cumulative = jnp.cumsum(probabilities)
-    uniform = jax.vmap(lambda key: jax.random.uniform(key, (), probabilities.dtype))(keys)
-    t = jnp.searchsorted(cumulative, uniform * cumulative[-1], side="right").astype(jnp.int32)
+    t = jnp.searchsorted(cumulative, u * cumulative[-1], side="right").astype(jnp.int32)
     t = jnp.minimum(t, len(probabilities) - 1)
     return t, 1 / (len(probabilities) * probabilities[t])
 

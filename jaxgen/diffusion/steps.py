@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.draws import example_normal
+from jaxgen.diffusion.draws import normal_or_given
 from jaxgen.diffusion.predictions import Prediction, convert, noise_from_x0
 from jaxgen.diffusion.reverse import EditX0, Variance, p_mean_variance, split_output
 from jaxgen.diffusion.schedule import Schedule, align, at, exact_log_alphas_bar
@@ -29,7 +29,7 @@ class Step(NamedTuple):
 
 
 def ancestral_step(
-    key: jax.Array,
+    key: jax.Array | None,
     schedule: Schedule,
     model_output: jax.Array,
     x_t: jax.Array,
@@ -40,11 +40,12 @@ def ancestral_step(
     clip: bool = True,
     edit_x0: EditX0 | None = None,
     gradient: jax.Array | None = None,
+    noise: jax.Array | None = None,
 ) -> Step:
     """x_{t-1} ~ p_theta(x_{t-1} | x_t), at t = 0 its mean (Ho et al. 2020, algorithm 2).
 
     Args:
-        key: scalar key, or keys [B].
+        key: scalar key, or keys [B]; may be None where `noise` is given.
         schedule: the schedule.
         model_output: [B, ..., C], or [B, ..., 2 C] where the variance is learned.
         x_t: [B, ..., C].
@@ -54,7 +55,11 @@ def ancestral_step(
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`.
         gradient: of s log p(y | x_t), [B, ..., C]: the mean moves by variance x gradient (Dhariwal & Nichol 2021,
-            algorithm 1), which is 0 at t = 0 where the variance is "fixed_small". None: no guidance.
+            algorithm 1). None: no guidance.
+        noise: standard normal, [B, ..., C], in place of the draw; multiplied by 0 at t = 0.
+
+    Raises:
+        ValueError: noise of another shape, neither a key nor noise, and as in `p_mean_variance`.
     """
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
@@ -62,7 +67,7 @@ def ancestral_step(
     moves = align(jnp.asarray(t) > 0, x_t)
     sigma = jnp.where(moves, jnp.exp(p.log_variance / 2), jnp.zeros((), x_t.dtype))
     mean = p.mean if gradient is None else p.mean + p.variance * gradient
-    return Step(mean + sigma * example_normal(key, x_t), p.x0)
+    return Step(mean + sigma * normal_or_given(key, x_t, noise), p.x0)
 
 
 def ddim_step(
@@ -78,6 +83,7 @@ def ddim_step(
     clip: bool = True,
     edit_x0: EditX0 | None = None,
     gradient: jax.Array | None = None,
+    noise: jax.Array | None = None,
 ) -> Step:
     """x_{t-1} = sqrt(alpha-bar_{t-1}) x_0 + sqrt(1 - alpha-bar_{t-1} - sigma^2) eps + sigma z.
 
@@ -86,7 +92,7 @@ def ddim_step(
     16.
 
     Args:
-        key: scalar key, or keys [B]; may be None where eta is 0.
+        key: scalar key, or keys [B]; may be None where eta is 0 or `noise` is given.
         schedule: the schedule.
         model_output: [B, ..., C], or [B, ..., 2 C] where the variance is learned; DDIM does not use the latter.
         x_t: [B, ..., C].
@@ -98,9 +104,10 @@ def ddim_step(
         edit_x0: as in `p_mean_variance`.
         gradient: of s log p(y | x_t), [B, ..., C]: eps moves by -sqrt(1 - alpha-bar) gradient, after clipping (Dhariwal
             & Nichol 2021, algorithm 2). None: no guidance.
+        noise: z, standard normal, [B, ..., C], in place of the draw; not used where eta is 0.
 
     Raises:
-        ValueError: eta outside [0, 1], or above 0 without a key.
+        ValueError: eta outside [0, 1], or above 0 without a key or noise; noise of another shape.
     """
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; expected a number in [0, 1]")
@@ -111,10 +118,8 @@ def ddim_step(
     mean = _towards(schedule, x0, noise_from_x0(schedule, x0, x_t, t), t, eta)
     if eta == 0:
         return Step(mean, x0)
-    if key is None:
-        raise ValueError(f"eta is {eta} and there is no key; a step with noise needs one")
     sigma = eta * jnp.sqrt(at(schedule.posterior_variance, t, x_t))
-    return Step(mean + sigma * example_normal(key, x_t), x0)
+    return Step(mean + sigma * normal_or_given(key, x_t, noise), x0)
 
 
 def ddim_inversion_step(

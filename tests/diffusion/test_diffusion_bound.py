@@ -99,6 +99,36 @@ def test_the_terms_add_up_to_the_bound_of_the_joint_densities(prediction, varian
     np.testing.assert_allclose(terms + prior, expected, rtol=1e-6)
 
 
+def test_given_noise_of_the_terms():
+    """Each term is `vlb_term` at x_t of its own noise, and the bound is the same as by the key that makes the noise."""
+    denoise = lambda x, t: network(x, t.astype(x.dtype)[:, None], False, jnp)
+    x0 = np.array([[-1.0], [0.6]])
+    with jax.enable_x64(True):
+        s, x0 = diffusion.make_schedule(T3, jnp.float64), jnp.asarray(x0)
+        keys = diffusion.example_keys(KEY, 2)
+        step_keys = lambda t: jax.vmap(jax.random.fold_in, (0, None))(jax.random.clone(keys), t)
+        noise = jnp.stack([diffusion.example_normal(step_keys(t), x0) for t in range(3)])
+        by_key, given, bits = jax.jit(
+            lambda noise: (
+                diffusion.vlb_terms(jax.random.clone(keys), denoise, s, x0),
+                diffusion.vlb_terms(None, denoise, s, x0, noise=noise),
+                diffusion.bits_per_dim(None, denoise, s, x0, noise=noise),
+            )
+        )(noise)
+        expected = []
+        for t in range(3):
+            x_t = diffusion.add_noise(s, x0, t, noise[t])
+            expected.append(diffusion.vlb_term(s, denoise(x_t, jnp.full(2, t)), x0, x_t, t))
+    np.testing.assert_allclose(given.terms, np.stack(expected, axis=1), rtol=1e-9)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-20), given, by_key)
+    np.testing.assert_allclose(bits.terms, np.asarray(given.terms) / BITS, rtol=1e-12)
+    s, x0 = diffusion.make_schedule(T3), jnp.zeros((2, 1))
+    with pytest.raises(ValueError, match=r"noise has shape \(2, 1\); expected \(3, 2, 1\)"):
+        diffusion.vlb_terms(None, denoise, s, x0, noise=np.zeros((2, 1)))
+    with pytest.raises(ValueError, match="no key and no noise"):
+        diffusion.bits_per_dim(None, denoise, s, x0)
+
+
 # Gaussian data.
 
 

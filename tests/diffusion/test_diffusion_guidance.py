@@ -203,3 +203,15 @@ def test_labels_are_dropped_at_their_rate_by_each_examples_key():
     np.testing.assert_array_equal(diffusion.drop_labels(keys(), labels, 0.0, 10), labels)
     with pytest.raises(ValueError, match="a probability"):
         diffusion.drop_labels(keys(), labels, 1.5, 10)
+
+
+def test_given_uniforms_choose_the_dropped_labels():
+    labels, keys = jnp.arange(9), lambda: jax.random.split(jax.random.key(0), 9)
+    uniforms = np.linspace(0, 0.9, 9)
+    found = diffusion.drop_labels(None, labels, 0.4, 10, uniforms=uniforms)
+    np.testing.assert_array_equal(found, np.where(uniforms < 0.4, 10, np.arange(9)))
+    drawn = jax.vmap(jax.random.uniform)(keys())
+    given = diffusion.drop_labels(None, labels, 0.4, 10, uniforms=drawn)
+    np.testing.assert_array_equal(given, diffusion.drop_labels(keys(), labels, 0.4, 10))
+    with pytest.raises(ValueError, match=r"uniforms has shape \(3,\); expected \(9,\)"):
+        diffusion.drop_labels(None, labels, 0.4, 10, uniforms=uniforms[:3])

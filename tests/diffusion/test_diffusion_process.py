@@ -89,6 +89,28 @@ def test_noise_is_standard_and_each_examples_own():
     np.testing.assert_array_equal(own.noise, noise[2:3])
 
 
+def test_given_noise_of_the_forward_process():
+    betas, t = BETAS["cosine"], np.array([0, 7, 49])
+    x, noise = np.random.default_rng(0).normal(size=(2, 3, 4))
+    with jax.enable_x64(True):
+        s, x_jax = diffusion.make_schedule(betas, jnp.float64), jnp.asarray(x)
+        step = diffusion.q_step(None, s, x_jax, t, noise=noise)
+        jump = diffusion.q_sample(None, s, x_jax, t, noise=noise)
+        drawn = diffusion.example_normal(jax.random.key(0), x_jax)
+        for draw in (diffusion.q_step, diffusion.q_sample):
+            given, by_key = draw(None, s, x_jax, t, noise=drawn), draw(jax.random.key(0), s, x_jax, t)
+            jax.tree.map(np.testing.assert_array_equal, given, by_key)
+    beta, alpha_bar = betas[t][:, None], np.cumprod(1 - betas)[t][:, None]
+    np.testing.assert_allclose(step, np.sqrt(1 - beta) * x + np.sqrt(beta) * noise, rtol=1e-10)
+    np.testing.assert_allclose(jump.x_t, np.sqrt(alpha_bar) * x + np.sqrt(1 - alpha_bar) * noise, rtol=1e-10)
+    np.testing.assert_array_equal(jump.noise, noise)
+    for draw in (diffusion.q_step, diffusion.q_sample):
+        with pytest.raises(ValueError, match=r"noise has shape \(4,\); expected \(3, 4\)"):
+            draw(None, diffusion.make_schedule(betas), jnp.zeros((3, 4)), 0, noise=noise[0])
+        with pytest.raises(ValueError, match="no key and no noise"):
+            draw(None, diffusion.make_schedule(betas), jnp.zeros((3, 4)), 0)
+
+
 @pytest.mark.parametrize("source", ["noise", "x0", "mean", "v"])
 @pytest.mark.parametrize("target", ["noise", "x0", "mean", "v"])
 def test_every_prediction_becomes_every_other(source, target):

@@ -62,6 +62,22 @@ def test_losses_in_proportion_to_the_probabilities_have_no_variance():
     np.testing.assert_allclose(weights * jnp.asarray(moments)[t], 8 / 3, rtol=1e-5)
 
 
+def test_given_uniforms_choose_the_timesteps():
+    p = np.array([0.1, 0.6, 0.3], np.float32)
+    uniforms = np.array([0.0, 0.05, 0.15, 0.69, 0.8, 0.999])
+    t, weights = diffusion.sample_timesteps(None, jnp.asarray(p), uniforms=uniforms)
+    np.testing.assert_array_equal(t, [0, 0, 1, 1, 2, 2])
+    np.testing.assert_allclose(weights, 1 / (3 * p[np.asarray(t)]), rtol=1e-6)
+    keys = lambda: jax.random.split(jax.random.key(1), 9)
+    drawn = jax.vmap(jax.random.uniform)(keys())
+    given = diffusion.sample_timesteps(None, jnp.asarray(p), uniforms=drawn)
+    jax.tree.map(np.testing.assert_array_equal, given, diffusion.sample_timesteps(keys(), jnp.asarray(p)))
+    with pytest.raises(ValueError, match=r"uniforms has shape \(3,\); expected \(9,\)"):
+        diffusion.sample_timesteps(keys(), jnp.asarray(p), uniforms=np.zeros(3))
+    with pytest.raises(ValueError, match="no keys and no uniforms"):
+        diffusion.sample_timesteps(None, jnp.asarray(p))
+
+
 def test_an_empty_history_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         diffusion.init_history(0)

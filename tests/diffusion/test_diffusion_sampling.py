@@ -328,6 +328,127 @@ def test_gradients_pass_through_the_sampler():
     np.testing.assert_allclose(found, affine_chain(chain(BETAS, KEPT), MEAN, VARIANCE, None, 0.0)[2], rtol=1e-4)
 
 
+# Given noise.
+
+
+def numpy_step(c, x, output, t, noise, method, eta):
+    """x_{t-1} of a network that predicts noise, clipped, by the definitions; t [B]."""
+    of = lambda table: table[t][:, None]
+    x0 = np.clip((x - np.sqrt(1 - of(c.alpha_bar)) * output) / np.sqrt(of(c.alpha_bar)), -1, 1)
+    if method == "ancestral":
+        sigma = np.sqrt(of(sampling_variance(c, "fixed_large"))) * (t > 0)[:, None]
+        return of(c.from_x0) * x0 + of(c.from_xt) * x + sigma * noise
+    eps = (x - np.sqrt(of(c.alpha_bar)) * x0) / np.sqrt(1 - of(c.alpha_bar))
+    sigma = eta * np.sqrt(of(c.small))
+    return np.sqrt(of(c.before)) * x0 + np.sqrt(1 - of(c.before) - sigma**2) * eps + sigma * noise
+
+
+def noise_of_steps(keys, like, start):
+    """What the loop draws from these keys for the steps from index `start` down, in their order."""
+    at = lambda t: jax.vmap(jax.random.fold_in, (0, None))(jax.random.clone(keys), t)
+    return jnp.stack([diffusion.example_normal(at(t), like) for t in range(start, -1, -1)])
+
+
+def test_steps_with_given_noise():
+    """NumPy in float64, and the same step as by the key that makes the noise."""
+    x, output, noise = np.random.default_rng(0).normal(size=(3, 4, 3))
+    betas, t = diffusion.cosine_betas(12), np.array([0, 1, 5, 11])
+    key = lambda: jax.random.key(0)
+    with jax.enable_x64(True):
+        arguments = diffusion.make_schedule(betas, jnp.float64), jnp.asarray(output), jnp.asarray(x), jnp.asarray(t)
+        drawn = diffusion.example_normal(key(), arguments[2])
+        steps = {"ancestral": diffusion.ancestral_step, "ddim": partial(diffusion.ddim_step, eta=0.7)}
+        for method, step in steps.items():
+            found = step(None, *arguments, noise=noise).x
+            expected = numpy_step(chain(betas), x, output, t, noise, method, 0.7)
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12, err_msg=method)
+            jax.tree.map(np.testing.assert_array_equal, step(None, *arguments, noise=drawn), step(key(), *arguments))
+            with pytest.raises(ValueError, match=r"noise has shape \(3,\); expected \(4, 3\)"):
+                step(None, *arguments, noise=noise[0])
+            with pytest.raises(ValueError, match="no key and no noise"):
+                step(None, *arguments)
+
+
+@pytest.mark.parametrize("method, eta", [("ancestral", 0.0), ("ddim", 0.7)])
+def test_samples_of_a_given_start_and_given_noise(method, eta):
+    """The chain of steps in NumPy in float64, and the same samples as by the key that makes the noise."""
+    betas = diffusion.cosine_betas(6)
+    denoise = lambda x, t: jnp.sin(2 * x) + 0.1 * t.astype(x.dtype)[:, None]
+    with jax.enable_x64(True):
+        s = diffusion.make_schedule(betas, jnp.float64)
+        like = jnp.zeros((2, 3))
+        pairs = jax.vmap(jax.random.split)(diffusion.example_keys(jax.random.key(0), 2))
+        x_last = diffusion.example_normal(jax.random.clone(pairs)[:, 0], like)
+        noise = noise_of_steps(pairs[:, 1], like, 5)
+        options = dict(method=method, eta=eta)
+        sample = partial(diffusion.sample, denoise=denoise, shape=(2, 3), schedule=s, dtype=jnp.float64, **options)
+        by_key, given, half_given, trajectory, rest = jax.jit(
+            lambda x_last, noise: (
+                sample(jax.random.key(0)),
+                sample(None, x_last=x_last, noise=noise),
+                sample(jax.random.key(0), noise=noise),
+                diffusion.sample_trajectory(
+                    None, denoise, (2, 3), s, 6, dtype=jnp.float64, x_last=x_last, noise=noise, **options
+                ),
+                diffusion.denoise_from(None, denoise, x_last, s, t=3, noise=noise[2:], **options),
+            )
+        )(x_last, noise)
+    for found in (given, half_given, trajectory.x):
+        np.testing.assert_allclose(found, by_key, rtol=1e-12)
+
+    def down(x, start):
+        for t in range(start, -1, -1):
+            output = np.sin(2 * x) + 0.1 * t
+            x = numpy_step(chain(betas), x, output, np.array([t, t]), np.asarray(noise[5 - t]), method, eta)
+        return x
+
+    np.testing.assert_allclose(given, down(np.asarray(x_last), 5), rtol=1e-8)
+    np.testing.assert_allclose(rest, down(np.asarray(x_last), 3), rtol=1e-8)
+    np.testing.assert_array_equal(trajectory.x_t[0], x_last)
+
+
+def test_missing_or_misshapen_noise_of_a_sampler():
+    s, identity = diffusion.make_schedule(diffusion.cosine_betas(6)), lambda x, t: x
+    x_last, noise = np.zeros((2, 3)), np.zeros((6, 2, 3))
+    # What draws nothing after x_T needs neither key nor noise.
+    start = jnp.asarray(x_last, jnp.float32) + 0.5
+    for method in ("ddim", "dpm_solver"):
+        run = lambda key, method=method: diffusion.denoise_from(key, identity, start, s, method=method)
+        np.testing.assert_array_equal(run(None), run(jax.random.key(0)))
+    with pytest.raises(ValueError, match="no key and no x_last"):
+        diffusion.sample(None, identity, (2, 3), s, noise=noise)
+    with pytest.raises(ValueError, match="no key and no noise"):
+        diffusion.sample(None, identity, (2, 3), s, x_last=x_last)
+    with pytest.raises(ValueError, match=r"x_last has shape \(3,\); expected \(2, 3\)"):
+        diffusion.sample(None, identity, (2, 3), s, x_last=x_last[0], noise=noise)
+    with pytest.raises(ValueError, match=r"noise has shape \(5, 2, 3\); expected \(6, 2, 3\)"):
+        diffusion.sample(None, identity, (2, 3), s, x_last=x_last, noise=noise[1:])
+
+
+def test_mixtures_of_given_noise():
+    """All mixtures share the noise of the steps, entry by entry as `denoise_from` takes it."""
+    s = diffusion.make_schedule(diffusion.cosine_betas(6))
+    denoise = lambda x, t: jnp.sin(2 * x)
+    first, second = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, size=(2, 2, 3)), jnp.float32)
+    keys = jax.vmap(lambda key: jax.random.split(key, 3))(diffusion.example_keys(jax.random.key(0), 2))
+    ends = [diffusion.example_normal(jax.random.clone(keys)[:, i], first) for i in range(2)]
+    noise = (*ends, noise_of_steps(keys[:, 2], first, 2))
+    by_key, given, alone = jax.jit(
+        lambda noise: (
+            diffusion.interpolate(jax.random.key(0), denoise, s, first, second, 3, 2),
+            diffusion.interpolate(None, denoise, s, first, second, 3, 2, noise=noise),
+            diffusion.denoise_from(None, denoise, diffusion.add_noise(s, second, 2, noise[1]), s, t=2, noise=noise[2]),
+        )
+    )(noise)
+    np.testing.assert_allclose(given, by_key, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(given[2], alone, rtol=1e-5, atol=1e-6)
+    interpolate = partial(diffusion.interpolate, None, denoise, s, first, second, 3)
+    with pytest.raises(ValueError, match=r"noise\[2\] has shape \(3, 2, 3\); expected \(4, 2, 3\)"):
+        interpolate(3, noise=noise)
+    with pytest.raises(ValueError, match="no key and no noise"):
+        interpolate(2)
+
+
 # Interpolation.
 
 
