@@ -52,18 +52,24 @@ def nerf_loss(
         pass), batch {"rays": Rays [B, 3], "rgb": [B, 3]} and one key a ray. Metrics: "coarse_squared_error" and
         "fine_squared_error", means over the channels (PSNR is -10 log10 of their mean over rays), and "opacity" of
         the finest pass: a mean near 0 that stays there is a run that has collapsed.
+
+        To compare with other code, the batch may hold the draws: "uniforms" ([B, num_coarse], [B, num_fine]) of
+        `render_rays`, and "noise" ([B, num_coarse], [B, num_coarse + num_fine]), the standard normal noise of the coarse
+        and the fine density. The second entry is None without a fine network. Keys may be None: what is not given is
+        then deterministic or zero.
     """
 
     def one(params, example, key):
         rays, target = example["rays"], example["rgb"]
-        sample_key, *noise_keys = jax.random.split(key, 3)
+        sample_key, *noise_keys = (None, None, None) if key is None else jax.random.split(key, 3)
+        names, noise = ("coarse", "fine"), example.get("noise", (None, None))
         fields = [
-            network_field(network, params[name], noise_key, noise_std)
-            for name, noise_key in zip(("coarse", "fine"), noise_keys, strict=True)
+            network_field(network, params[name], noise_key, noise_std, noise=given)
+            for name, noise_key, given in zip(names, noise_keys, noise, strict=True)
             if name in params
         ]
-        behind = example.get("background", background)
-        seen = render_rays(sample_key, rays, near, far, *fields, background=behind, **settings)
+        behind, uniforms = example.get("background", background), example.get("uniforms")
+        seen = render_rays(sample_key, rays, near, far, *fields, background=behind, uniforms=uniforms, **settings)
         fine = None if seen.fine is None else seen.fine.color
         mean_error = lambda color: jnp.mean(jnp.square(color - target))
         metrics = {"coarse_squared_error": mean_error(seen.coarse.color), "opacity": seen.best.opacity}

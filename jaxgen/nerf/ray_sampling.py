@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.nerf.checks import check_interval
+from jaxgen.nn.draws import given_or_drawn
 
 
 def stratified_samples(
@@ -16,14 +17,15 @@ def stratified_samples(
     *,
     in_disparity: bool = False,
     half_end_bins: bool = False,
+    uniforms: jax.Array | None = None,
 ) -> jax.Array:
     """t_i ~ U[t_n + (i - 1) / N (t_f - t_n), t_n + i / N (t_f - t_n)]: one in each of N equal bins, rising.
 
     Mildenhall et al. (2020), equation 2.
 
     Args:
-        key: scalar key; None gives the deterministic samples of the authors' evaluation: N points from near to far,
-            both included, at equal distances (of t, or of 1 / t).
+        key: scalar key; None without `uniforms` gives the deterministic samples of the authors' evaluation: N points
+            from near to far, both included, at equal distances (of t, or of 1 / t).
         near: t_n, scalar or [...].
         far: t_f, likewise; the two broadcast.
         num_samples: N, at least 2.
@@ -31,12 +33,14 @@ def stratified_samples(
             Inside its bin a sample is uniform in t.
         half_end_bins: the authors' code instead of equation 2: edges halfway between the deterministic samples, so
             that the first and the last bin are half as wide as the others.
+        uniforms: u in [0, 1), [..., N], in place of the draw: sample i lies at the share u_i of bin i.
 
     Returns:
         [..., N].
 
     Raises:
-        ValueError: fewer than 2 samples, or (outside of jit) near >= far, or near <= 0 in disparity.
+        ValueError: fewer than 2 samples, uniforms of another shape, or (outside of jit) near >= far, or near <= 0 in
+            disparity.
     """
     if num_samples < 2:
         raise ValueError(f"num_samples is {num_samples}; a ray needs at least 2 samples")
@@ -51,14 +55,14 @@ def stratified_samples(
             return low * high / ((1 - share) * high + share * low)
         return (1 - share) * low + share * high
 
-    if key is None:
+    if key is None and uniforms is None:
         return spaced(num_samples)
     if half_end_bins:
         points = spaced(num_samples)
         edges = jnp.concatenate([points[..., :1], midpoints(points), points[..., -1:]], axis=-1)
     else:
         edges = spaced(num_samples + 1)
-    share = jax.random.uniform(key, (*near.shape, num_samples), dtype)
+    share = given_or_drawn("uniforms", uniforms, key, jax.random.uniform, (*near.shape, num_samples), dtype)
     return edges[..., :-1] + share * (edges[..., 1:] - edges[..., :-1])
 
 
@@ -68,7 +72,13 @@ def midpoints(t: jax.Array) -> jax.Array:
 
 
 def importance_samples(
-    key: jax.Array | None, bins: jax.Array, weights: jax.Array, num_samples: int, *, padding: float = 1e-5
+    key: jax.Array | None,
+    bins: jax.Array,
+    weights: jax.Array,
+    num_samples: int,
+    *,
+    padding: float = 1e-5,
+    uniforms: jax.Array | None = None,
 ) -> jax.Array:
     """Draws from the piecewise-constant density of w-hat_i = w_i / sum_j w_j, by the inverse of its distribution.
 
@@ -76,13 +86,14 @@ def importance_samples(
     the equation that is differentiated.
 
     Args:
-        key: scalar key; None gives the deterministic samples of the authors' evaluation: quantiles 0, 1 / (N - 1),
-            ..., 1, so the first and the last are the ends of the bins.
+        key: scalar key; None without `uniforms` gives the deterministic samples of the authors' evaluation: quantiles
+            0, 1 / (N - 1), ..., 1, so the first and the last are the ends of the bins.
         bins: edges, [..., M + 1], rising.
         weights: [..., M], at least 0, of any sum: shares of probability, whatever the bin's width.
         num_samples: N, at least 1.
         padding: added to each weight, as in the authors' code; keeps samples coming from where the coarse network
             sees nothing yet. Where all padded weights are 0 all bins are equally likely.
+        uniforms: u in [0, 1], [..., N], in place of the draw: the quantiles of the samples.
 
     Returns:
         [..., N]; random ones are independent and not sorted.
@@ -107,10 +118,10 @@ def importance_samples(
     distribution = jnp.concatenate([below, inner, above], axis=-1)
 
     shape = (*bins.shape[:-1], num_samples)
-    if key is None:
+    if key is None and uniforms is None:
         u = jnp.broadcast_to(jnp.linspace(0, 1, num_samples, dtype=bins.dtype), shape)
     else:
-        u = jax.random.uniform(key, shape, bins.dtype)
+        u = given_or_drawn("uniforms", uniforms, key, jax.random.uniform, shape, bins.dtype)
     index = jnp.sum(u[..., :, None] >= distribution[..., None, 1:-1], axis=-1)
     at = lambda values, i: jnp.take_along_axis(values, i, axis=-1)
     start, end = at(distribution, index), at(distribution, index + 1)

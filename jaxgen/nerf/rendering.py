@@ -15,6 +15,7 @@ from jaxgen.nerf.checks import check_interval, check_vectors
 from jaxgen.nerf.poses import check_poses
 from jaxgen.nerf.quadrature import Composite, composite
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
+from jaxgen.nn.draws import given_or_drawn
 
 Field = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """points [..., S, 3], unit directions of view [..., 3] -> rgb [..., S, 3], density [..., S]."""
@@ -42,22 +43,33 @@ class Rendering(NamedTuple):
 
 
 def network_field(
-    network: nn.Module, params: Any, key: jax.Array | None = None, noise_std: float = 0.0
+    network: nn.Module,
+    params: Any,
+    key: jax.Array | None = None,
+    noise_std: float = 0.0,
+    *,
+    noise: jax.Array | None = None,
 ) -> Field:
     """A network at given parameters, as a field.
 
     Args:
         network: e.g. `NeRF`.
         params: its parameters, a tree.
-        key: scalar key of the noise, used up by one call of the field; None: no noise.
+        key: scalar key of the noise, used up by one call of the field; None without `noise`: no noise.
         noise_std: standard deviation of the density's noise; the paper: 1 in training on real scenes, else 0.
+        noise: standard normal, [..., S] as the points of the one call, in place of the draw; multiplied by
+            `noise_std`.
+
+    Raises:
+        ValueError: when called, noise of another shape than the points.
     """
 
     def field(points, view):
-        noise = None
-        if key is not None and noise_std > 0:
-            noise = noise_std * jax.random.normal(key, points.shape[:-1], points.dtype)
-        output: Any = network.apply({"params": params}, points, view, noise)
+        added = None
+        if noise_std > 0 and not (key is None and noise is None):
+            shape, draw = points.shape[:-1], jax.random.normal
+            added = noise_std * given_or_drawn("noise", noise, key, draw, shape, points.dtype)
+        output: Any = network.apply({"params": params}, points, view, added)
         return output
 
     return field
@@ -77,6 +89,7 @@ def render_rays(
     in_disparity: bool = False,
     half_end_bins: bool = False,
     endless: bool = True,
+    uniforms: tuple[jax.Array | None, jax.Array | None] | None = None,
 ) -> Rendering:
     """N_c stratified samples through the coarse field; the fine field at these and N_f more where they saw something.
 
@@ -84,7 +97,7 @@ def render_rays(
     between the coarse samples, with the weights of the inner ones.
 
     Args:
-        key: scalar key; None: all samples deterministic, as in evaluation.
+        key: scalar key; None without `uniforms`: all samples deterministic, as in evaluation.
         rays: [..., 3].
         near: where samples begin, a number or [...], in units of the rays' directions.
         far: where they end, likewise.
@@ -96,6 +109,8 @@ def render_rays(
         in_disparity: as in `stratified_samples`.
         half_end_bins: as in `stratified_samples`.
         endless: whether the last interval has no end (the paper), or ends at `far`.
+        uniforms: of `stratified_samples` [..., N_c] and of `importance_samples` [..., N_f], in place of their draws. A
+            part that is None is drawn from the key, or deterministic without one.
 
     Raises:
         ValueError: wrong shapes or numbers of samples, or (outside of jit) near >= far.
@@ -108,6 +123,7 @@ def render_rays(
     lead, dtype = rays.origin.shape[:-1], rays.origin.dtype
     near, far = (jnp.broadcast_to(jnp.asarray(bound, dtype), lead) for bound in (near, far))
     coarse_key, fine_key = (None, None) if key is None else jax.random.split(key)
+    coarse_uniforms, fine_uniforms = (None, None) if uniforms is None else uniforms
 
     def see(field: Field, t: jax.Array) -> Composite:
         points = rays.origin[..., None, :] + t[..., None] * rays.direction[..., None, :]
@@ -115,12 +131,13 @@ def render_rays(
         return composite(rgb, density, t, rays.direction, background, far=None if endless else far)
 
     t = stratified_samples(
-        coarse_key, near, far, num_coarse, in_disparity=in_disparity, half_end_bins=half_end_bins
-    )
+        coarse_key, near, far, num_coarse, in_disparity=in_disparity, half_end_bins=half_end_bins,
+        uniforms=coarse_uniforms,
+    )  # fmt: skip
     first = see(coarse, t)
     if fine is None:
         return Rendering(first, None, t, None)
-    more = importance_samples(fine_key, midpoints(t), first.weights[..., 1:-1], num_fine)
+    more = importance_samples(fine_key, midpoints(t), first.weights[..., 1:-1], num_fine, uniforms=fine_uniforms)
     both = jnp.sort(jnp.concatenate([t, more], axis=-1), axis=-1)
     return Rendering(first, see(fine, both), t, both)
 

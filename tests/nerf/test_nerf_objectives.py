@@ -101,6 +101,23 @@ def test_noise_reaches_both_networks():
         assert np.all(plain[name] != noisy[name])
 
 
+def test_a_batch_may_hold_the_draws():
+    def draws(key):
+        sample_key, *noise_keys = jax.random.split(key, 3)
+        uniform = lambda key, num: jax.random.uniform(key, (num,), jnp.float64)
+        normal = lambda key, num: jax.random.normal(key, (num,), jnp.float64)
+        return {
+            "uniforms": tuple(map(uniform, jax.random.split(sample_key), (5, 6))),
+            "noise": tuple(map(normal, noise_keys, (5, 11))),
+        }
+
+    loss = nerf.nerf_loss(NETWORK, 0.5, 3.0, noise_std=1.0, **SETTINGS)
+    with jax.enable_x64(True):
+        given = jax.jit(jax.vmap(draws))(jax.random.split(jax.random.key(0), RAYS))
+        found = in_float64(jax.jit(lambda params, batch: loss(params, batch, None, None)), PARAMS, BATCH | given)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), found, losses(noise_std=1.0))
+
+
 def test_one_network_alone():
     found, metrics = losses({"coarse": PARAMS["coarse"]})
     assert set(metrics) == {"coarse_squared_error", "opacity"}

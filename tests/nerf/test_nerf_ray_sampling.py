@@ -109,6 +109,41 @@ def test_a_weight_in_one_bin_keeps_all_but_the_end_samples_there():
     assert ((found[1:-1] >= 3) & (found[1:-1] <= 3.2)).all() and len(np.unique(found)) == 50
 
 
+@pytest.mark.parametrize("in_disparity", [False, True])
+def test_stratified_samples_at_given_uniforms(in_disparity):
+    """Sample i at the share u_i of bin i in float64, and the same samples as by the key that makes the uniforms."""
+    near, uniforms = np.array([1.0, 2.0]), np.random.default_rng(0).uniform(size=(2, 4))
+    key = lambda: jax.random.key(0)
+    with jax.enable_x64(True):
+        draw = lambda key, **given: nerf.stratified_samples(
+            key, jnp.asarray(near), 6.0, 4, in_disparity=in_disparity, **given
+        )
+        found = draw(None, uniforms=uniforms)
+        drawn = jax.random.uniform(key(), (2, 4), jnp.float64)
+        np.testing.assert_array_equal(draw(None, uniforms=drawn), draw(key()))
+    spaced = [1 / np.linspace(1 / n, 1 / 6, 5) if in_disparity else np.linspace(n, 6, 5) for n in near]
+    expected = [edges[:-1] + u * np.diff(edges) for edges, u in zip(spaced, uniforms, strict=True)]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"uniforms has shape \(4,\); expected \(2, 4\)"):
+        nerf.stratified_samples(None, near, 6.0, 4, uniforms=uniforms[0])
+
+
+def test_importance_samples_at_given_uniforms():
+    """The quantiles in float64, and the same samples as by the key that makes the uniforms."""
+    uniforms = np.random.default_rng(0).uniform(size=(2, 7))
+    key = lambda: jax.random.key(0)
+    with jax.enable_x64(True):
+        bins, weights = (jnp.asarray(np.tile(a, (2, 1))) for a in (BINS, WEIGHTS))
+        found = nerf.importance_samples(None, bins, weights, 7, uniforms=uniforms)
+        drawn = jax.random.uniform(key(), (2, 7), jnp.float64)
+        given = nerf.importance_samples(None, bins, weights, 7, uniforms=drawn)
+        np.testing.assert_array_equal(given, nerf.importance_samples(key(), bins, weights, 7))
+        with pytest.raises(ValueError, match=r"uniforms has shape \(2, 7\); expected \(2, 8\)"):
+            nerf.importance_samples(None, bins, weights, 8, uniforms=uniforms)
+    cumulative = np.concatenate([[0], np.cumsum((WEIGHTS + 1e-5) / (WEIGHTS + 1e-5).sum())])
+    np.testing.assert_allclose(found, np.interp(uniforms, cumulative, BINS), rtol=1e-9)
+
+
 def test_no_gradient_reaches_the_weights():
     def total(weights):
         return jnp.sum(nerf.importance_samples(jax.random.key(0), jnp.asarray(BINS, jnp.float32), weights, 9))

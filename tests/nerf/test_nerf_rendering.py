@@ -1,5 +1,7 @@
 """Coarse and fine together against NumPy, and images in chunks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,6 +87,29 @@ def test_random_samples_join_the_coarse_ones_where_the_weights_are():
     assert np.abs(fine_mean - expected).mean() < 0.05
 
 
+def test_rendering_at_given_uniforms():
+    rays = jax.tree.map(lambda a: a[:3], some_rays())
+    keys = lambda: jax.random.split(jax.random.key(0))
+    uniforms = tuple(jax.random.uniform(key, (3, num)) for key, num in zip(keys(), (5, 6), strict=True))
+    render = lambda key, **given: nerf.render_rays(
+        key, rays, 2.0, 4.5, COARSE, FINE, num_coarse=5, num_fine=6, **given
+    )
+    given, by_key, half = jax.jit(
+        lambda uniforms: (
+            render(None, uniforms=uniforms),
+            render(jax.random.key(0)),
+            render(jax.random.key(0), uniforms=(None, uniforms[1])),
+        )
+    )(uniforms)
+    for found in (given, half):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, by_key)
+    # Without a key, the part that is not given is deterministic.
+    t = jax.jit(lambda u: render(None, uniforms=(None, u)).coarse_t)(uniforms[1])
+    np.testing.assert_allclose(t, np.tile(np.linspace(2, 4.5, 5), (3, 1)), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"uniforms has shape \(3, 5\); expected \(3, 6\)"):
+        render(None, uniforms=(uniforms[0], uniforms[0]))
+
+
 def test_the_options_reach_their_functions():
     rays = some_rays()
     see = lambda **options: nerf.render_rays(None, rays, 1.0, 4.5, COARSE, num_coarse=5, **options)
@@ -145,6 +170,15 @@ def test_a_networks_field_adds_its_noise():
     assert abs(difference.std() - 2) < 0.15 and abs(difference.mean()) < 0.2
     silent = nerf.network_field(network, params, jax.random.key(1), 0.0)(points, view)
     np.testing.assert_array_equal(plain[1], silent[1])
+    # The same noise, given.
+    noise = jax.random.normal(jax.random.key(1), (500, 4))
+    given = nerf.network_field(network, params, noise_std=2.0, noise=noise)(points, view)
+    np.testing.assert_array_equal(given[1], noisy[1])
+    np.testing.assert_allclose(difference, 2 * noise, atol=1e-5)
+    silent = nerf.network_field(network, params, noise=noise)(points, view)
+    np.testing.assert_array_equal(plain[1], silent[1])
+    with pytest.raises(ValueError, match=r"noise has shape \(500, 3\); expected \(500, 4\)"):
+        nerf.network_field(network, params, noise_std=1.0, noise=noise[:, :3])(points, view)
 
 
 def test_wrong_inputs():
