@@ -90,7 +90,13 @@ def test_the_experiment_runs(monkeypatch, tmp_path):
     command.main("linear_autoencoder", module.PRESETS, module.prepare, module.train, module.__doc__)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert math.isfinite(results["metrics"]["test_error"]) and results["step"] == 3
-    assert len(blocks()) == 4
+    assert len(blocks()) == 5
+
+
+def test_the_sample_of_given_noise_is_drawn_without_a_key():
+    names = {}
+    exec(blocks()[4], names)
+    assert names["x"].shape == (2, 3) and np.isfinite(names["x"]).all()
 
 
 def test_the_citation_is_of_this_version():
