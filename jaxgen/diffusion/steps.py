@@ -55,7 +55,7 @@ def ancestral_step(
         clip: as in `p_mean_variance`.
         edit_x0: as in `p_mean_variance`.
         gradient: of s log p(y | x_t), [B, ..., C]: the mean moves by variance x gradient (Dhariwal & Nichol 2021,
-            algorithm 1). None: no guidance.
+            algorithm 1), which is 0 at t = 0 where the variance is "fixed_small". None: no guidance.
         noise: standard normal, [B, ..., C], in place of the draw; multiplied by 0 at t = 0.
 
     Raises:

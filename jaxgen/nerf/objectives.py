@@ -54,9 +54,9 @@ def nerf_loss(
         the finest pass: a mean near 0 that stays there is a run that has collapsed.
 
         To compare with other code, the batch may hold the draws: "uniforms" ([B, num_coarse], [B, num_fine]) of
-        `render_rays`, and "noise" ([B, num_coarse], [B, num_coarse + num_fine]), the standard normal noise of the coarse
-        and the fine density. The second entry is None without a fine network. Keys may be None: what is not given is
-        then deterministic or zero.
+        `render_rays`, and "noise" ([B, num_coarse], [B, num_coarse + num_fine]), the standard normal noise of the
+        coarse and the fine density. The second entry is None without a fine network. Keys may be None: what is not
+        given is then deterministic or zero.
     """
 
     def one(params, example, key):
