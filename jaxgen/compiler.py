@@ -120,10 +120,10 @@ def check() -> bool:
 
 def check_once() -> None:
     """`check` at the first call of a process, outside of traces; to be called where devices are in use anyway."""
-    import jax
     import jax.numpy as jnp
+    from jax.core import Tracer
 
-    if not _checked and is_on() and not isinstance(jnp.zeros(()), jax.core.Tracer):
+    if not _checked and is_on() and not isinstance(jnp.zeros(()), Tracer):
         _checked.append(True)
         check()
 
