@@ -4,7 +4,7 @@ from jaxgen.nn.conv import conv, conv_transpose, pixel_shuffle
 from jaxgen.nn.conv_layers import Conv, ConvTranspose, SubPixelConv
 from jaxgen.nn.dense import DenseStack
 from jaxgen.nn.normalization import GroupNorm, at_least_float32, group_norm
-from jaxgen.nn.products import add_bias, dense_dot, matmul
+from jaxgen.nn.products import dense_dot, matmul
 from jaxgen.nn.upsampling import nearest, upsampled_conv
 from jaxgen.nn.weight_files import UnsafeWeightsError, read_weights, write_weights
 
@@ -15,7 +15,6 @@ __all__ = [
     "GroupNorm",
     "SubPixelConv",
     "UnsafeWeightsError",
-    "add_bias",
     "at_least_float32",
     "conv",
     "conv_transpose",

@@ -6,7 +6,6 @@ import jax
 from flax import linen as nn
 
 from jaxgen.nn.conv import Backward, Padding, Pair, conv, conv_transpose, pixel_shuffle
-from jaxgen.nn.products import add_bias
 from jaxgen.nn.upsampling import upsampled_conv
 
 
@@ -54,8 +53,7 @@ class Conv(nn.Module):
             y = conv(x, kernel, stride=self.stride, padding=self.padding, backward=self.backward)
         if not self.use_bias:
             return y
-        bias = self.param("bias", self.bias_init, y.shape[-1:])
-        return add_bias(y, bias.astype(y.dtype), backward=self.backward)
+        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1).astype(y.dtype)
 
 
 class ConvTranspose(nn.Module):
@@ -98,9 +96,7 @@ class ConvTranspose(nn.Module):
             output_padding=self.output_padding,
             backward=self.backward,
         )
-        if not self.use_bias:
-            return y
-        return add_bias(y, self.param("bias", self.bias_init, y.shape[-1:]), backward=self.backward)
+        return y + self.param("bias", self.bias_init, y.shape[-1:]).reshape(1, 1, 1, -1) if self.use_bias else y
 
 
 class SubPixelConv(nn.Module):

@@ -38,15 +38,6 @@ def test_matmul(leading):
     assert_same(lambda x, w: nn.matmul(x, w, backward="forward_form"), jnp.matmul, x, kernel)
 
 
-@pytest.mark.parametrize("backward", ["forward_form", "xla"])
-def test_add_bias(backward):
-    x, bias = normal(0, 2, 3, 2, 4), normal(1, 4)
-    add = lambda x, b: nn.add_bias(x, b, backward=backward)
-    assert_same(add, lambda x, b: x + b.reshape(1, 1, 1, 4), x, bias)
-    tangent = jax.jvp(add, (x, bias), (x, 2 * bias))[1]
-    np.testing.assert_allclose(tangent, x + 2 * bias, rtol=1e-12)
-
-
 def test_auto_is_the_plain_product_for_two_axes():
     """Its weight gradient sums over the batch alone, and forward mode works."""
     x, kernel = normal(0, 5, 4), normal(1, 4, 3)
