@@ -24,6 +24,5 @@ def test_equals_numpy(activate_last):
 
 
 def test_without_layers_is_the_identity():
-    x = jnp.arange(6.0).reshape(2, 3)
-    stack = DenseStack(())
-    np.testing.assert_array_equal(stack.apply(stack.init(jax.random.key(0), x), x), x)
+    x = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(DenseStack(()).apply({}, x), x)

@@ -10,12 +10,13 @@ from jaxgen.nn.draws import checked_draws, given_or_drawn, per_example
 
 def test_given_draws_take_precedence_over_the_key():
     given = np.arange(6.0).reshape(2, 3)
+    draw = lambda given, key: given_or_drawn("noise", given, key, jax.random.normal, (2, 3), jnp.float32)
     for key in (None, jax.random.key(0)):
-        found = given_or_drawn("noise", given, key, jax.random.normal, (2, 3), jnp.float32)
+        found = draw(given, key)
         assert found.dtype == jnp.float32
         np.testing.assert_array_equal(found, given)
-    drawn = given_or_drawn("noise", None, jax.random.key(0), jax.random.normal, (2, 3), jnp.float32)
-    np.testing.assert_array_equal(drawn, jax.random.normal(jax.random.key(0), (2, 3)))
+    drawn, expected = jax.jit(lambda: (draw(None, jax.random.key(0)), jax.random.normal(jax.random.key(0), (2, 3))))()
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def test_missing_and_misshapen_draws_are_refused_under_jit_too():
@@ -30,6 +31,12 @@ def test_missing_and_misshapen_draws_are_refused_under_jit_too():
 def test_each_example_is_drawn_from_its_own_key():
     draw = per_example(jax.random.normal)
     keys = lambda: jax.random.split(jax.random.key(0), 3)
-    expected = [jax.random.normal(key, (2,)) for key in keys()]
-    np.testing.assert_array_equal(draw(keys(), (3, 2), jnp.float32), expected)
-    np.testing.assert_array_equal(draw(jax.random.key(0), (3, 2), jnp.float32), expected)
+
+    @jax.jit
+    def program():
+        expected = [jax.random.normal(key, (2,)) for key in keys()]
+        return draw(keys(), (3, 2), jnp.float32), draw(jax.random.key(0), (3, 2), jnp.float32), jnp.stack(expected)
+
+    of_keys, of_one, expected = program()
+    np.testing.assert_array_equal(of_keys, expected)
+    np.testing.assert_array_equal(of_one, expected)

@@ -19,27 +19,31 @@ def oracle(x, scale, bias, groups, epsilon):
 def test_group_norm_is_numpys(shape):
     x = (1 + 2 * RNG.normal(size=shape)).astype(np.float32)
     scale, bias = RNG.normal(size=(2, 12)).astype(np.float32)
-    for groups, epsilon in ((4, 1e-6), (12, 1e-5), (1, 0.5)):
-        found = jax.jit(lambda *a, g=groups, e=epsilon: nn.group_norm(*a, num_groups=g, epsilon=e))(x, scale, bias)
-        np.testing.assert_allclose(found, oracle(x, scale, bias, groups, epsilon), rtol=1e-4, atol=1e-5)
+    options = ((4, 1e-6), (12, 1e-5), (1, 0.5))
+    every = lambda *a: [nn.group_norm(*a, num_groups=groups, epsilon=epsilon) for groups, epsilon in options]
+    for (groups, epsilon), found in zip(options, jax.jit(every)(x, scale, bias), strict=True):
+        expected = oracle(x, scale, bias, groups, epsilon)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5, err_msg=f"{groups} groups, {epsilon}")
 
 
 def test_statistics_are_float32_under_bfloat16():
-    x = jnp.asarray(4 + RNG.normal(size=(2, 64, 64, 8)), jnp.bfloat16)
-    one, zero = jnp.ones(8), jnp.zeros(8)
-    found = nn.group_norm(x, one, zero, num_groups=2)
+    x = (4 + RNG.normal(size=(2, 64, 64, 8))).astype(jnp.bfloat16)
+    one, zero = np.ones(8, np.float32), np.zeros(8, np.float32)
+    found = jax.jit(lambda *a: nn.group_norm(*a, num_groups=2))(x, one, zero)
     assert found.dtype == jnp.bfloat16
     expected = oracle(np.asarray(x, np.float32), 1.0, 0.0, 2, 1e-6)
     np.testing.assert_allclose(np.asarray(found, np.float64), expected, rtol=0.01, atol=0.01)
 
 
 def test_a_constant_image_gives_the_bias():
-    found = nn.group_norm(jnp.full((1, 3, 3, 4), 7.3), jnp.ones(4), jnp.arange(4.0), num_groups=2)
-    np.testing.assert_allclose(found, np.broadcast_to(np.arange(4.0), found.shape), atol=3e-3)
+    x, bias = np.full((1, 3, 3, 4), 7.3, np.float32), np.arange(4, dtype=np.float32)
+    found = jax.jit(lambda *a: nn.group_norm(*a, num_groups=2))(x, np.ones(4, np.float32), bias)
+    np.testing.assert_allclose(found, np.broadcast_to(bias, found.shape), atol=3e-3)
 
 
 def test_group_norm_refuses_what_does_not_divide():
+    zero = np.zeros(12)
     with pytest.raises(ValueError, match="12 channels do not divide into 5 groups"):
-        nn.group_norm(jnp.zeros((1, 2, 12)), jnp.ones(12), jnp.zeros(12), num_groups=5)
+        nn.group_norm(np.zeros((1, 2, 12)), zero, zero, num_groups=5)
     with pytest.raises(ValueError, match="axis between"):
-        nn.group_norm(jnp.zeros((2, 12)), jnp.ones(12), jnp.zeros(12), num_groups=4)
+        nn.group_norm(np.zeros((2, 12)), zero, zero, num_groups=4)
