@@ -3,12 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from engine_toy import BATCH, DATA, init, objective
+from engine_toy import BATCH, DATA, objective, parameters
 
 from jaxgen import training
 from jaxgen.training import keys
 
-BATCH_ARRAYS = {"x": jnp.asarray(DATA[:BATCH])}
+BATCH_ARRAYS = {"x": DATA[:BATCH]}
+ROWS = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
 
 
 def example_keys(n=BATCH):
@@ -16,101 +17,101 @@ def example_keys(n=BATCH):
 
 
 def test_one_sgd_step_against_the_gradient():
-    params = init(keys.root(0))
-    optimizer = optax.sgd(0.1)
-    mean_loss = lambda p: jnp.mean(objective(p, BATCH_ARRAYS, example_keys(), None)[0])
-    value, gradient = jax.value_and_grad(mean_loss)(params)
-    update = training.update_from_objective(objective, optimizer)
-    state, metrics = update(training.create_state(params, optimizer), BATCH_ARRAYS, example_keys(), training.plain_mean)
+    params, optimizer = parameters(), optax.sgd(0.1)
+
+    @jax.jit
+    def both():
+        mean_loss = lambda p: jnp.mean(objective(p, BATCH_ARRAYS, example_keys(), None)[0])
+        update = training.update_from_objective(objective, optimizer)
+        begin = training.create_state(params, optimizer)
+        return jax.value_and_grad(mean_loss)(params), update(begin, BATCH_ARRAYS, example_keys(), training.plain_mean)
+
+    (value, gradient), (state, metrics) = both()
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
     squares = sum(np.sum(np.asarray(g, np.float64) ** 2) for g in jax.tree.leaves(gradient))
     np.testing.assert_allclose(metrics["gradient_norm"], np.sqrt(squares), rtol=1e-6)
     for name in params:
-        np.testing.assert_allclose(state.params[name], params[name] - 0.1 * gradient[name], rtol=1e-6, atol=1e-7)
+        expected = params[name] - np.float32(0.1) * np.asarray(gradient[name])
+        np.testing.assert_allclose(state.params[name], expected, rtol=1e-6, atol=1e-7)
     assert int(state.step) == 1
 
 
-def test_moving_average_against_its_closed_form():
+def test_moving_average_against_its_closed_form_and_the_step_that_the_objective_sees():
     """Parameters that grow by 1 a step: ema_n = sum_k d^(n-k) (1-d) k + d^n 0."""
     decay, n = 0.9, 6
-    grow = lambda params, batch, k, context: (-params["a"] * jnp.ones(BATCH), {})
+
+    def grow(params, batch, k, context):
+        return -params["a"] * jnp.ones(BATCH), {"seen": jnp.full(BATCH, context.step, jnp.float32)}
+
     optimizer = optax.sgd(1.0)
     update = training.update_from_objective(grow, optimizer, ema_decay=decay)
-    state = training.create_state({"a": jnp.zeros(())}, optimizer, ema=True)
-    for _ in range(n):
-        state, _ = update(state, BATCH_ARRAYS, example_keys(), training.plain_mean)
+    step = jax.jit(lambda state: update(state, BATCH_ARRAYS, example_keys(), training.plain_mean))
+    state = training.create_state({"a": np.float32(0)}, optimizer, ema=True)
+    for number in range(n):
+        state, metrics = step(state)
+        assert float(metrics["seen"]) == number
     expected = sum((1 - decay) * decay ** (n - k) * k for k in range(1, n + 1))
     np.testing.assert_allclose(state.params["a"], n)
     np.testing.assert_allclose(state.ema["a"], expected, rtol=1e-6)
 
 
 def test_warm_up_decay():
-    decay = training.warm_up_decay(0.99)
-    got = [float(decay(jnp.int32(s))) for s in (0, 9, 90, 5000)]
+    got = jax.jit(jax.vmap(training.warm_up_decay(0.99)))(np.int32([0, 9, 90, 5000]))
     np.testing.assert_allclose(got, [1 / 10, 10 / 19, 91 / 100, 0.99], rtol=1e-6)
 
 
 def test_a_moving_average_must_have_been_asked_for():
     optimizer = optax.sgd(0.1)
     update = training.update_from_objective(objective, optimizer, ema_decay=0.9)
-    state = training.create_state(init(keys.root(0)), optimizer)
+    state = training.create_state(parameters(), optimizer)
     with pytest.raises(ValueError, match=r"create_state\(..., ema=True\)"):
-        update(state, BATCH_ARRAYS, example_keys(), training.plain_mean)
+        jax.eval_shape(lambda state: update(state, BATCH_ARRAYS, example_keys(), training.plain_mean), state)
 
 
-def square_of_the_mean(params, batch, example_keys, context):
-    """(mean_i a_i)^2 by its exact linearisation at the global mean m: m^2 + 2 m (a_i - m)."""
-    a = batch["x"] @ params["w"]
-    m = context.statistics["a"]
-    return m**2 + 2.0 * m * (a - m), {}
+SPLITS = [
+    pytest.param(1, {}, marks=pytest.mark.slow),
+    pytest.param(4, {}, marks=pytest.mark.slow),
+    (2, {}),
+    (2, {"accumulate": 4}),
+    (2, {"exact_shards": 8}),
+    pytest.param(4, {"exact_shards": 8}, marks=pytest.mark.slow),
+]
 
 
-def mean_of_a(params, batch, example_keys, context):
-    return {"a": batch["x"] @ params["w"]}
+def two_steps(update, params, optimizer, devices, options, **kwargs):
+    """The state after one step, and the state and the tally after two."""
+    parallel = training.ParallelUpdate(update, ROWS, batch_size=BATCH, devices=jax.devices()[:devices], **options)
+    begin, key = training.create_state(params, optimizer, **kwargs), keys.root(0)
+    first, tally = parallel(parallel.replicate(begin), parallel.empty_tally(begin, key), key, None, 1)
+    return jax.device_get(first), *jax.device_get(parallel(first, tally, key, None, 1))
 
 
-@pytest.mark.parametrize("devices, options", [(1, {}), (4, {}), (2, {"accumulate": 4}), (2, {"exact_shards": 8})])
-def test_a_loss_of_a_batch_statistic_has_the_same_gradient_on_any_split(devices, options):
-    params = {"w": jnp.linspace(0.5, 1.5, DATA.shape[1])}
-    direct = jax.value_and_grad(lambda p: jnp.mean(BATCH_ARRAYS["x"] @ p["w"]) ** 2)
-    value, gradient = direct(params)
-    optimizer = optax.sgd(1.0)
-    update = training.update_from_objective(square_of_the_mean, optimizer, statistics=mean_of_a)
-    take = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
-    parallel = training.ParallelUpdate(update, take, batch_size=BATCH, devices=jax.devices()[:devices], **options)
-    begin = training.create_state(params, optimizer)
-    tally = parallel.empty_tally(begin, keys.root(0))
-    end, tally = parallel(parallel.replicate(begin), tally, keys.root(0), None, 1)
-    np.testing.assert_allclose(params["w"] - end.params["w"], gradient["w"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(tally.totals["loss"], value, rtol=1e-5)
+@pytest.mark.parametrize("devices, options", SPLITS)
+def test_a_loss_of_a_batch_statistic_has_the_same_gradient_on_any_split_and_an_observer_sees_all(devices, options):
+    """The observer sees every example of the global batch, in order."""
 
+    def mean_of_a(params, batch, example_keys, context):
+        return {"a": batch["x"] @ params["w"]}
 
-def test_the_objective_sees_the_step():
-    seen = lambda params, batch, k, context: (jnp.zeros(BATCH) + context.step.astype(jnp.float32), {})
-    optimizer = optax.sgd(0.1)
-    update = training.update_from_objective(seen, optimizer)
-    state = training.create_state({"a": jnp.zeros(())}, optimizer)
-    for step in range(3):
-        state, metrics = update(state, BATCH_ARRAYS, example_keys(), training.plain_mean)
-        assert float(metrics["loss"]) == step
-
-
-@pytest.mark.parametrize("devices, options", [(1, {}), (2, {"accumulate": 4}), (4, {"exact_shards": 8})])
-def test_an_observer_sees_every_example_of_the_global_batch_in_order(devices, options):
-    def numbered(params, batch, example_keys, context):
+    def square_of_the_mean(params, batch, example_keys, context):
+        """(mean_i a_i)^2 by its exact linearisation at the global mean m: m^2 + 2 m (a_i - m)."""
+        a, m = batch["x"] @ params["w"], context.statistics["a"]
         first = batch["x"][:, 0]
-        return params["w"] * first, {"first": first, "count": context.model_state["count"] + 0 * first}
+        return m**2 + 2.0 * m * (a - m), {"first": first, "count": context.model_state["count"] + 0 * first}
 
     def observe(model_state, metrics):
         return {"count": model_state["count"] + 1.0, "first": metrics["first"]}
 
+    w = np.linspace(0.5, 1.5, DATA.shape[1], dtype=np.float32)
+    rows = DATA[:BATCH].astype(np.float64)
+    mean = np.mean(rows @ w)
     optimizer = optax.sgd(1.0)
-    update = training.update_from_objective(numbered, optimizer, observe=observe)
-    model_state = {"count": jnp.zeros(()), "first": jnp.zeros(BATCH)}
-    state = training.create_state({"w": jnp.ones(())}, optimizer, model_state=model_state)
-    take = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
-    parallel = training.ParallelUpdate(update, take, batch_size=BATCH, devices=jax.devices()[:devices], **options)
-    end, tally = parallel(parallel.replicate(state), parallel.empty_tally(state, keys.root(0)), keys.root(0), None, 2)
+    update = training.update_from_objective(square_of_the_mean, optimizer, statistics=mean_of_a, observe=observe)
+    model_state = {"count": np.float32(0), "first": np.zeros(BATCH, np.float32)}
+    first, end, tally = two_steps(update, {"w": w}, optimizer, devices, options, model_state=model_state)
+    np.testing.assert_allclose(w - first.params["w"], 2 * mean * rows.mean(0), rtol=1e-5, atol=1e-6)
+    losses = mean**2 + np.mean(rows @ first.params["w"]) ** 2
+    np.testing.assert_allclose(tally.totals["loss"], losses, rtol=1e-5)
     np.testing.assert_array_equal(end.model_state["first"], DATA[:BATCH, 0])
     assert float(end.model_state["count"]) == 2
     # The objective of each step saw the state before it: 0, then 1.
