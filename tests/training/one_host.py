@@ -12,10 +12,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from engine_toy import BATCH, BATCHES, DATA, FEATURES, Config, state, update
+from engine_toy import BATCHES, FEATURES, Config, order, state, take_on_host, update
 
 from jaxgen import training
-from jaxgen.data.order import shuffled_index
 from jaxgen.training import hosts, keys
 
 
@@ -58,9 +57,9 @@ def main(workdir, address, *events):
 
 def fed(key, step, positions):
     """Says which examples this host reads."""
-    chosen = np.asarray(shuffled_index(key, step, positions, BATCH, len(DATA)))
+    chosen = order(np.asarray(jax.random.key_data(key)), step, positions)
     print("reads", step, chosen.tolist(), flush=True)
-    return {"x": DATA[chosen]}
+    return take_on_host(key, step, positions)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sample i depends on (key, i): alone, among 64, on 8 devices; the same bits with exact_shard, else to rounding."""
+"""Sample i depends on (key, i): alone, among 64, on 2 devices; the same bits with exact_shard, else to rounding."""
 
 import functools
 
@@ -16,7 +16,7 @@ FEW = [3, 60, 17]
 def made_up(init):
     """Parameters of the shapes that `init` would give, without compiling it."""
     rng = np.random.default_rng(0)
-    draw = lambda x: jnp.asarray(rng.normal(size=x.shape) / max(1, np.prod(x.shape[:-1])) ** 0.5, x.dtype)
+    draw = lambda x: (rng.normal(size=x.shape) / max(1, np.prod(x.shape[:-1])) ** 0.5).astype(x.dtype)
     return jax.tree.map(draw, jax.eval_shape(init))
 
 
@@ -39,7 +39,7 @@ def of_gan():
 def of_diffusion(method):
     """Ten steps with two convolutions for a network."""
     rng = np.random.default_rng(0)
-    params = [jnp.asarray(0.3 * rng.normal(size=(3, 3, *c)), jnp.float32) for c in ((2, 16), (16, 2))]
+    params = [(0.3 * rng.normal(size=(3, 3, *c))).astype(np.float32) for c in ((2, 16), (16, 2))]
     convolve = lambda x, kernel: jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -61,37 +61,66 @@ FAMILIES = {
 }
 
 
+def of_several(*names):
+    made = {name: FAMILIES[name]() for name in names}
+
+    def function(params, keys, numbers):
+        return {name: made[name][1](params[name], jax.random.clone(keys), numbers) for name in names}
+
+    return {name: params for name, (params, _) in made.items()}, function
+
+
+def assert_distinct(samples):
+    """Nobody has another's noise."""
+    rows = [np.unique(x.reshape(64, -1), axis=0) for x in jax.tree.leaves(samples)]
+    assert max(map(len, rows)) == 64
+
+
 def drawn(function, params, numbers, devices=1, **options):
     draw = training.ParallelDraw(function, devices=jax.devices()[:devices], **options)
     return draw(params, jax.random.key(7), numbers)
 
 
+def assert_exact(function, params, devices):
+    """Returns all samples and a few, drawn with exact_shard."""
+    digest = training.tree_digest
+    draw = training.ParallelDraw(function, devices=jax.devices()[:1], exact_shard=8)
+    exact = draw(params, jax.random.key(7), NUMBERS)
+    assert digest(drawn(function, params, NUMBERS, devices, exact_shard=8)) == digest(exact)
+    few = jax.tree.map(lambda x: x[FEW], exact)
+    assert digest(draw(params, jax.random.key(7), FEW)) == digest(few)
+    return exact, few
+
+
+def test_samples_are_their_own_bit_for_bit():
+    params, function = of_several("vae", "gan", "ddpm")
+    exact, _ = assert_exact(function, params, devices=2)
+    for samples in exact.values():
+        assert_distinct(samples)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_sample_is_its_own(name):
     params, function = FAMILIES[name]()
-    draw = functools.partial(drawn, function, params)
-    exact = draw(NUMBERS, exact_shard=8)
-    digest = training.tree_digest
-    assert digest(draw(NUMBERS, devices=8, exact_shard=8)) == digest(exact)
-    few = jax.tree.map(lambda x: x[FEW], exact)
-    assert digest(draw(FEW, exact_shard=8)) == digest(few)
-    # Without, to rounding; and nobody has another's noise.
-    for others in (draw(FEW), draw(NUMBERS, devices=8)):
-        expected = few if len(jax.tree.leaves(others)[0]) == 3 else exact
+    exact, few = assert_exact(function, params, devices=8)
+    assert_distinct(exact)
+    # Without exact shards, to rounding.
+    for numbers, devices, expected in ((FEW, 1, few), (NUMBERS, 8, exact)):
+        others = drawn(function, params, numbers, devices)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), others, expected)
-    rows = [np.unique(x.reshape(64, -1), axis=0) for x in jax.tree.leaves(exact)]
-    assert max(map(len, rows)) == 64
 
 
 def test_which_number_is_which():
     """Against the keys themselves, for numbers in any order, given twice, and beyond 2^31."""
     numbers = np.array([5, 2**32 - 1, 0, 5])
     function = lambda params, keys, numbers: {"u": jax.vmap(jax.random.uniform)(keys) * params, "n": numbers}
-    expected = [float(jax.random.uniform(jax.random.fold_in(jax.random.key(7), np.uint32(n)))) for n in numbers]
+    of_number = jax.jit(lambda n: jax.random.uniform(jax.random.fold_in(jax.random.key(7), n)))
+    expected = [float(of_number(np.uint32(n))) for n in numbers]
     for options in ({}, {"exact_shard": 3}, {"devices": 4}, {"batch_size": 2}, {"devices": 2, "exact_shard": 2}):
-        got = drawn(function, jnp.float32(2), numbers, **options)
-        np.testing.assert_array_equal(got["u"], 2 * np.float32(expected))
-        np.testing.assert_array_equal(got["n"], numbers)
+        got = drawn(function, np.float32(2), numbers, **options)
+        np.testing.assert_array_equal(got["u"], 2 * np.float32(expected), err_msg=str(options))
+        np.testing.assert_array_equal(got["n"], numbers, err_msg=str(options))
 
 
 @pytest.mark.parametrize(

@@ -140,13 +140,13 @@ def test_whatever_changes_bits_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(environment.metadata, "version", lambda name: "0.99" if name == "jaxlib" else version(name))
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     monkeypatch.setattr(environment, "cpu_model", lambda: "another processor")
-    monkeypatch.setattr(environment, "compiler_options", lambda: {"some_option": "on"})
+    monkeypatch.setattr(environment, "fusions_in_force", lambda: "OTHER_FUSIONS")
     with jax.default_matmul_precision("float32"), pytest.warns(UserWarning) as warned, opened(tmp_path):
         pass
     said = str(warned[0].message)
     assert re.search(r"versions.jaxlib: '[\d.]+' -> '0.99'", said) and "versions.jax:" not in said
     assert "XLA_FLAGS: None -> '--xla_cpu_enable_fast_math=true'" in said and "-> 'another processor'" in said
-    assert "matmul_precision: None -> 'float32'" in said and "some_option: None -> 'on'" in said
+    assert "matmul_precision: None -> 'float32'" in said and re.search("cpu_fusions: .* -> 'OTHER_FUSIONS'", said)
 
 
 def test_other_data_is_a_warning(tmp_path):
