@@ -1,5 +1,6 @@
 """Several hosts: real processes on this machine, joined by gloo."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toy import BATCH, Config, run_steps
+from engine_toy import BATCH, BATCHES, Config, run_steps, state, update
 
 from jaxgen import training
-from jaxgen.training import hosts
+from jaxgen.training import hosts, keys
 
 HERE = Path(__file__).parent
 
 
-def start(workdir, number, *events):
-    """The joined processes, with two devices each."""
+def start(workdir, number, *events, devices=2):
+    """The joined processes, with so many devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "2", "PYTHONPATH": paths}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": paths}
     return [
         subprocess.Popen(
             [sys.executable, str(HERE / "one_host.py"), str(workdir), f"localhost:{port},{number},{index}", *events],
@@ -51,6 +52,28 @@ def tells_of_a_lost_host(said):
     """In our words, or in JAX's own, where XLA waits for the dead host's part until the heartbeats are missed."""
     ours = "HostLost: another host of this run has stopped" in said and "same command again on all hosts" in said
     return ours or "This most likely indicates that another task died" in said
+
+
+def test_a_signal_to_one_of_two_hosts_stops_both_and_this_process_goes_on(tmp_path):
+    """The hosts read the data, each its half of a batch; the end has the bits of one device."""
+    both = ends(start(tmp_path / "run", 2, "fed", "SIGTERM", devices=1))
+    assert [code for _, code in both] == [143, 143], both
+    stopped = [re.search(r"Stopped at step (\d+) of 20; saved (\w+)", said) for said, _ in both]
+    assert stopped[0] and stopped[1] and stopped[0][1] == stopped[1][1]
+    assert (stopped[0][2], stopped[1][2]) == ("in", "by")
+    assert 6 <= int(stopped[0][1]) < 20
+    first, second = (reads(said) for said, _ in both)
+    visited = [i for step in range(6) for i in first[step] + second[step]]
+    assert sorted(visited[:50]) == list(range(50)) and all(len(first[step]) == BATCH // 2 for step in range(6))
+    settings = dataclasses.replace(Config().train, exact_shards=4, num_steps=20, devices=1)
+    config = dataclasses.replace(Config(), train=settings)
+    with pytest.warns(UserWarning, match="process_count: 2 -> 1"):
+        run = training.Run(tmp_path / "run", config, experiment="toy", quiet=True)
+    with run:
+        end = training.fit(run, settings, update=update(), state=state(), batches=BATCHES, key=keys.root(0))
+    assert training.tree_digest(end) == training.tree_digest(run_steps([20], exact_shards=4)[0])
+    metrics = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == [4, 8, 12, 16, 20]
 
 
 @pytest.mark.slow
