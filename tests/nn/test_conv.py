@@ -144,10 +144,10 @@ def assert_gradients(cases, dtype, also=None):
     """Value and gradients of all cases, in one program; and `also(ours, x, kernel)`, which has the same value."""
     inputs, expected = [], []
     for _, (value, of_x, of_k), *shapes in cases:
-        x, kernel = arrays(*shapes, dtype)
-        y = value(x.astype(np.float64), kernel.astype(np.float64))
-        g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype)
-        inputs.append((x, kernel, g))
+        x, kernel = (array.astype(np.float64) for array in arrays(*shapes, dtype))
+        y = value(x, kernel)
+        g = np.cos(np.arange(y.size)).reshape(y.shape).astype(dtype).astype(np.float64)
+        inputs.append([array.astype(dtype) for array in (x, kernel, g)])
         expected.append((y, of_x(kernel, g), of_k(x, g), *((y,) if also else ())))
 
     def program(inputs):
@@ -231,9 +231,7 @@ def test_second_derivatives(name):
 
 
 def lax_conv(x, kernel, *, stride, padding):
-    return lax.conv_general_dilated(
-        x, kernel, (stride, stride), lax_padding(padding), dimension_numbers=DIMENSIONS
-    )
+    return lax.conv_general_dilated(x, kernel, (stride, stride), lax_padding(padding), dimension_numbers=DIMENSIONS)
 
 
 def lax_transpose(x, kernel, *, stride, padding, size):
