@@ -1,7 +1,9 @@
 """COLMAP's models: text and binary give the same scene, and the points project to where the images saw them."""
 
+import functools
 import struct
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +16,16 @@ POINTS = np.random.default_rng(0).uniform(-0.5, 0.5, (30, 3))
 PARAMETERS = [20.0, 21.0, 8.5, 6.5, 0.1, -0.02, 0.003, 0.004]
 
 
+@functools.cache
 def world_to_camera():
-    quaternions, translations = opengl_to_colmap(hemisphere(N))
-    return np.asarray(quaternions, np.float64), np.asarray(translations, np.float64)
+    """(quaternions, translations, poses that these stand for) of N views."""
+
+    @jax.jit
+    def views():
+        quaternions, translations = opengl_to_colmap(hemisphere(N))
+        return quaternions, translations, colmap_to_opengl(quaternions, translations)
+
+    return [np.asarray(part, np.float64) for part in views()]
 
 
 def write_text(folder):
@@ -24,7 +33,7 @@ def write_text(folder):
     numbers = lambda values: " ".join(repr(float(v)) for v in values)
     (folder / "cameras.txt").write_text(f"# Camera list\n7 OPENCV {W} {H} {numbers(PARAMETERS)}\n")
     lines = ["# Image list"]
-    for i, (q, t) in enumerate(zip(*world_to_camera(), strict=True)):
+    for i, (q, t) in enumerate(zip(*world_to_camera()[:2], strict=True)):
         # COLMAP's order is that of registration, not of names.
         lines.append(f"{10 - i} {numbers(q)} {numbers(t)} 7 view {i}.png")
         lines.append(" ".join(f"1.5 2.5 {p}" for p in (*range(20), -1)))
@@ -37,7 +46,7 @@ def write_binary(folder, model=4):
     folder.mkdir(parents=True)
     (folder / "cameras.bin").write_bytes(struct.pack("<QiiQQ8d", 1, 7, model, W, H, *PARAMETERS))
     parts = [struct.pack("<Q", N)]
-    for i, (q, t) in enumerate(zip(*world_to_camera(), strict=True)):
+    for i, (q, t) in enumerate(zip(*world_to_camera()[:2], strict=True)):
         parts.append(struct.pack("<I7dI", 10 - i, *q, *t, 7) + f"view {i}.png".encode() + b"\0")
         parts.append(struct.pack("<Q", 21) + b"".join(struct.pack("<ddq", 1.5, 2.5, p) for p in (*range(20), -1)))
     (folder / "images.bin").write_bytes(b"".join(parts))
@@ -58,7 +67,7 @@ def test_the_scene_of_a_model(folder):
     scene = read_colmap(folder, hold_out_every=0)
     assert scene["name"].tolist() == [f"images/view {i}.png" for i in range(N)]
     assert scene["image"][:, 0, 0, 0].tolist() == [0, 1, 2, 3]
-    np.testing.assert_allclose(scene["pose"], colmap_to_opengl(*opengl_to_colmap(hemisphere(N))), atol=2e-6)
+    np.testing.assert_allclose(scene["pose"], world_to_camera()[2], atol=2e-6)
     np.testing.assert_allclose(scene["intrinsics"], [PARAMETERS[:4]] * N)
     np.testing.assert_allclose(scene["distortion"], [PARAMETERS[4:]] * N)
     # Depths along the axes of view of the twenty points that the views saw.
