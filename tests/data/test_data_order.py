@@ -8,7 +8,6 @@ from scipy import stats
 
 from jaxgen.data.order import locate, permuted, shuffled_index
 
-
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9, 100, 1000, 4097, 60_000)
 # (step, batch_size, num_examples)
 PLACES = (

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import features, image_batches, pack_evaluation
+from tests.parameters import random_parameters
 
 SMALL = features.Settings(channels=4, num_features=8, steps=40, batch_size=20)
 
@@ -32,7 +33,17 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extractor(splits, file):
-    return features.cached(file, *splits, SMALL)
+    """Trained from parameters that NumPy drew: the initializers would take longer to compile than the training."""
+    network = features.Classifier(2, SMALL.num_features, SMALL.channels)
+    start = {"params": random_parameters(network, np.zeros((1, 8, 8, 1), np.float32))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features.Classifier, "init", lambda *_: start)
+        return features.cached(file, *splits, SMALL)
+
+
+@pytest.mark.slow
+def test_it_learns_from_its_own_initializers(splits, tmp_path):
+    assert features.cached(tmp_path / "features.npz", *splits, SMALL).accuracy > 0.95
 
 
 def test_it_learns_and_says_how_well(extractor, splits):

@@ -5,7 +5,6 @@ from scipy import signal
 
 from jaxgen import metrics
 
-
 psnr = jax.jit(metrics.psnr, static_argnums=2)
 ssim = jax.jit(metrics.ssim, static_argnums=2)
 
