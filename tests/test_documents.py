@@ -39,41 +39,52 @@ def blocks():
 
 @pytest.fixture(scope="module")
 def shown():
-    """What the first three examples define."""
-    names = {}
-    for block in blocks()[:3]:
-        exec(block, names)
+    """What the first three examples define, with parameters drawn by NumPy: no initializer is compiled."""
+    names, shapes_of = {}, vae.init_params
+
+    def drawn(*args):
+        rng = np.random.default_rng(0)
+        draw = lambda leaf: rng.normal(scale=0.1, size=leaf.shape).astype(leaf.dtype)
+        return jax.tree.map(draw, jax.eval_shape(lambda: shapes_of(*args)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vae, "init_params", drawn)
+        for block in blocks()[:3]:
+            exec(block, names)
     return names
 
 
 def test_the_likelihood_is_a_density_and_trains(shown):
     log_prob = shown["laplace"](0.1).log_prob
-    x = jnp.linspace(-3.0, 4.0, 70_001)[:, None]
-    density = np.exp(np.asarray(log_prob(x, jnp.full_like(x, 0.5)), np.float64))
-    assert np.trapezoid(density, np.asarray(x[:, 0])) == pytest.approx(1, abs=1e-4)
-    x, keys = jnp.full((2, 64), 0.5), jax.random.split(jax.random.key(1), 2)
-    losses, _ = shown["loss"](shown["params"], {"x": x}, keys, training.Context(jnp.int32(0)))
+    x = np.linspace(-3.0, 4.0, 70_001, dtype=np.float32)[:, None]
+    density = np.exp(np.asarray(jax.jit(log_prob)(x, np.full_like(x, 0.5)), np.float64))
+    assert np.trapezoid(density, x[:, 0]) == pytest.approx(1, abs=1e-4)
+    x = np.full((2, 64), 0.5, np.float32)
+    loss = lambda params, x: shown["loss"](
+        params, {"x": x}, jax.random.split(jax.random.key(1), 2), training.Context(jnp.int32(0))
+    )
+    losses, _ = jax.jit(loss)(shown["params"], x)
     assert losses.shape == (2,) and np.isfinite(losses).all()
     assert vae.check_data(shown["laplace"](0.1), x) is None
 
 
 def test_the_sampler_finds_the_only_image_there_is(shown):
     schedule = diffusion.make_schedule(diffusion.linear_betas(20, 0.01, 0.4))
-    image = jnp.array([[0.5, -0.25]])
+    image = np.array([[0.5, -0.25]], np.float32)
 
     def denoise(x, t):
         scaled = jnp.sqrt(schedule.alphas_bar[t])[:, None] * image
         return (x - scaled) / jnp.sqrt(1 - schedule.alphas_bar[t])[:, None]
 
-    drawn = shown["draw"](jax.random.key(0), denoise, (1, 2), schedule)
+    drawn = jax.jit(lambda key: shown["draw"](key, denoise, (1, 2), schedule))(jax.random.key(0))
     assert np.allclose(drawn, image, atol=1e-5)
 
 
 def test_the_batches_visit_every_row_once_an_epoch(shown):
     x = np.arange(12, dtype=np.float32)[:, None]
     batches = shown["batches_of"](x, 4)
-    key = jax.random.key(0)
-    seen = [batches.make(jax.random.clone(key), jnp.asarray(x), jnp.int32(s), jnp.arange(4))["x"] for s in range(3)]
+    make = jax.jit(lambda x, step: batches.make(jax.random.key(0), x, step, jnp.arange(4))["x"])
+    seen = [make(x, np.int32(step)) for step in range(3)]
     assert sorted(np.concatenate(seen)[:, 0]) == list(range(12))
 
 
