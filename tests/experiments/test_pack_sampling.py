@@ -1,5 +1,7 @@
 """Samples by number: what they depend on, that devices do not matter, and what does not fit together."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,13 +24,14 @@ from experiments.ddpm_evaluation import Sampler
 from experiments.pack_sampling import Guide
 from jaxgen import diffusion, training
 
+NUM = 7
 FEW, UNGUIDED = Sampler("ddim", "ddim5"), Guide()
 LOW = pack_files.Pack(
     np.random.default_rng(9).integers(0, 256, (9, 2, 2, 3), np.uint8), np.arange(9, dtype=np.int64) % CLASSES, {}, {}
 )
 
 
-def drawn(tmp_path, model, num=7, guide=UNGUIDED, sampler=FEW, devices=1, name="p.npz", batch_size=4, **options):
+def drawn(tmp_path, model, num=NUM, guide=UNGUIDED, sampler=FEW, devices=1, name="p.npz", batch_size=4, **options):
     pack_sampling.write(
         tmp_path / name, num, model, sampler, guide, devices=jax.devices()[:devices], batch_size=batch_size, **options
     )
@@ -40,14 +43,56 @@ def noise_keys(num, seed=0):
     return jax.vmap(jax.random.fold_in, (None, 0))(stream, jnp.arange(num))
 
 
-def direct(denoise, num, method="ddim", steps="ddim5", seed=0, **options):
-    """The same samples from `diffusion.sample`, all at once."""
-    x = jax.jit(
-        lambda keys: diffusion.sample(
-            keys, denoise, (num, SIZE, SIZE, 3), diffusion.respace(SCHEDULE, steps), method=method,
-            variance="learned_range", **options,
-        )
-    )(noise_keys(num, seed))  # fmt: skip
+@functools.cache
+def noise(seed):
+    """x_T of samples 0 to 6, [7, H, W, 3]."""
+    zeros = lambda x, t: jnp.zeros_like(x)
+    schedule = diffusion.respace(SCHEDULE, "ddim5")
+    start = lambda keys: diffusion.sample_trajectory(keys, zeros, (NUM, SIZE, SIZE, 3), schedule, 5, method="ddim").x_t
+    return np.asarray(jax.jit(start)(noise_keys(NUM, seed))[0], np.float64)
+
+
+def dense(model, h):
+    layer = model.params["Dense_0"]
+    return h @ layer["kernel"].astype(np.float64) + layer["bias"]
+
+
+def network(model, labels=None):
+    """A `Toy` in float64: (x, t) -> its output for the labels."""
+
+    def output(x, t):
+        h = np.concatenate([x.reshape(len(x), -1), np.full((len(x), 1), t / 40)], axis=1)
+        if labels is not None:
+            h = np.concatenate([h, np.eye(model.network.num_classes)[labels]], axis=1)
+        return np.tanh(dense(model, h)).reshape(*x.shape[:3], model.network.out_channels)
+
+    return output
+
+
+def log_probability_gradient(model, labels):
+    """Of a `ToyClassifier` in float64: x -> d/dx log p(label | x)."""
+
+    def gradient(x):
+        logits = dense(model, x.reshape(len(x), -1))
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chosen = np.eye(CLASSES)[labels] - p / p.sum(axis=1, keepdims=True)
+        return (chosen @ model.params["Dense_0"]["kernel"].T.astype(np.float64)).reshape(x.shape)
+
+    return gradient
+
+
+def by_ddim(output, num, seed=0, gradient=None, scale=1.0):
+    """The samples of five steps of DDIM in float64, to bytes; guidance as in algorithm 2 of Dhariwal & Nichol (2021)."""
+    schedule, x = diffusion.respace(SCHEDULE, "ddim5"), noise(seed)[:num]
+    bars, timesteps = np.asarray(schedule.alphas_bar, np.float64), np.asarray(schedule.timesteps)
+    for t in range(4, -1, -1):
+        bar, before = bars[t], bars[t - 1] if t else 1.0
+        x0 = np.clip((x - np.sqrt(1 - bar) * output(x, timesteps[t])[..., :3]) / np.sqrt(bar), -1, 1)
+        eps = (x - np.sqrt(bar) * x0) / np.sqrt(1 - bar)
+        if gradient is not None:
+            eps = eps - np.sqrt(1 - bar) * scale * gradient(x)
+            x0 = (x - np.sqrt(1 - bar) * eps) / np.sqrt(bar)
+        x = np.sqrt(before) * x0 + np.sqrt(1 - before) * eps
     return image_batches.to_bytes(x)
 
 
@@ -57,63 +102,62 @@ def assert_close(found, expected):
     assert apart.max() <= 1 and np.mean(apart) < 0.02
 
 
-def apply(model, *labels):
-    return lambda x, t: model.network.apply({"params": model.params}, x, t, *labels)
-
-
-def test_samples_are_those_of_the_sampler_on_any_devices_and_in_any_batch(tmp_path):
+def test_samples_are_those_of_the_sampler_on_any_devices(tmp_path):
+    """Seven samples are a batch of four and one of three, so a sample does not depend on its place in a batch."""
     one = drawn(tmp_path, PLAIN, seed=3)
     assert one.label is None and one.image.shape == (7, SIZE, SIZE, 3) and np.std(one.image) > 20
-    assert_close(one.image, direct(apply(PLAIN), 7, seed=3))
+    assert_close(one.image, by_ddim(network(PLAIN), 7, seed=3))
     two = drawn(tmp_path, PLAIN, seed=3, devices=2, name="two.npz")
     np.testing.assert_array_equal(two.image, one.image)
-    other_batch_and_number = drawn(tmp_path, PLAIN, 5, seed=3, name="b.npz", batch_size=3)
-    assert_close(other_batch_and_number.image, one.image[:5])
+
+
+@pytest.mark.slow
+def test_another_batch_size_and_number_give_the_same_samples(tmp_path):
+    assert_close(drawn(tmp_path, PLAIN, 5, seed=3, batch_size=3).image, by_ddim(network(PLAIN), 5, seed=3))
 
 
 def test_a_class_a_classifier_and_its_scale(tmp_path):
-    labels = jnp.asarray([2, 0, 2, 0, 2])
-    plain = drawn(tmp_path, CONDITIONAL, 5, labels="2,0")
-    np.testing.assert_array_equal(plain.label, labels)
-    assert_close(plain.image, direct(apply(CONDITIONAL, labels), 5))
-    guidance = diffusion.classifier_guidance(apply(CLASSIFIER), labels, 2.5)
-    guided = drawn(tmp_path, CONDITIONAL, 5, Guide(2.5, CLASSIFIER), labels="2,0", name="g.npz")
-    assert_close(guided.image, direct(apply(CONDITIONAL, labels), 5, guidance=guidance))
-    assert not np.array_equal(guided.image, plain.image)
+    labels = np.array([2, 0, 2, 0, 2])
+    guidance = {"gradient": log_probability_gradient(CLASSIFIER, labels), "scale": 2.5}
+    guided = drawn(tmp_path, CONDITIONAL, 5, Guide(2.5, CLASSIFIER), labels="2,0")
+    np.testing.assert_array_equal(guided.label, labels)
+    assert_close(guided.image, by_ddim(network(CONDITIONAL, labels), 5, **guidance))
+    assert not np.array_equal(guided.image, by_ddim(network(CONDITIONAL, labels), 5))
     # The classifier alone says what the class is.
     pack = drawn(tmp_path, PLAIN, 5, Guide(2.5, CLASSIFIER), labels="2,0", name="u.npz")
-    assert_close(pack.image, direct(apply(PLAIN), 5, guidance=guidance))
+    assert_close(pack.image, by_ddim(network(PLAIN), 5, **guidance))
 
 
 def test_classifier_free_guidance_and_a_fixed_variance(tmp_path):
-    labels = jnp.asarray([0, 1, 2, 0])
-    denoise = diffusion.classifier_free_guidance(
-        lambda x, t, y: apply(FREE, y)(x, t), labels, CLASSES, 3.0, variance="learned_range"
-    )
+    labels = np.array([0, 1, 2, 0])
+    conditional, unconditional = network(FREE, labels), network(FREE, np.full(4, CLASSES))
     pack = drawn(tmp_path, FREE, 4, Guide(3.0), labels="cycle")
-    assert_close(pack.image, direct(denoise, 4))
+    assert_close(
+        pack.image, by_ddim(lambda x, t: unconditional(x, t) + 3 * (conditional(x, t) - unconditional(x, t)), 4)
+    )
     sampler = Sampler("ancestral", "5", variance="fixed_small")
     fixed = drawn(tmp_path, FREE, 4, sampler=sampler, labels="cycle", name="f.npz")
-    half = lambda x, t: apply(FREE, labels)(x, t)[..., :3]
+    half = lambda x, t: FREE.network.apply({"params": FREE.params}, x, t, jnp.asarray(labels))[..., :3]
     schedule = diffusion.respace(SCHEDULE, "5")
-    expected = diffusion.sample(noise_keys(4), half, (4, SIZE, SIZE, 3), schedule, variance="fixed_small")
-    assert_close(fixed.image, image_batches.to_bytes(expected))
+    draw = lambda keys: diffusion.sample(keys, half, (4, SIZE, SIZE, 3), schedule, variance="fixed_small")
+    assert_close(fixed.image, image_batches.to_bytes(jax.jit(draw)(noise_keys(4))))
 
 
 def test_an_upsampler_enlarges_the_image_of_the_same_number(tmp_path):
-    low = image_batches.signed(LOW.image[:7])
-    denoise = lambda x, t: apply(UPSAMPLER, jnp.asarray(LOW.label[:7], jnp.int32))(
-        diffusion.with_low_resolution(x, jnp.asarray(low)), t
-    )
+    low = image_batches.signed(LOW.image[:7]).astype(np.float64)
+    # Bilinear, with half-pixel centres: weights of the two small pixels in each of the four large ones.
+    weights = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
+    large = np.einsum("iu,jv,nuvc->nijc", weights, weights, low)
+    denoise = network(UPSAMPLER, LOW.label[:7])
     pack = drawn(tmp_path, UPSAMPLER, low=LOW)
     np.testing.assert_array_equal(pack.label, LOW.label[:7])
-    assert_close(pack.image, direct(denoise, 7))
+    assert_close(pack.image, by_ddim(lambda x, t: denoise(np.concatenate([x, large], axis=-1), t), 7))
 
 
 def test_labels_depend_on_their_numbers_alone():
-    key, numbers = training.keys.root(1), np.arange(600)
-    found = pack_sampling.labels_of(key, numbers, "random", CLASSES)
-    np.testing.assert_array_equal(pack_sampling.labels_of(key, numbers[50:60], "random", CLASSES), found[50:60])
+    key, others = training.keys.root(1), np.random.default_rng(0).integers(0, 600, 600)
+    found = pack_sampling.labels_of(key, np.arange(600), "random", CLASSES)
+    np.testing.assert_array_equal(pack_sampling.labels_of(key, others, "random", CLASSES), found[others])
     # Each class 200 times, give or take 4 standard deviations of sqrt(600 / 3 x 2 / 3).
     assert np.all(np.abs(np.bincount(found, minlength=CLASSES) - 200) < 4 * 11.6)
     np.testing.assert_array_equal(pack_sampling.labels_of(key, np.array([2, 3, 4]), "cycle", CLASSES), [2, 0, 1])
