@@ -2,20 +2,30 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from trained_toys import CONDITIONAL, PLAIN, SIZE
 
 from experiments import features, image_batches, pack_evaluation, pack_files, sample_pack, trained_networks
-from jaxgen import diffusion, metrics, pictures
+from jaxgen import data, diffusion, metrics, pictures
 
 
+@jax.jit
 def pixels(x):
     """Four features, certain classes by the first pixel's sign, and six features that know places."""
     flat = x.reshape(len(x), -1)
     first = (flat[:, :1] > 0).astype(jnp.float32)
     return flat[:, :4], jnp.concatenate([first, 1 - first], axis=1), flat[:, 4:10]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def order_in_one_program():
+    """References compute their order outside of jit; one program a size instead of one an operation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "shuffled_index", jax.jit(data.shuffled_index, static_argnums=(3, 4)))
+        yield
 
 
 FID = features.Extractor("fid", lambda x: pixels(x)[:2], "aaa", spatial=pixels)
@@ -130,16 +140,16 @@ def test_the_commands(tmp_path, published, monkeypatch, capsys):
     run(capsys, "convert", tmp_path / "toy_classes.npz", tmp_path / "again.npz", "--network", "toy_classes")
     for name, array in np.load(tmp_path / "toy_classes.npz").items():
         np.testing.assert_array_equal(np.load(tmp_path / "again.npz")[name], array)
-    for number in range(24):
+    for number in range(40):
         name = tmp_path / "real" / f"{number % 2}" / f"{number:02d}.png"
         name.parent.mkdir(parents=True, exist_ok=True)
         pictures.save_png(name, images(1, number)[0])
     monkeypatch.setattr(pack_evaluation, "load_extractor", lambda inception, features: FID)
     out = run(capsys, "make-reference", tmp_path / "real", tmp_path / "r.npz", "--inception", "weights")
-    assert "24 images of (4, 4, 3), moments of fid's features" in out
+    assert "40 images of (4, 4, 3), moments of fid's features" in out
     out = run(capsys, "evaluate", tmp_path / "p.npz", tmp_path / "r.npz", "--json", tmp_path / "e.json")
     written = json.loads((tmp_path / "e.json").read_text())
-    assert written["metrics"]["reference_images"] == 24 and written["samples"] == pack.settings
+    assert written["metrics"]["reference_images"] == 40 and written["samples"] == pack.settings
     assert out.splitlines()[0].split() == ["fid", f"{written['metrics']['fid']:.5g}"]
 
 

@@ -82,7 +82,7 @@ def log_probability_gradient(model, labels):
 
 
 def by_ddim(output, num, seed=0, gradient=None, scale=1.0):
-    """The samples of five steps of DDIM in float64, to bytes; guidance as in algorithm 2 of Dhariwal & Nichol (2021)."""
+    """The samples of five steps of DDIM in float64, as bytes; guidance is Dhariwal & Nichol's algorithm 2 (2021)."""
     schedule, x = diffusion.respace(SCHEDULE, "ddim5"), noise(seed)[:num]
     bars, timesteps = np.asarray(schedule.alphas_bar, np.float64), np.asarray(schedule.timesteps)
     for t in range(4, -1, -1):
