@@ -51,8 +51,8 @@ def test_a_unit_by_hand():
         "conv.weight": generator.normal(size=(3, 2, 1, 3)),
         **{f"bn.{part}": generator.uniform(0.5, 2, 3) for part in ("weight", "bias", "running_mean", "running_var")},
     }
-    weights = {f"u.{name}": jnp.asarray(value, jnp.float32) for name, value in parts.items()}
-    found = np.asarray(inception.unit(weights, "u", jnp.asarray(x), 1, "same"))
+    weights = {f"u.{name}": value.astype(np.float32) for name, value in parts.items()}
+    found = np.asarray(jax.jit(lambda weights, x: inception.unit(weights, "u", x, 1, "same"))(weights, x))
     padded = np.pad(x[0], ((0, 0), (1, 1), (0, 0)))
     for i, j, o in ((0, 0, 0), (2, 3, 1), (3, 4, 2)):
         y = sum(padded[i, j + v, c] * parts["conv.weight"][o, c, 0, v] for v in range(3) for c in range(2))
@@ -63,28 +63,28 @@ def test_a_unit_by_hand():
 
 def test_features_that_know_places_are_the_first_seven_channels_of_one_map(monkeypatch):
     """Of Mixed_6d, whose 1x1 branch comes first, rows first."""
-    place = jnp.arange(17 * 17 * 768, dtype=jnp.float32).reshape(1, 17, 17, 768)
+    place = np.arange(17 * 17 * 768, dtype=np.float32).reshape(1, 17, 17, 768)
     for name in ("unit", "max_pool", "reduce_35", "reduce_17", "block_8"):
         monkeypatch.setattr(inception, name, lambda *a: jnp.zeros((1, 8, 8, 2048)))
     monkeypatch.setattr(inception, "block_35", lambda *a: a[1])
     monkeypatch.setattr(inception, "block_17", lambda weights, name, x: place * (1 if name == "Mixed_6d." else 0))
     weights = {"fc.weight": jnp.zeros((1008, 2048)), "fc.bias": jnp.zeros(1008)}
-    _, _, found = inception.with_places(weights, jnp.zeros((1, 299, 299, 3)))
+    found = jax.jit(lambda: inception.with_places(weights, jnp.zeros((1, 299, 299, 3)))[2])()
     assert found.shape == (1, 2023)
-    np.testing.assert_array_equal(found[0], np.asarray(place)[0, :, :, :7].ravel())
+    np.testing.assert_array_equal(found[0], place[0, :, :, :7].ravel())
 
 
 def test_pools_leave_out_what_is_outside():
-    x = jnp.arange(12, dtype=jnp.float32).reshape(1, 3, 4, 1)
-    mean = inception.average_pool(x)
+    pools = lambda x: (inception.average_pool(x), inception.max_pool(-x, 1), inception.max_pool(x, 2))
+    mean, same, half = map(np.asarray, jax.jit(pools)(np.arange(12, dtype=np.float32).reshape(1, 3, 4, 1)))
     assert mean[0, 0, 0, 0] == (0 + 1 + 4 + 5) / 4 and mean[0, 1, 1, 0] == 5 and mean[0, 2, 1, 0] == 7
-    assert inception.max_pool(-x, 1)[0, 2, 3, 0] == -6
-    assert inception.max_pool(x, 2).shape == (1, 1, 1, 1) and inception.max_pool(x, 2)[0, 0, 0, 0] == 10
+    assert same[0, 2, 3, 0] == -6
+    assert half.shape == (1, 1, 1, 1) and half[0, 0, 0, 0] == 10
 
 
 def test_enlarging_is_bilinear_with_half_pixel_centres():
-    x = jnp.linspace(-1, 1, 13).reshape(1, 1, 13, 1) * jnp.ones((1, 13, 1, 1))
-    found = np.asarray(inception.prepared(x))[0, 7, :, 1]
+    x = np.broadcast_to(np.linspace(-1, 1, 13, dtype=np.float32).reshape(1, 1, 13, 1), (1, 13, 13, 1))
+    found = np.asarray(jax.jit(inception.prepared)(x))[0, 7, :, 1]
     where = np.clip((np.arange(299) + 0.5) * 13 / 299 - 0.5, 0, 12)
     np.testing.assert_allclose(found, np.interp(where, np.arange(13), np.linspace(-1, 1, 13)), atol=1e-5)
 
@@ -96,7 +96,7 @@ def test_another_file_is_refused(tmp_path):
 
 
 def test_on_its_features_the_distance_is_called_fid():
-    flat = lambda x: (x.reshape(len(x), -1)[:, :3], jnp.ones((len(x), 2)) / 2)
+    flat = jax.jit(lambda x: (x.reshape(len(x), -1)[:, :3], jnp.ones((len(x), 2)) / 2))
     extractor = features.Extractor("fid", flat, "none")
     image = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 3), dtype=np.uint8)
     split = image_batches.Images(image, None, "none")

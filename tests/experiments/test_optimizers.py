@@ -13,14 +13,17 @@ def steps_of(config, num_steps, gradients):
     import optax
 
     optimizer = optimizers.build(config, num_steps)
-    params = jnp.float32(0)
-    state, path = optimizer.init(params), []
-    for gradient in gradients:
+
+    def step(carry, gradient):
+        params, state = carry
         with jax.numpy_dtype_promotion("standard"):  # as the engine does around optax
-            change, state = optimizer.update(jnp.float32(gradient), state, params)
+            change, state = optimizer.update(gradient, state, params)
         params = optax.apply_updates(params, change)
-        path.append(float(params))
-    return np.array(path)
+        return (params, state), params
+
+    start = jnp.float32(0)
+    path = jax.jit(lambda gradients: jax.lax.scan(step, (start, optimizer.init(start)), gradients)[1])
+    return np.asarray(path(np.asarray(gradients, np.float32)))
 
 
 def test_rounds_are_the_papers():
@@ -88,14 +91,18 @@ def test_goodfellows_late_rate_and_last_momentum():
     late = 500_000
     config = optimizers.Optimizer("sgd", 0.1, "goodfellow", momentum=0.5)
     optimizer = optimizers.build(config, 1)
-    state = jax.tree.map(
-        lambda x: jnp.full_like(x, late) if x.dtype == jnp.int32 else x, optimizer.init(jnp.float32(0))
-    )
-    moves = []
-    for _ in range(2):
-        with jax.numpy_dtype_promotion("standard"):
-            change, state = optimizer.update(jnp.float32(-1), state)
-        moves.append(float(change))
+
+    @jax.jit
+    def two_moves():
+        start, moves = optimizer.init(jnp.float32(0)), []
+        state = jax.tree.map(lambda x: jnp.full_like(x, late) if x.dtype == jnp.int32 else x, start)
+        for _ in range(2):
+            with jax.numpy_dtype_promotion("standard"):
+                change, state = optimizer.update(jnp.float32(-1), state)
+            moves.append(change)
+        return jnp.stack(moves)
+
+    moves = two_moves()
     rate = 0.1 * 1.000004**-late
     np.testing.assert_allclose(moves, [rate, 1.7 * rate], rtol=1e-5)
     with pytest.raises(ValueError, match="'goodfellow' is for sgd"):

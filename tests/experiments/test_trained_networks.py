@@ -132,4 +132,4 @@ def test_tensorflow_averages_are_taken(tmp_path, monkeypatch):
     nn.write_weights(tmp_path / "model.ckpt-790000.safetensors", weights | {"global_step": np.array(790_000)})
     model = trained_networks.load(tmp_path / "model.ckpt-790000.safetensors")
     assert (model.name, model.variance) == ("ddpm_cifar10", "fixed_large")
-    assert all(np.all(x == 0.5) for x in jax.tree.leaves(model.params))
+    assert all(np.all(np.asarray(x) == 0.5) for x in jax.tree.leaves(model.params))
