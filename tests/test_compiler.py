@@ -143,6 +143,22 @@ def test_the_engine_is_right_where_the_flag_comes_too_late(why):
     assert done.returncode == 0, done.stderr
 
 
+IN_TIME = """
+import os
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=3"
+import jax
+import jaxgen
+assert jax.device_count() == 3
+assert jaxgen.compiler.check() and jaxgen.compiler.options() == {}
+"""
+
+
+@ON_CPU
+def test_the_flag_is_in_time_after_jax_is_imported():
+    done = subprocess.run([sys.executable, "-W", "error", "-c", IN_TIME], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # Canaries: two patterns that come out wrong where the fusion is on
 
 SHAPES = ((16, 20, 20), (64, 100), (8, 64, 64), (320, 20))
