@@ -382,10 +382,11 @@ def test_samples_of_a_given_start_and_given_noise(method, eta):
         noise = noise_of_steps(pairs[:, 1], like, 5)
         options = dict(method=method, eta=eta)
         sample = partial(diffusion.sample, denoise=denoise, shape=(2, 3), schedule=s, dtype=jnp.float64, **options)
-        by_key, given, half_given, trajectory, rest = jax.jit(
+        by_key, given, both_and_key, noise_and_key, trajectory, rest = jax.jit(
             lambda x_last, noise: (
                 sample(jax.random.key(0)),
                 sample(None, x_last=x_last, noise=noise),
+                sample(jax.random.key(1), x_last=x_last, noise=noise),
                 sample(jax.random.key(0), noise=noise),
                 diffusion.sample_trajectory(
                     None, denoise, (2, 3), s, 6, dtype=jnp.float64, x_last=x_last, noise=noise, **options
@@ -393,7 +394,7 @@ def test_samples_of_a_given_start_and_given_noise(method, eta):
                 diffusion.denoise_from(None, denoise, x_last, s, t=3, noise=noise[2:], **options),
             )
         )(x_last, noise)
-    for found in (given, half_given, trajectory.x):
+    for found in (given, both_and_key, noise_and_key, trajectory.x):
         np.testing.assert_allclose(found, by_key, rtol=1e-12)
 
     def down(x, start):

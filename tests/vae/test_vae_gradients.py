@@ -162,7 +162,7 @@ def test_given_noise_is_that_of_the_posterior_samples(random_params):
 
 def test_a_batch_may_hold_the_noise_of_the_losses(random_params):
     network, params, x = two_layers(random_params)
-    keys = lambda: jax.random.split(jax.random.key(0), 2)
+    keys = lambda seed=0: jax.random.split(jax.random.key(seed), 2)
     noise = jax.vmap(lambda key: vae.draw_noise(key, (4, 3), 3))(keys())
     losses = (
         vae.vae_loss(network, vae.bernoulli(), num_samples=3, kl="monte_carlo"),
@@ -171,7 +171,7 @@ def test_a_batch_may_hold_the_noise_of_the_losses(random_params):
     given, by_key = jax.jit(
         lambda noise: [
             [loss(params, batch, draw(), None) for loss in losses]
-            for batch, draw in (({"x": x, "noise": noise}, lambda: None), ({"x": x}, keys))
+            for batch, draw in (({"x": x, "noise": noise}, lambda: keys(1)), ({"x": x}, keys))
         ]
     )(noise)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), given, by_key)
