@@ -63,6 +63,7 @@ def uniform_points(keys, dtype):
     return draw(keys)
 
 
+@pytest.mark.slow
 def test_curves_draw_uniform_control_points():
     @jax.jit
     def draw(number):
@@ -142,9 +143,9 @@ def pca_error(train, test, num_components):
 # Hinton & Salakhutdinov's number is 5.90. This recipe's own, over five draws of 20,000 test images,
 # is 5.97 (8,000 training images) or 5.96 (20,000); one draw of 2,000 or 10,000 test images has a
 # standard error of 0.05 or 0.023.
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("num_train", "num_test", "tolerance"),
-    [(8000, 2000, 0.15), pytest.param(20_000, 10_000, 0.08, marks=pytest.mark.slow)],
+    ("num_train", "num_test", "tolerance"), [(8000, 2000, 0.15), (20_000, 10_000, 0.08)]
 )
 def test_pca_18_error_says_the_recipe_is_right(num_train, num_test, tolerance):
     train, test = (

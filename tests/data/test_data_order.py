@@ -124,8 +124,8 @@ def test_positions_beyond_32_bits_against_python_integers(located, step, batch, 
 
 
 def test_any_part_of_a_batch_can_be_computed_alone():
-    whole, part = visited(2, 9, np.arange(100), 100, 100), visited(2, 9, np.arange(48, 56), 100, 100)
-    np.testing.assert_array_equal(part, whole[48:56])
+    whole, some = visited(2, 9, np.arange(100), 100, 100), np.random.default_rng(0).integers(0, 100, 100)
+    np.testing.assert_array_equal(visited(2, 9, some, 100, 100), whole[some])
 
 
 def test_impossible_sizes():

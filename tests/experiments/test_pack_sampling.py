@@ -1,6 +1,7 @@
 """Samples by number: what they depend on, that devices do not matter, and what does not fit together."""
 
 import functools
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -116,27 +117,38 @@ def test_another_batch_size_and_number_give_the_same_samples(tmp_path):
     assert_close(drawn(tmp_path, PLAIN, 5, seed=3, batch_size=3).image, by_ddim(network(PLAIN), 5, seed=3))
 
 
-def test_a_class_a_classifier_and_its_scale(tmp_path):
-    labels = np.array([2, 0, 2, 0, 2])
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory):
+    """The file of five samples of the classes 2 and 0 in turn, drawn with a classifier's guidance of scale 2.5."""
+    folder = tmp_path_factory.mktemp("guided")
+    drawn(folder, CONDITIONAL, 5, Guide(2.5, CLASSIFIER), labels="2,0")
+    return folder / "p.npz"
+
+
+def test_a_class_a_classifier_and_its_scale(guided, tmp_path):
+    labels, pack = np.array([2, 0, 2, 0, 2]), pack_files.read(guided)
     guidance = {"gradient": log_probability_gradient(CLASSIFIER, labels), "scale": 2.5}
-    guided = drawn(tmp_path, CONDITIONAL, 5, Guide(2.5, CLASSIFIER), labels="2,0")
-    np.testing.assert_array_equal(guided.label, labels)
-    assert_close(guided.image, by_ddim(network(CONDITIONAL, labels), 5, **guidance))
-    assert not np.array_equal(guided.image, by_ddim(network(CONDITIONAL, labels), 5))
+    np.testing.assert_array_equal(pack.label, labels)
+    assert_close(pack.image, by_ddim(network(CONDITIONAL, labels), 5, **guidance))
+    assert not np.array_equal(pack.image, by_ddim(network(CONDITIONAL, labels), 5))
     # The classifier alone says what the class is.
     pack = drawn(tmp_path, PLAIN, 5, Guide(2.5, CLASSIFIER), labels="2,0", name="u.npz")
     assert_close(pack.image, by_ddim(network(PLAIN), 5, **guidance))
 
 
 def test_classifier_free_guidance_and_a_fixed_variance(tmp_path):
+    """DDIM has no use for the variance, so with another one it must draw the same."""
     labels = np.array([0, 1, 2, 0])
     conditional, unconditional = network(FREE, labels), network(FREE, np.full(4, CLASSES))
-    pack = drawn(tmp_path, FREE, 4, Guide(3.0), labels="cycle")
-    assert_close(
-        pack.image, by_ddim(lambda x, t: unconditional(x, t) + 3 * (conditional(x, t) - unconditional(x, t)), 4)
-    )
-    sampler = Sampler("ancestral", "5", variance="fixed_small")
-    fixed = drawn(tmp_path, FREE, 4, sampler=sampler, labels="cycle", name="f.npz")
+    guided = lambda x, t: unconditional(x, t) + 3 * (conditional(x, t) - unconditional(x, t))
+    pack = drawn(tmp_path, FREE, 4, Guide(3.0), Sampler("ddim", "ddim5", variance="fixed_small"), labels="cycle")
+    assert_close(pack.image, by_ddim(guided, 4))
+
+
+@pytest.mark.slow
+def test_ancestral_sampling_takes_the_fixed_variance(tmp_path):
+    labels = np.array([0, 1, 2, 0])
+    fixed = drawn(tmp_path, FREE, 4, sampler=Sampler("ancestral", "5", variance="fixed_small"), labels="cycle")
     half = lambda x, t: FREE.network.apply({"params": FREE.params}, x, t, jnp.asarray(labels))[..., :3]
     schedule = diffusion.respace(SCHEDULE, "5")
     draw = lambda keys: diffusion.sample(keys, half, (4, SIZE, SIZE, 3), schedule, variance="fixed_small")
@@ -169,17 +181,17 @@ def test_pixels_are_the_nearest_or_truncated():
     np.testing.assert_array_equal(pack_sampling.in_bytes(x, "truncated"), [0, 0, 0, 254, 255, 255])
 
 
-def test_another_network_seed_or_guidance_is_another_pack(tmp_path):
-    drawn(tmp_path, CONDITIONAL, 4, labels="1")
+def test_another_network_seed_or_guidance_is_another_pack(guided, tmp_path):
+    shutil.copy(guided, tmp_path / "p.npz")
     other = CONDITIONAL._replace(params=jax.tree.map(lambda x: 2 * x, CONDITIONAL.params))
     for model, options, name in (
         (other, {}, "network"),
         (CONDITIONAL, {"seed": 1}, "seed"),
-        (CONDITIONAL, {"guide": Guide(2.0, CLASSIFIER)}, "classifier"),
+        (CONDITIONAL, {"guide": UNGUIDED}, "classifier"),
         (CONDITIONAL, {"pixels": "truncated"}, "pixels"),
     ):
         with pytest.raises(ValueError, match=f"samples of other settings(?s:.*)\n  {name}: "):
-            drawn(tmp_path, model, 4, **{"labels": "1", **options})
+            drawn(tmp_path, model, 5, **{"guide": Guide(2.5, CLASSIFIER), "labels": "2,0", **options})
 
 
 COSINE = CLASSIFIER._replace(schedule=diffusion.make_schedule(diffusion.cosine_betas(40)))
