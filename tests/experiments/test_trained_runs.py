@@ -11,8 +11,10 @@ from experiments.guided_classifier import Classifier
 from jaxgen import diffusion, training
 
 
-def filled(network, size, value):
-    return jax.tree.map(lambda s: np.full(s.shape, value, np.float32), diffusion.parameter_shapes(network, size))
+def filled(network, size, *values):
+    """Parameters that are all the value, one tree for each of the values."""
+    shapes = diffusion.parameter_shapes(network, size)
+    return [jax.tree.map(lambda s, value=value: np.full(s.shape, value, np.float32), shapes) for value in values]
 
 
 def folder(path, experiment, config, **checkpoints):
@@ -34,7 +36,7 @@ def test_the_average_of_a_plain_model(tmp_path):
         process=ddpm.Process("cosine", 50, variance="learned_range", loss="hybrid"),
     )
     network = ddpm.build(config.network, config.process, (8, 8, 1))
-    params, ema = filled(network, 8, 0.0), filled(network, 8, 0.25)
+    params, ema = filled(network, 8, 0.0, 0.25)
     model = trained_runs.load(folder(tmp_path / "run", "ddpm", config, main=(3, params, ema)))
     assert (model.name, model.network, model.size, model.channels) == ("run at step 3", network, 8, 1)
     assert (model.variance, model.schedule.num_steps) == ("learned_range", 50)
@@ -60,7 +62,7 @@ def test_a_guided_model_and_its_classifier(tmp_path):
     conditions = guided_networks.Conditions(5, config.labels.dropout, 4)
     network = guided_networks.build(config.network, conditions, (8, 8, 1), learned=config.process.learned).network
     encoder = guided_networks.build_classifier(small, 5, (8, 8, 1)).network
-    params, ema, guide = filled(network, 8, 0.0), filled(network, 8, 0.5), filled(encoder, 8, 2.0)
+    (params, ema), (guide,) = filled(network, 8, 0.0, 0.5), filled(encoder, 8, 2.0)
     steps = config.classifier.num_steps
     path = folder(tmp_path / "run", "guided_diffusion", config, main=(7, params, ema), classifier=(steps, guide, None))
     model = trained_runs.load(path)
