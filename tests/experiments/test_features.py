@@ -2,6 +2,8 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,6 +41,19 @@ def extractor(splits, file):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features.Classifier, "init", lambda *_: start)
         return features.cached(file, *splits, SMALL)
+
+
+def test_the_kernels_are_drawn_as_he_et_al_do(monkeypatch):
+    drawn = []
+
+    def draw(key, shape, dtype=np.float32):
+        drawn.append(shape)
+        return jnp.zeros(shape, dtype)
+
+    monkeypatch.setattr(features.nn.initializers, "he_normal", lambda: draw)
+    x = np.zeros((1, 8, 8, 1), np.float32)
+    jax.eval_shape(lambda: features.Classifier(2, 8, 4).init(jax.random.key(0), x))
+    assert set(drawn) == {(3, 3, 1, 4), (3, 3, 4, 8), (3, 3, 8, 16), (2 * 2 * 16, 8)}
 
 
 @pytest.mark.slow

@@ -145,6 +145,28 @@ def test_classifier_free_guidance_and_a_fixed_variance(tmp_path):
     assert_close(pack.image, by_ddim(guided, 4))
 
 
+@pytest.mark.parametrize(
+    "sampler, variance",
+    [
+        (Sampler("ancestral", "5", variance="fixed_small"), "fixed_small"),
+        (Sampler("ancestral", "5", variance="fixed_large"), "fixed_large"),
+        (Sampler("ddim", "ddim5", eta=0.5), "learned_range"),
+    ],
+)
+def test_the_sampler_s_settings_reach_diffusion(sampler, variance, monkeypatch):
+    def spy(keys, denoise, shape, schedule, **options):
+        assert (shape, schedule.num_steps, options["guidance"]) == ((4, SIZE, SIZE, 3), 5, None)
+        assert (options["method"], options["eta"], options["variance"]) == (sampler.method, sampler.eta, variance)
+        output = denoise(jnp.zeros(shape), jnp.zeros(4, jnp.int32))
+        assert output.shape[-1] == (6 if variance == "learned_range" else 3)
+        return output
+
+    monkeypatch.setattr(diffusion, "sample", spy)
+    draw = pack_sampling.draw(FREE, sampler, UNGUIDED)
+    given = {"label": jax.ShapeDtypeStruct((4,), jnp.int32)}
+    jax.eval_shape(draw, {"network": FREE.params}, jax.eval_shape(lambda: noise_keys(4)), given)
+
+
 @pytest.mark.slow
 def test_ancestral_sampling_takes_the_fixed_variance(tmp_path):
     labels = np.array([0, 1, 2, 0])
