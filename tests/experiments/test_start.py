@@ -11,12 +11,13 @@ from experiments import compilation_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
-from experiments import command
+import experiments
 import jax, jax.numpy as jnp
+import numpy as np
 from jaxgen import nn
 def loss(w, x):
     return jnp.mean(jnp.square(jnp.tanh(nn.conv(x, w)) - x))
-x, w = jax.random.normal(jax.random.key(0), (4, 8, 8, 4)), jax.random.normal(jax.random.key(1), (3, 3, 4, 4))
+x, w = (np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((4, 8, 8, 4), (3, 3, 4, 4)))
 step = jax.jit(lambda w: w - 0.1 * jax.grad(loss)(w, x))
 for _ in range(3):
     w = step(w)
@@ -62,13 +63,18 @@ def test_what_is_set_stays(monkeypatch):
 
 
 def test_kernels_measured_elsewhere_decide_nothing_in_a_deterministic_program():
-    show = "import jax\nprint(jax.config.jax_persistent_cache_enable_xla_caches)"
-    start = "from experiments import command, vae\n"
-    check = "command.checked(vae.PRESETS['{}'], lambda config: None)\n"
-    kept = run(start + check.format("quick") + show)
-    assert kept != ["none"] and run(start + show) == kept
-    assert run(start + check.format("paper_burda") + show) == ["none"]
-    assert run(start + show, XLA_FLAGS=compilation_cache.DETERMINISTIC) == ["none"]
+    program = """
+from experiments import command, vae
+import jax
+shown = lambda: jax.config.jax_persistent_cache_enable_xla_caches
+found = [shown()]
+for preset in ("quick", "paper_burda"):
+    command.checked(vae.PRESETS[preset], lambda config: None)
+    found.append(shown())
+print(*found)
+"""
+    started, quick, paper = run(program)
+    assert quick == started != "none" and paper == "none"
 
 
 def test_a_flag_against_determinism_is_refused(monkeypatch):
@@ -83,16 +89,21 @@ def test_a_flag_against_determinism_is_refused(monkeypatch):
         compilation_cache.make_deterministic()
 
 
-@pytest.mark.parametrize("name", ["vae", "deep_autoencoder"])
-def test_help_loads_nothing_that_only_training_needs(name):
-    program = f"""
+def test_help_loads_nothing_that_only_training_needs():
+    """And a program that starts with the flag takes no kernels measured elsewhere."""
+    program = """
 import runpy, sys
-sys.argv = ["{name}", "--help"]
-try:
-    runpy.run_module("experiments.{name}", run_name="__main__")
-except SystemExit:
-    pass
-print(*sorted(sys.modules))
+for name in ("vae", "deep_autoencoder"):
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    except SystemExit:
+        pass
+import jax
+print(jax.config.jax_persistent_cache_enable_xla_caches, *sorted(sys.modules))
 """
-    loaded = {module.split(".")[0] for module in run(program)}
+    kernels, *modules = run(program, XLA_FLAGS=compilation_cache.DETERMINISTIC)
+    assert kernels == "none"
+    loaded = {module.split(".")[0] for module in modules}
     assert not loaded & {"matplotlib", "orbax", "sklearn", "tensorflow_datasets", "imageio", "scipy", "tensorboardX"}
+    assert "jaxgen" in loaded
