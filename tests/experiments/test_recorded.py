@@ -7,8 +7,12 @@ import pytest
 from experiments import recorded
 from jaxgen.training import environment
 
+# The cheapest to compile; the others are slow.
+FAST = "sparse_autoencoder"
+CASES = [pytest.param(name, marks=[] if name == FAST else pytest.mark.slow) for name in recorded.EXPERIMENTS]
 
-@pytest.mark.parametrize("name", recorded.EXPERIMENTS)
+
+@pytest.mark.parametrize("name", CASES)
 def test_a_few_steps_end_as_recorded(name):
     """In bits where the environment is the recorded one, elsewhere to tolerance."""
     holds, said = recorded.compared(name, recorded.run(name), recorded.read(recorded.FILE))
