@@ -34,7 +34,7 @@ def code_of(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_its_names_exist_and_its_calls_fit_their_signatures(path):
-    """The first two cells run: imports, data, sizes. Of the others, what they take from those is looked up."""
+    """The first two cells run: imports, data, sizes. In the others, what they use of those is looked up."""
     code, names = code_of(path), {"__name__": path.stem}
     for source in code[:2]:
         run(source, names)

@@ -17,7 +17,7 @@ SIZE = 16
 
 @jax.jit
 def opacity(camera, pose):
-    """Of the analytic scene at all pixels, exact."""
+    """The exact opacity of the analytic scene at every pixel."""
     return analytic_scene.opacity(camera_rays(camera, pose, camera.pixels()))
 
 

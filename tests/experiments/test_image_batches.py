@@ -64,7 +64,7 @@ def test_a_flip_is_the_position_s_own_and_drawn_anew_at_each_step(flipped):
     assert abs(mirrored.mean() - 0.5) < 4 * 0.025
     assert 0 < mirrored.mean(axis=0).min() and mirrored.mean(axis=0).max() < 1
     assert np.mean(np.ptp(mirrored.astype(int), axis=1) == 0) < 0.1
-    # Whatever else is in the batch.
+    # The other positions of a batch do not matter.
     positions = [7, 7, 3, 2, 1, 0, 8, 7, 6]
     np.testing.assert_array_equal(flipped(3, positions)[0], flipped(3, range(9))[0][positions])
 

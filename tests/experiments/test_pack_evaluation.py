@@ -22,7 +22,7 @@ def pixels(x):
 
 @pytest.fixture(scope="module", autouse=True)
 def order_in_one_program():
-    """References compute their order outside of jit; one program a size instead of one an operation."""
+    """References compute their order outside of jit: one program for each size, not one for each operation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "shuffled_index", jax.jit(data.shuffled_index, static_argnums=(3, 4)))
         yield

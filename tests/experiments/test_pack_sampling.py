@@ -59,7 +59,7 @@ def dense(model, h):
 
 
 def network(model, labels=None):
-    """A `Toy` in float64: (x, t) -> its output for the labels."""
+    """(x, t) -> the output of a `Toy` for the labels, in float64."""
 
     def output(x, t):
         h = np.concatenate([x.reshape(len(x), -1), np.full((len(x), 1), t / 40)], axis=1)
@@ -71,7 +71,7 @@ def network(model, labels=None):
 
 
 def log_probability_gradient(model, labels):
-    """Of a `ToyClassifier` in float64: x -> d/dx log p(label | x)."""
+    """x -> d/dx log p(label | x) of a `ToyClassifier`, in float64."""
 
     def gradient(x):
         logits = dense(model, x.reshape(len(x), -1))
@@ -137,7 +137,7 @@ def test_a_class_a_classifier_and_its_scale(guided, tmp_path):
 
 
 def test_classifier_free_guidance_and_a_fixed_variance(tmp_path):
-    """DDIM has no use for the variance, so with another one it must draw the same."""
+    """DDIM does not use the variance, so another one gives the same samples."""
     labels = np.array([0, 1, 2, 0])
     conditional, unconditional = network(FREE, labels), network(FREE, np.full(4, CLASSES))
     guided = lambda x, t: unconditional(x, t) + 3 * (conditional(x, t) - unconditional(x, t))

@@ -69,7 +69,7 @@ def test_the_grid_is_the_authors_and_its_edge_is_told():
     np.testing.assert_allclose(SIGMAS, np.logspace(-1, 0, 10), rtol=1e-12)
     assert inspect.signature(metrics.parzen_log_likelihood).parameters["sigmas"].default == SIGMAS
     samples, test = normal(0, 50, 2), normal(1, 20, 2)
-    # The ends of the grid serve for all of it: one program for both, and few to compile.
+    # The ends stand for the whole grid: fewer bandwidths compile faster.
     ends = SIGMAS[:1] + SIGMAS[-2:]
     assert metrics.parzen_log_likelihood(100 * samples, test, test, ends).at_edge
     found = metrics.parzen_log_likelihood(samples, samples[:20], test, ends)
