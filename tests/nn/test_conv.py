@@ -1,4 +1,4 @@
-"""Convolutions against their definitions in NumPy and lax's autodiff. Compiling takes the time: few programs."""
+"""Convolutions against their definitions in NumPy and, in the slow tier, against lax's autodiff."""
 
 import itertools
 from functools import partial
@@ -23,7 +23,7 @@ def arrays(x_shape, kernel_shape, dtype):
     return tuple(generator.normal(size=shape).astype(dtype) for shape in (x_shape, kernel_shape))
 
 
-# Compiling, not computing, is what these tests wait for.
+# Compiling takes nearly all the time of these tests.
 compiled = partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 )
@@ -73,14 +73,14 @@ def lax_padding(padding):
 
 
 def counts(padding, image, size, stride):
-    """((top, bottom), (left, right)); "SAME" as lax understands it."""
+    """((top, bottom), (left, right)); "SAME" by the rule of lax."""
     if padding == "SAME":
         return lax.padtype_to_pads(image, (size, size), (stride, stride), "SAME")
     return lax_padding(padding)
 
 
 def windows(x, size, stride, pads):
-    """What the kernel sees at each position: [B, H, W, C] -> [B, H', W', C, kh, kw]."""
+    """The patch of x under the kernel at each position: [B, H, W, C] -> [B, H', W', C, kh, kw]."""
     padded = np.pad(x, ((0, 0), *pads, (0, 0)))
     return np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
 
@@ -135,13 +135,13 @@ def transposed(size, stride, padding, output_padding, image, result):
 
 
 def first_derivatives(ours, x, kernel, g):
-    """The value and its products with g."""
+    """The value and the gradients of its product with g."""
     value, pull = jax.vjp(ours, x, kernel)
     return value, *pull(g)
 
 
 def assert_gradients(cases, dtype, also=None):
-    """Value and gradients of all cases, in one program; and `also(ours, x, kernel)`, which has the same value."""
+    """Value and gradients of all cases in one program; and `also(ours, x, kernel)`, another form of the value."""
     inputs, expected = [], []
     for _, (value, of_x, of_k), *shapes in cases:
         x, kernel = (array.astype(np.float64) for array in arrays(*shapes, dtype))
@@ -162,12 +162,12 @@ def assert_gradients(cases, dtype, also=None):
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5])
 def test_value_and_gradients(size):
-    """These are the three maps of a geometry, which all further derivatives consist of."""
+    """The three maps of each geometry; all higher derivatives consist of them."""
     assert_gradients([convolution(*case) for case in CASES if case[0] == size], "float64")
 
 
 def test_transposed_value_and_gradients():
-    """XLA's form has the same value."""
+    """Also the value of the form whose gradients are XLA's."""
     plain = lambda ours, x, kernel: conv_transpose(x, kernel, **ours.keywords | {"backward": "xla"})
     cases = [transposed(*case) for case in TRANSPOSED]
     for case, (_, (value, *_), x_shape, kernel_shape) in zip(TRANSPOSED, cases, strict=True):

@@ -9,7 +9,7 @@ import pytest
 
 from jaxgen import nn
 
-# Compiling, not computing, is what these tests wait for.
+# Compiling takes nearly all the time of these tests.
 compiled = functools.partial(
     jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 )

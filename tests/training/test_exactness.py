@@ -19,7 +19,7 @@ def largest_difference(a, b):
 
 
 def assert_same_to_rounding(a, b):
-    """The metrics hold the norm of the gradient: Adam hides one that is too large by the number of devices."""
+    """Adam hides a gradient that is too large by the number of devices; the metrics include its norm."""
     (state, tally), (other, other_tally) = a, b
     assert largest_difference(state.params, other.params) < 1e-6
     assert largest_difference(tally.totals, other_tally.totals) < 1e-4

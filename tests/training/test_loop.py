@@ -204,7 +204,7 @@ def test_too_many_devices(tmp_path):
 
 
 def test_what_a_kill_leaves_in_the_middle_of_a_save(tmp_path, straight, monkeypatch):
-    """A copy of the files just before the checkpoint of step 8 has its name; and with its arrays half written."""
+    """Copies of the run's files just before the checkpoint of step 8 is renamed into place: whole, and cut in half."""
     rename, copies = os.rename, [tmp_path / "complete", tmp_path / "half"]
 
     def copying(source, target, *args, **kwargs):

@@ -63,7 +63,7 @@ ONE_ROW = shared(devices=2)
     ],
 )
 def test_it_equals_the_whole_model_to_rounding(options, optimizer):
-    """Adam and clipping see every moment, the gradient's norm a factor that they hide; so does SGD."""
+    """Adam hides a gradient that is too large by a number of devices; the metrics include its norm; SGD shows it."""
     whole, cut = (run_steps([4, 1], optimizer=optimizer, **chosen) for chosen in ({}, options))
     assert largest_difference(whole[0], cut[0]) < 1e-6
     assert largest_difference(whole[1].totals, cut[1].totals) < 1e-4

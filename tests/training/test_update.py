@@ -36,7 +36,7 @@ def test_one_sgd_step_against_the_gradient():
     assert int(state.step) == 1
 
 
-def test_moving_average_against_its_closed_form_and_the_step_that_the_objective_sees():
+def test_moving_average_against_its_closed_form_and_the_step_in_the_context():
     """Parameters that grow by 1 a step: ema_n = sum_k d^(n-k) (1-d) k + d^n 0."""
     decay, n = 0.9, 6
 
@@ -87,8 +87,8 @@ def two_steps(update, params, optimizer, devices, options, **kwargs):
 
 
 @pytest.mark.parametrize("devices, options", SPLITS)
-def test_a_loss_of_a_batch_statistic_has_the_same_gradient_on_any_split_and_an_observer_sees_all(devices, options):
-    """The observer sees every example of the global batch, in order."""
+def test_statistics_and_observers_are_of_the_global_batch_on_any_split(devices, options):
+    """A loss of a batch statistic has the same gradient; an observer receives every example, in global order."""
 
     def mean_of_a(params, batch, example_keys, context):
         return {"a": batch["x"] @ params["w"]}
