@@ -49,7 +49,9 @@ class Measure:
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
     def _add(self, event, seconds, **_):
-        if name := SECONDS.get(event):
+        name = SECONDS.get(event)
+        # Some tests replace the clock.
+        if name and 0 <= seconds < 3600:
             self._now[name] += seconds
             self._now["programs"] += name == "compile"
             self._now["loaded"] += name == "load"
