@@ -44,7 +44,7 @@ def test_its_names_exist_and_its_calls_fit_their_signatures(path):
     others = {node.arg for node in nodes if isinstance(node, ast.arg)}
     for tree in trees[2:]:
         others |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    known = {name: value for name, value in names.items() if name not in others}
+    known = {name: thing for name, thing in names.items() if name not in others}
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     assert sum(value(node, known) is not None for node in attributes) > 20
     checked = [node for node in nodes if isinstance(node, ast.Call) and fits(node, value(node.func, known))]
