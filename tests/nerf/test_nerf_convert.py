@@ -1,12 +1,13 @@
 """Weights from nerf-pytorch and from the authors: what their networks compute, ours computes."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgen.nerf import NeRF, convert, positional_encoding
+from jaxgen.nerf import NeRF, convert
 from jaxgen.nn import write_weights
+from tests.parameters import random_parameters
+from tests.programs import in_float32
 
 SHAPES = [
     {"depth": 4, "skips": (1,), "view_width": 6, "position_frequencies": 3, "direction_frequencies": 2},
@@ -61,8 +62,11 @@ def test_a_converted_network_computes_the_same(shape):
     network, params = convert.from_nerf_pytorch(weights)
     rng = np.random.default_rng(1)
     points, view = rng.uniform(-1, 1, (2, 5, 3)).astype(np.float32), rng.normal(size=(2, 3)).astype(np.float32)
+    found = in_float32(
+        lambda params: {name: network.apply({"params": of}, points, view) for name, of in params.items()}, params
+    )
     for name, top in (("coarse", "network_fn_state_dict"), ("fine", "network_fine_state_dict")):
-        rgb, density = network.apply({"params": params[name]}, jnp.asarray(points), jnp.asarray(view))
+        rgb, density = found[name]
         raw_rgb, raw_density = forward(states[top], points, view, **shape)
         np.testing.assert_allclose(rgb, 1 / (1 + np.exp(-raw_rgb)), rtol=2e-4, atol=1e-6)
         np.testing.assert_allclose(density, np.maximum(raw_density, 0), rtol=2e-4, atol=1e-4)
@@ -73,8 +77,8 @@ def test_a_converted_network_computes_the_same(shape):
 @pytest.mark.parametrize("shape", SHAPES, ids=["view", "no view"])
 def test_there_and_back_through_files(shape, tmp_path):
     network = NeRF(width=12, **shape)
-    init = lambda seed: network.init(jax.random.key(seed), jnp.zeros((1, 1, 3)), jnp.zeros((1, 3)))["params"]
-    params = {"coarse": init(0), "fine": init(1)}
+    point, view = np.zeros((1, 1, 3), np.float32), np.zeros((1, 3), np.float32)
+    params = {name: random_parameters(network, point, view, seed=seed) for seed, name in enumerate(("coarse", "fine"))}
     write_weights(tmp_path / "torch.npz", convert.to_nerf_pytorch(params))
     for name, tree in params.items():
         # As numpy.save writes a list of arrays of different shapes, the authors' way.
@@ -96,15 +100,17 @@ def test_both_skip_orders():
     state = state_dict(**SHAPES[0])
     first = convert.from_nerf_pytorch(state)
     kernel = state["pts_linears.2.weight"]
-    size = positional_encoding(jnp.zeros(3), 3, include_input=True).shape[0]
+    size = 3 + 6 * SHAPES[0]["position_frequencies"]
     swapped = np.concatenate([kernel[:, size:], kernel[:, :size]], axis=1)
     last = convert.from_nerf_pytorch(state | {"pts_linears.2.weight": swapped}, skip_first=False)
-    points, view = jax.random.normal(jax.random.key(0), (2, 4, 3)), jnp.ones((2, 3))
-    for a, b in zip(
-        first.network.apply({"params": first.params["coarse"]}, points, view),
-        last.network.apply({"params": last.params["coarse"]}, points, view),
-        strict=True,
-    ):
+    points, view = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32), np.ones((2, 3), np.float32)
+    one, other = in_float32(
+        lambda *params: [
+            found.network.apply({"params": of}, points, view) for found, of in zip((first, last), params, strict=True)
+        ],
+        *(first.params["coarse"], last.params["coarse"]),
+    )
+    for a, b in zip(one, other, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from jaxgen import nerf
+from tests.programs import compiled, in_float32, in_float64
 
-COMPOSITE = jax.jit(nerf.composite)
+COMPOSITE = compiled(nerf.composite)
 DIRECTION = np.array([0.6, -1.2, 1.0])
 LENGTH = np.linalg.norm(DIRECTION)
 
@@ -15,7 +16,7 @@ LENGTH = np.linalg.norm(DIRECTION)
 def see(rgb, density, t, direction=DIRECTION, background=None, dtype=np.float64, **options):
     """The composite as NumPy arrays, in float64 unless told."""
     with jax.enable_x64(True):
-        arrays = [jnp.asarray(np.asarray(a), dtype) for a in (rgb, density, t, direction)]
+        arrays = [np.asarray(a, dtype) for a in (rgb, density, t, direction)]
         return jax.device_get(COMPOSITE(*arrays, background, **options))
 
 
@@ -32,7 +33,8 @@ def random_rays(rays=7, samples=12, seed=0):
 def test_equals_the_definition_sample_by_sample(endless, dtype, tolerance):
     rgb, density, t, direction = random_rays()
     density[0, -1] = 0
-    found = see(rgb, density, t, direction, 0.7, dtype, far=None if endless else 6.5)
+    far = None if endless else 6.5
+    found = see(rgb, density, t, direction, 0.7, dtype, far=far)
     for ray in range(7):
         transmittance, color, depth, opacity = 1.0, np.zeros(3), 0.0, 0.0
         for i in range(12):
@@ -50,29 +52,33 @@ def test_equals_the_definition_sample_by_sample(endless, dtype, tolerance):
         assert found.color.dtype == dtype
 
 
-@pytest.mark.parametrize("samples", [2, 17, 64])
-def test_a_slab_of_constant_density(samples):
+def test_a_slab_of_constant_density():
     """The sheet's: opacity 1 - exp(-s (f - n) |d|) whatever S, and the depth of left points as a geometric sum."""
     density, near, far = 0.5, 2.0, 6.0
-    t = np.linspace(near, far, samples)
-    step = (far - near) / (samples - 1)
-    constant = lambda value: np.full(samples, value)
-    finite = see(np.ones((samples, 3)), constant(density), t, far=far)
-    np.testing.assert_allclose(finite.opacity, 1 - np.exp(-density * 4 * LENGTH), rtol=1e-13)
-    np.testing.assert_allclose(finite.color, 1 - np.exp(-density * 4 * LENGTH), rtol=1e-13)
-    endless = see(np.ones((samples, 3)), constant(density), t)
-    np.testing.assert_allclose(endless.opacity, 1, rtol=1e-13)
-    np.testing.assert_allclose(endless.weights[-1], np.exp(-density * 4 * LENGTH), rtol=1e-12)
-    r = np.exp(-density * step * LENGTH)
-    np.testing.assert_allclose(endless.depth, near + step * r * (1 - r ** (samples - 1)) / (1 - r), rtol=1e-13)
+    sizes = (2, 17, 64)
 
+    def program(direction):
+        def slab(samples, far):
+            t = jnp.asarray(np.linspace(near, 6.0, samples))
+            return nerf.composite(jnp.ones((samples, 3)), jnp.full(samples, density), t, direction, far=far)
 
-def test_the_sheets_numbers():
-    t = np.linspace(2, 6, 64)
-    unit = np.array([0, 0, -1.0])
-    finite = see(np.ones((64, 3)), np.full(64, 0.5), t, unit, far=6.0)
+        return [(slab(samples, far), slab(samples, None)) for samples in sizes]
+
+    slant, straight = (in_float64(program, direction) for direction in (DIRECTION, np.array([0, 0, -1.0])))
+    for samples, (finite, endless) in zip(sizes, slant, strict=True):
+        case = f"{samples} samples"
+        step = (far - near) / (samples - 1)
+        np.testing.assert_allclose(finite.opacity, 1 - np.exp(-density * 4 * LENGTH), rtol=1e-13, err_msg=case)
+        np.testing.assert_allclose(finite.color, 1 - np.exp(-density * 4 * LENGTH), rtol=1e-13, err_msg=case)
+        np.testing.assert_allclose(endless.opacity, 1, rtol=1e-13, err_msg=case)
+        np.testing.assert_allclose(endless.weights[-1], np.exp(-density * 4 * LENGTH), rtol=1e-12, err_msg=case)
+        r = np.exp(-density * step * LENGTH)
+        depth = near + step * r * (1 - r ** (samples - 1)) / (1 - r)
+        np.testing.assert_allclose(endless.depth, depth, rtol=1e-13, err_msg=case)
+    # The sheet's numbers.
+    finite, endless = straight[2]
     assert finite.opacity == pytest.approx(0.8646647, abs=1e-7)
-    assert see(np.ones((64, 3)), np.full(64, 0.5), t, unit).depth == pytest.approx(3.7020250, abs=1e-7)
+    assert endless.depth == pytest.approx(3.7020250, abs=1e-7)
 
 
 def test_two_slabs_before_a_background():
@@ -120,73 +126,85 @@ def test_all_density_in_one_sample():
 
 
 @pytest.mark.parametrize("far", [None, 7.0])
-@pytest.mark.parametrize("value", [0.0, 1e30])
-def test_empty_and_opaque_rays_have_finite_values_and_gradients(far, value):
-    rgb, _, t, direction = (jnp.asarray(a, jnp.float32) for a in random_rays())
-    density = jnp.full((7, 12), value)
+def test_empty_and_opaque_rays_have_finite_values_and_gradients(far):
+    rgb, _, t, direction = (a.astype(np.float32) for a in random_rays())
 
     def total(rgb, density, t, direction):
         seen = nerf.composite(rgb, density, t, direction, 1.0, far=far)
         inverse = nerf.disparity(seen.depth, seen.opacity)
         return sum(jnp.sum(a) for a in seen) + jnp.sum(inverse), (seen, inverse)
 
-    compiled = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))
-    (_, (seen, inverse)), gradients = compiled(rgb, density, t, direction)
-    assert all(np.isfinite(a).all() for a in jax.tree.leaves((seen, inverse, gradients)))
-    if value == 0:
-        assert not np.any(seen.opacity) and not np.any(seen.depth) and not np.any(inverse)
-        np.testing.assert_array_equal(seen.color, np.ones((7, 3)))
-        np.testing.assert_array_equal(seen.transmittance, np.ones((7, 12)))
-    else:
-        np.testing.assert_allclose(seen.depth, t[:, 0])
-        np.testing.assert_allclose(inverse, 1 / t[:, 0], rtol=1e-6)
+    program = compiled(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))
+    for value in (0.0, 1e30):
+        density = np.full((7, 12), value, np.float32)
+        (_, (seen, inverse)), gradients = jax.device_get(program(rgb, density, t, direction))
+        assert all(np.isfinite(a).all() for a in jax.tree.leaves((seen, inverse, gradients))), value
+        if value == 0:
+            assert not np.any(seen.opacity) and not np.any(seen.depth) and not np.any(inverse)
+            np.testing.assert_array_equal(seen.color, np.ones((7, 3)))
+            np.testing.assert_array_equal(seen.transmittance, np.ones((7, 12)))
+        else:
+            np.testing.assert_allclose(seen.depth, t[:, 0])
+            np.testing.assert_allclose(inverse, 1 / t[:, 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("far", [None, 7.0])
 def test_gradients_equal_finite_differences(far):
-    rgb, density, t, direction = random_rays(3, 6)
+    arguments = random_rays(3, 6)
     coefficients = np.random.default_rng(5).normal(size=(3, 3))
+    generator = np.random.default_rng(6)
+    steps = [generator.normal(size=a.shape) for a in arguments]
 
-    @jax.jit
     def value(rgb, density, t, direction):
         seen = nerf.composite(rgb, density, t, direction, 0.4, far=far)
         return jnp.sum(coefficients * seen.color) + jnp.sum(seen.depth) + jnp.sum(jnp.square(seen.weights))
 
-    with jax.enable_x64(True):
-        arguments = [jnp.asarray(a) for a in (rgb, density, t, direction)]
-        gradients = jax.jit(jax.grad(value, argnums=(0, 1, 2, 3)))(*arguments)
-        generator = np.random.default_rng(6)
-        for i, gradient in enumerate(gradients):
-            step = generator.normal(size=gradient.shape)
-            moved = lambda h, i=i, step=step: [a + h * step if j == i else a for j, a in enumerate(arguments)]
-            slope = (value(*moved(1e-6)) - value(*moved(-1e-6))) / 2e-6
-            np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-7)
+    def program(*arguments):
+        """The gradient, and for each argument its derivative along a step, by central differences."""
+
+        def slope(number):
+            moved = [a + jnp.where(i == number, h * steps[i], 0) for i, a in enumerate(arguments) for h in (1e-6, -1e-6)]
+            return (value(*moved[::2]) - value(*moved[1::2])) / 2e-6
+
+        return jax.grad(value, argnums=(0, 1, 2, 3))(*arguments), jax.lax.map(slope, jnp.arange(4))
+
+    gradients, slopes = in_float64(program, *arguments)
+    for gradient, step, slope in zip(gradients, steps, slopes, strict=True):
+        np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-7)
 
 
 def test_one_ray_at_a_time_is_the_same():
-    rgb, density, t, direction = (jnp.asarray(a, jnp.float32) for a in random_rays())
-    behind = jnp.asarray(np.random.default_rng(1).uniform(size=(7, 3)), jnp.float32)
-    whole = COMPOSITE(rgb, density, t, direction, behind, far=jnp.full(7, 8.0))
-    mapped = jax.vmap(lambda *a: nerf.composite(*a, far=8.0))(rgb, density, t, direction, behind)
-    for a, b in zip(whole, mapped, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
-    endless = nerf.composite(rgb, density.at[0].set(0), t, direction, behind, far=jnp.inf)
-    for a, b in zip(endless, COMPOSITE(rgb, density.at[0].set(0), t, direction, behind), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+    rgb, density, t, direction = (a.astype(np.float32) for a in random_rays())
+    behind = np.random.default_rng(1).uniform(size=(7, 3)).astype(np.float32)
+    last_empty = np.concatenate([0 * density[:1], density[1:]])
+
+    def program(*a):
+        rgb, density, t, direction, behind, last_empty = a
+        return {
+            "whole": nerf.composite(*a[:5], far=jnp.full(7, 8.0)),
+            "mapped": jax.vmap(lambda *a: nerf.composite(*a, far=8.0))(*a[:5]),
+            "infinite": nerf.composite(rgb, last_empty, t, direction, behind, far=jnp.inf),
+            "endless": nerf.composite(rgb, last_empty, t, direction, behind),
+            "two": nerf.composite(rgb[..., :2], density, t, direction, jnp.array([0.1, 0.2])),
+        }
+
+    found = in_float32(program, rgb, density, t, direction, behind, last_empty)
+    for names in (("whole", "mapped"), ("infinite", "endless")):
+        for a, b in zip(*(found[name] for name in names), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=str(names))
     # Channels are those of the field: a gray background behind a color of two.
-    two = nerf.composite(rgb[..., :2], density, t, direction, jnp.array([0.1, 0.2]))
-    assert two.color.shape == (7, 2)
+    assert found["two"].color.shape == (7, 2)
 
 
 def test_disparity_is_one_over_the_mean_depth():
-    found = nerf.disparity(jnp.array([2.0, 1.0, 0.0]), jnp.array([1.0, 0.25, 0.0]))
+    found = in_float32(nerf.disparity, np.array([2.0, 1.0, 0.0], np.float32), np.array([1.0, 0.25, 0.0], np.float32))
     np.testing.assert_allclose(found, [0.5, 0.25, 0])
 
 
 def test_wrong_inputs():
     with pytest.raises(ValueError, match=r"t \(5,\)"):
-        nerf.composite(jnp.ones((4, 3)), jnp.ones(4), jnp.ones(5), jnp.ones(3))
+        nerf.composite(np.ones((4, 3)), np.ones(4), np.ones(5), np.ones(3))
     with pytest.raises(ValueError, match=r"rgb has shape \(3,\)"):
-        nerf.composite(jnp.ones(3), jnp.ones(4), jnp.ones(4), jnp.ones(3))
+        nerf.composite(np.ones(3), np.ones(4), np.ones(4), np.ones(3))
     with pytest.raises(ValueError, match=r"expected \(2, 3\), one a ray"):
-        nerf.composite(jnp.ones((2, 4, 3)), jnp.ones((2, 4)), jnp.ones((2, 4)), jnp.ones((2, 4, 3)))
+        nerf.composite(np.ones((2, 4, 3)), np.ones((2, 4)), np.ones((2, 4)), np.ones((2, 4, 3)))
