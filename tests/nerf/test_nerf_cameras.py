@@ -3,11 +3,11 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen import nerf
+from tests.programs import in_float32, in_float64
 
 CAMERA = nerf.Camera(width=6, height=4, focal_x=5.0, focal_y=4.0, center_x=3.0, center_y=2.0)
 
@@ -21,9 +21,13 @@ def random_pose(seed=0):
     return pose
 
 
+IDENTITY = np.eye(4, dtype=np.float32)
+
+
 def test_an_unmoved_camera_looks_along_minus_z_with_x_right_and_y_up():
-    rays = nerf.camera_rays(CAMERA, jnp.eye(4), CAMERA.pixels())
-    middle = nerf.camera_rays(CAMERA, jnp.eye(4), jnp.array([2.5, 1.5]))
+    rays, middle = in_float64(
+        lambda: [nerf.camera_rays(CAMERA, np.eye(4), pixels) for pixels in (CAMERA.pixels(), np.array([2.5, 1.5]))]
+    )
     np.testing.assert_array_equal(middle.direction, [0, 0, -1])
     # Half a pixel from the middle of the first pixel to the edge: (0.5 - 3) / 5 and (2 - 0.5) / 4.
     np.testing.assert_allclose(rays.direction[0, 0], [-0.5, 0.375, -1], rtol=1e-6)
@@ -34,10 +38,8 @@ def test_an_unmoved_camera_looks_along_minus_z_with_x_right_and_y_up():
 
 def test_t_is_depth_along_the_axis_of_view():
     pose = random_pose()
-    with jax.enable_x64(True):
-        rays = nerf.camera_rays(CAMERA, jnp.asarray(pose), CAMERA.pixels())
-        points = np.asarray(rays.origin + 3.5 * rays.direction)
-    in_camera = (points - pose[:3, 3]) @ pose[:3, :3]
+    rays = in_float64(nerf.camera_rays, CAMERA, pose, CAMERA.pixels())
+    in_camera = (rays.origin + 3.5 * rays.direction - pose[:3, 3]) @ pose[:3, :3]
     np.testing.assert_allclose(in_camera[..., 2], -3.5, rtol=1e-12)
 
 
@@ -48,8 +50,7 @@ def test_pixel_center_zero_is_the_authors_code():
     i, j = np.meshgrid(np.arange(6, dtype=np.float64), np.arange(4, dtype=np.float64), indexing="xy")
     dirs = np.stack([(i - 6 * 0.5) / 5.0, -(j - 4 * 0.5) / 5.0, -np.ones_like(i)], -1)
     expected = np.sum(dirs[..., np.newaxis, :] * pose[:3, :3], -1)
-    with jax.enable_x64(True):
-        rays = nerf.camera_rays(camera, jnp.asarray(pose), camera.pixels())
+    rays = in_float64(lambda: nerf.camera_rays(camera, pose, camera.pixels()))
     np.testing.assert_allclose(rays.direction, expected, rtol=1e-12)
     np.testing.assert_allclose(rays.origin, np.broadcast_to(pose[:3, 3], (4, 6, 3)), rtol=1e-12)
 
@@ -60,51 +61,57 @@ def test_a_ray_through_the_image_of_a_point_meets_the_point():
     point = pose[:3, :3] @ np.array([0.3, -0.2, -2.0]) + pose[:3, 3]
     x, y, z = pose[:3, :3].T @ (point - pose[:3, 3])
     pixel = np.array([5 * x / -z + 3 - 0.5, 2 - 4 * y / -z - 0.5])
-    with jax.enable_x64(True):
-        rays = jax.device_get(nerf.camera_rays(CAMERA, jnp.asarray(pose), jnp.asarray(pixel)))
+    rays = in_float64(nerf.camera_rays, CAMERA, pose, pixel)
     np.testing.assert_allclose(rays.origin + 2.0 * rays.direction, point, rtol=1e-12)
 
 
 def test_each_ray_may_have_its_own_pose_and_intrinsics():
     poses = np.stack([random_pose(i) for i in range(3)]).astype(np.float32)
-    pixels = jnp.array([[0, 1], [5, 3], [2, 2]])
-    focal = jnp.array([4.0, 5.0, 6.0])
-    mixed = dataclasses.replace(CAMERA, focal_x=focal)
-    found = jax.jit(nerf.camera_rays)(mixed, poses, pixels)
-    for i in range(3):
-        camera = dataclasses.replace(CAMERA, focal_x=float(focal[i]))
-        one = nerf.camera_rays(camera, jnp.asarray(poses[i]), pixels[i])
+    pixels = np.array([[0, 1], [5, 3], [2, 2]])
+    focal = np.array([4.0, 5.0, 6.0], np.float32)
+    own = {name: np.full(3, getattr(CAMERA, name), np.float32) for name in ("focal_y", "center_x", "center_y")}
+
+    def program(focal, own, poses, pixels):
+        replaced = lambda **changes: dataclasses.replace(CAMERA, **changes)
+        return (
+            nerf.camera_rays(replaced(focal_x=focal), poses, pixels),
+            [nerf.camera_rays(replaced(focal_x=focal[i]), poses[i], pixels[i]) for i in range(3)],
+            jax.vmap(nerf.camera_rays)(replaced(focal_x=focal, **own), poses, pixels),
+        )
+
+    found, ones, mapped = in_float32(program, focal, own, poses, pixels)
+    for i, one in enumerate(ones):
         for a, b in zip(found, one, strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-6)
-    mapped = jax.vmap(nerf.camera_rays)(dataclasses.replace(CAMERA, **{
-        name: jnp.full(3, getattr(CAMERA, name)) for name in ("focal_y", "center_x", "center_y")
-    }, focal_x=focal), jnp.asarray(poses), pixels)  # fmt: skip
     np.testing.assert_allclose(mapped.direction, found.direction, rtol=1e-6)
 
 
 def test_the_gradient_with_respect_to_the_intrinsics():
     """d = (x - c) / f: its derivative with respect to f is -(x - c) / f^2, to c -1 / f."""
-    pixel = jnp.array([0, 0])
-    across = lambda camera: nerf.camera_rays(camera, jnp.eye(4), pixel).direction[0]
-    gradient = jax.grad(across)(CAMERA)
-    np.testing.assert_allclose([gradient.focal_x, gradient.center_x], [2.5 / 25, -1 / 5], rtol=1e-6)
+    across = lambda camera: nerf.camera_rays(camera, IDENTITY, np.array([0, 0])).direction[0]
+    gradient = in_float32(lambda camera: jax.tree.leaves(jax.grad(across)(camera)), CAMERA)
+    np.testing.assert_allclose(gradient, [2.5 / 25, 0, -1 / 5, 0], rtol=1e-6)
 
 
 def test_a_resized_camera_sees_the_same_picture():
     small = CAMERA.resized(3, 2)
     assert (small.width, small.height, small.focal_x, small.center_y) == (3, 2, 2.5, 1.0)
     # The pixel (0, 0) of the half image covers four of the whole one, around (0.5, 0.5).
-    coarse = nerf.camera_rays(small, jnp.eye(4), jnp.array([0, 0]))
-    fine = nerf.camera_rays(CAMERA, jnp.eye(4), jnp.array([0.5, 0.5]))
-    np.testing.assert_allclose(coarse.direction, fine.direction, rtol=1e-6)
+    coarse, fine = in_float32(
+        lambda: (
+            nerf.camera_rays(small, IDENTITY, np.array([0, 0])).direction,
+            nerf.camera_rays(CAMERA, IDENTITY, np.array([0.5, 0.5])).direction,
+        )
+    )
+    np.testing.assert_allclose(coarse, fine, rtol=1e-6)
 
 
 def test_the_field_of_view_spans_the_image():
     camera = nerf.Camera.from_angle(800, 600, 0.6911112)
     # The focal length that every reader of the Blender scenes prints.
     assert camera.focal_x == pytest.approx(1111.1110, abs=1e-3) and camera.focal_y == camera.focal_x
-    edges = nerf.camera_rays(camera, jnp.eye(4), jnp.array([[-0.5, 299.5], [799.5, 299.5]])).view
-    assert float(jnp.arccos(jnp.sum(edges[0] * edges[1]))) == pytest.approx(0.6911112, rel=1e-5)
+    edges = in_float64(nerf.camera_rays, camera, np.eye(4), np.array([[-0.5, 299.5], [799.5, 299.5]])).view
+    assert np.arccos(edges[0] @ edges[1]) == pytest.approx(0.6911112, rel=1e-5)
 
 
 def test_pixels_are_columns_and_rows():
@@ -121,12 +128,12 @@ def test_pixels_are_columns_and_rows():
 ])  # fmt: skip
 def test_what_is_not_a_pose_is_refused(pose, message):
     with pytest.raises(ValueError, match=message):
-        nerf.camera_rays(CAMERA, jnp.asarray(pose, jnp.float32), CAMERA.pixels())
+        nerf.camera_rays(CAMERA, np.float32(pose), CAMERA.pixels())
 
 
 def test_other_wrong_inputs():
     with pytest.raises(ValueError, match=r"pixels has shape \(4, 3\)"):
-        nerf.camera_rays(CAMERA, jnp.eye(4), jnp.zeros((4, 3)))
+        nerf.camera_rays(CAMERA, np.eye(4), np.zeros((4, 3)))
     with pytest.raises(ValueError, match="focal_y is 0"):
         nerf.Camera(4, 4, 1.0, 0.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="0 x 4 pixels"):

@@ -1,13 +1,15 @@
 """The network against an independent rendering of the published layers, and its size."""
 
+import itertools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 from scipy import special
 
 from jaxgen import nerf
+from tests.programs import in_float32, in_float64
 
 POINTS = np.random.default_rng(0).uniform(-1, 1, size=(5, 4, 3))
 VIEW = np.random.default_rng(1).normal(size=(5, 3))
@@ -26,8 +28,7 @@ def random_params(network, scale=0.7):
 
 
 def apply(network, params, *arguments):
-    with jax.enable_x64(True):
-        return jax.jit(lambda *a: network.apply({"params": params}, *a))(*map(jnp.asarray, arguments))
+    return in_float64(lambda params, *a: network.apply({"params": params}, *a), params, *arguments)
 
 
 def gamma(x, num_frequencies):
@@ -56,18 +57,29 @@ def published_layers(params, depth, skips, skip_first=True, view_depth=1, noise=
     return dense(params["rgb"], h), density
 
 
-@pytest.mark.parametrize("skip_first", [True, False])
-@pytest.mark.parametrize("skips, view_depth", [((1,), 1), ((0, 2), 2), ((), 1)])
-def test_equals_the_published_layers(skip_first, skips, view_depth):
-    network = nerf.NeRF(**{**SMALL, "skips": skips}, skip_first=skip_first, view_depth=view_depth)
-    params = random_params(network)
-    # As many densities below zero as above.
-    params["density"]["bias"] -= np.median(published_layers(params, 4, skips, skip_first, view_depth)[1])
-    raw_rgb, raw_density = published_layers(params, 4, skips, skip_first, view_depth)
-    rgb, density = apply(network, params, POINTS, VIEW)
-    np.testing.assert_allclose(rgb, special.expit(raw_rgb), rtol=1e-10)
-    np.testing.assert_allclose(density, np.maximum(raw_density, 0), rtol=1e-10, atol=1e-12)
-    assert (raw_density < 0).any() and (raw_density > 0).any()
+SKIPS = [((1,), 1), ((0, 2), 2), ((), 1)]
+
+
+def test_equals_the_published_layers():
+    """In one program for all places of the skips and both orders of a skip's input."""
+    cases = list(itertools.product(SKIPS, (True, False)))
+    networks = [
+        nerf.NeRF(**{**SMALL, "skips": skips}, skip_first=skip_first, view_depth=view_depth)
+        for (skips, view_depth), skip_first in cases
+    ]
+    every = list(map(random_params, networks))
+    raw = lambda params, case: published_layers(params, 4, case[0][0], case[1], case[0][1])
+    for case, params in zip(cases, every, strict=True):
+        # As many densities below zero as above.
+        params["density"]["bias"] -= np.median(raw(params, case)[1])
+    found = in_float64(
+        lambda every: [n.apply({"params": p}, POINTS, VIEW) for n, p in zip(networks, every, strict=True)], every
+    )
+    for case, params, (rgb, density) in zip(cases, every, found, strict=True):
+        raw_rgb, raw_density = raw(params, case)
+        np.testing.assert_allclose(rgb, special.expit(raw_rgb), rtol=1e-10, err_msg=str(case))
+        np.testing.assert_allclose(density, np.maximum(raw_density, 0), rtol=1e-10, atol=1e-12, err_msg=str(case))
+        assert (raw_density < 0).any() and (raw_density > 0).any(), case
 
 
 def test_noise_is_added_before_the_activation():
@@ -92,12 +104,13 @@ def test_without_view_dependence_the_color_is_linear_in_the_last_layer():
     network = nerf.NeRF(**SMALL, view_dependent=False)
     params = random_params(network)
     assert set(params) == {"trunk_0", "trunk_1", "trunk_2", "trunk_3", "density", "rgb"}
-    rgb, _ = apply(network, params, POINTS, VIEW)
+    rgb, other = in_float64(
+        lambda *params: [network.apply({"params": params[0]}, POINTS, view)[0] for view in (VIEW, -VIEW)], params
+    )
     h = position = gamma(POINTS, 3)
     for i in range(4):
         h = np.maximum(dense(params[f"trunk_{i}"], *([position, h] if i == 2 else [h])), 0)
     np.testing.assert_allclose(rgb, special.expit(dense(params["rgb"], h)), rtol=1e-10)
-    other, _ = apply(network, params, POINTS, -VIEW)
     np.testing.assert_array_equal(rgb, other)
 
 
@@ -125,17 +138,21 @@ def test_a_joined_layer_is_a_dense_layer_on_the_concatenation():
     a, b = generator.normal(size=(4, 6, 3)).astype(np.float32), generator.normal(size=(4, 1, 2)).astype(np.float32)
     together = np.concatenate([a, np.broadcast_to(b, (4, 6, 2))], -1)
     plain = nn.Dense(5, kernel_init=nn.initializers.glorot_uniform())
-    params = plain.init(jax.random.key(0), together)
     joined = nerf.JoinedDense(5)
-    for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(joined.init(jax.random.key(0), a, b)), strict=True):
+    params, others = (
+        jax.eval_shape(layer.init, jax.random.key(0), *inputs) for layer, *inputs in ((plain, together), (joined, a, b))
+    )
+    for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(others), strict=True):
         assert x.shape == y.shape
     params = jax.tree.map(lambda s: generator.normal(size=s.shape).astype(np.float32), params)
-    np.testing.assert_allclose(joined.apply(params, a, b), plain.apply(params, together), rtol=1e-5, atol=1e-6)
+    parts, whole = in_float32(lambda p: (joined.apply(p, a, b), plain.apply(p, together)), params)
+    np.testing.assert_allclose(parts, whole, rtol=1e-5, atol=1e-6)
 
 
 def test_kernels_start_glorot_uniform_and_biases_at_zero():
     """Of the fan of the whole layer, also where its input is in parts."""
-    kernel = nerf.JoinedDense(400).init(jax.random.key(0), jnp.ones((1, 300)), jnp.ones((1, 100)))["params"]
+    parts = np.ones((1, 300), np.float32), np.ones((1, 100), np.float32)
+    kernel = in_float32(lambda: nerf.JoinedDense(400).init(jax.random.key(0), *parts))["params"]
     limit = np.sqrt(6 / 800)
     assert limit * 0.999 < np.abs(kernel["kernel"]).max() <= limit and not np.any(kernel["bias"])
 

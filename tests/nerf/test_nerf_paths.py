@@ -1,11 +1,11 @@
 """Camera paths against the released code's formulas."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgen import nerf
+from tests.programs import in_float64
 
 
 def pose_spherical(theta, phi, radius):
@@ -22,9 +22,7 @@ def pose_spherical(theta, phi, radius):
 
 def test_the_turntable_is_the_papers_film():
     expected = np.stack([pose_spherical(theta, -30, 4) for theta in np.linspace(-180, 180, 41)[:-1]])
-    with jax.enable_x64(True):
-        found = nerf.turntable()
-        moved = nerf.turntable(5, 2.0, 10.0, target=(1.0, 2.0, 3.0))
+    found, moved = in_float64(lambda: (nerf.turntable(), nerf.turntable(5, 2.0, 10.0, target=(1.0, 2.0, 3.0))))
     np.testing.assert_allclose(found, expected, atol=1e-12)
     origin = [pose_spherical(theta, -10, 2)[:3, 3] + [1, 2, 3] for theta in np.linspace(-180, 180, 6)[:-1]]
     np.testing.assert_allclose(moved[:, :3, 3], origin, atol=1e-12)
@@ -32,9 +30,9 @@ def test_the_turntable_is_the_papers_film():
 
 def test_the_hemisphere_is_even_and_looks_at_its_middle():
     target = np.array([0.1, 0.2, -0.3])
-    with jax.enable_x64(True):
-        poses = np.asarray(nerf.hemisphere(400, 3.0, (0.0, 90.0), target))
-        turned = np.asarray(nerf.hemisphere(400, 3.0, (0.0, 90.0), target, turn=90.0))
+    poses, turned = in_float64(
+        lambda: [nerf.hemisphere(400, 3.0, (0.0, 90.0), target, turn=turn) for turn in (0.0, 90.0)]
+    )
     away = poses[:, :3, 3] - target
     np.testing.assert_allclose(np.linalg.norm(away, axis=-1), 3, rtol=1e-12)
     np.testing.assert_allclose(poses[:, :3, 2], away / 3, atol=1e-12)
@@ -48,12 +46,14 @@ def test_the_hemisphere_is_even_and_looks_at_its_middle():
 
 def test_the_spiral_is_the_llff_codes():
     generator = np.random.default_rng(0)
-    with jax.enable_x64(True):
-        positions = jnp.asarray(generator.normal(size=(9, 3)) * [0.5, 0.3, 0.1])
-        ahead = positions + jnp.asarray([0, 0, -1.0] + 0.1 * generator.normal(size=(9, 3)))
+    positions = generator.normal(size=(9, 3)) * [0.5, 0.3, 0.1]
+    ahead = positions + [0, 0, -1.0] + 0.1 * generator.normal(size=(9, 3))
+
+    def program(positions, ahead):
         poses = nerf.recenter_poses(nerf.look_at(positions, ahead, jnp.array([[0.0, 1, 0]])))
-        found = nerf.spiral(poses, 1.2, 7.0, num_frames=30)
-        poses = np.asarray(poses)
+        return poses, nerf.spiral(poses, 1.2, 7.0, num_frames=30)
+
+    poses, found = in_float64(program, positions, ahead)
 
     unit = lambda v: v / np.linalg.norm(v)
 
@@ -83,6 +83,6 @@ def test_wrong_inputs():
     with pytest.raises(ValueError, match="elevations are"):
         nerf.hemisphere(4, elevations=(50, 10))
     with pytest.raises(ValueError, match="near is 3.*far is 2"):
-        nerf.spiral(jnp.eye(4)[None], 3.0, 2.0)
+        nerf.spiral(np.eye(4)[None], 3.0, 2.0)
     with pytest.raises(ValueError, match="num_frames is 0"):
-        nerf.spiral(jnp.eye(4)[None], 1.0, 2.0, num_frames=0)
+        nerf.spiral(np.eye(4)[None], 1.0, 2.0, num_frames=0)

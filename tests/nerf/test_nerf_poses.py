@@ -1,12 +1,12 @@
 """Poses: conversions against SciPy and the conventions' own projections, round trips, averages."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxgen import nerf
+from tests.programs import in_float32, in_float64
 
 ROTATIONS = Rotation.random(20, rng=np.random.default_rng(0))
 TRANSLATIONS = np.random.default_rng(1).normal(size=(20, 3))
@@ -27,9 +27,11 @@ def test_quaternions_equal_scipy():
     # Half turns, where w is 0, and the identity.
     corners = Rotation.from_rotvec(np.pi * np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0.6, 0, 0.8], [0, 0, 0]]))
     rotations = Rotation.concatenate([ROTATIONS, corners])
-    with jax.enable_x64(True):
-        matrices = nerf.quaternion_to_rotation(jnp.asarray(3.0 * wxyz(rotations)))
-        quaternions = np.asarray(jax.jit(nerf.rotation_to_quaternion)(jnp.asarray(rotations.as_matrix())))
+    matrices, quaternions = in_float64(
+        # Of known values, so that they are checked.
+        lambda r: (nerf.quaternion_to_rotation(3.0 * wxyz(rotations)), nerf.rotation_to_quaternion(r)),
+        rotations.as_matrix(),
+    )
     np.testing.assert_allclose(matrices, rotations.as_matrix(), atol=1e-14)
     assert (quaternions[:, 0] >= 0).all()
     # A quaternion and its negative are the same rotation; with w = 0 either may be returned.
@@ -40,7 +42,7 @@ def test_quaternions_equal_scipy():
 
 def test_float32_quaternions_keep_their_digits_near_half_turns():
     rotations = Rotation.from_rotvec((np.pi - 1e-3) * np.eye(3))
-    found = nerf.rotation_to_quaternion(jnp.asarray(rotations.as_matrix(), jnp.float32))
+    found = in_float32(nerf.rotation_to_quaternion, np.float32(rotations.as_matrix()))
     np.testing.assert_allclose(found, wxyz(rotations), atol=2e-7)
 
 
@@ -50,38 +52,44 @@ def test_a_colmap_pose_sees_what_colmap_sees():
     seen = np.array([0.3, 0.5, 2.0])
     points = np.einsum("nji,nj->ni", ROTATIONS.as_matrix(), seen - TRANSLATIONS)
     pixel = np.array([50 * 0.3 / 2 + 45, 60 * 0.5 / 2 + 42]) - 0.5
-    with jax.enable_x64(True):
-        poses = nerf.colmap_to_opengl(jnp.asarray(wxyz(ROTATIONS)), jnp.asarray(TRANSLATIONS))
-        rays = jax.device_get(nerf.camera_rays(camera, poses, jnp.broadcast_to(pixel, (20, 2))))
+    rays = in_float64(
+        lambda *pose: nerf.camera_rays(camera, nerf.colmap_to_opengl(*pose), jnp.broadcast_to(pixel, (20, 2))),
+        *(wxyz(ROTATIONS), TRANSLATIONS),
+    )
     np.testing.assert_allclose(rays.origin + 2 * rays.direction, points, atol=1e-12)
 
 
 def test_an_opencv_pose_looks_along_its_z_with_y_down():
     poses = scipy_poses()
     camera = nerf.Camera(4, 4, 2.0, 2.0, 2.0, 2.0)
-    with jax.enable_x64(True):
-        turned = nerf.opencv_to_opengl(jnp.asarray(poses))
-        bottom = nerf.camera_rays(camera, turned, jnp.broadcast_to(np.array([1.5, 3.5]), (20, 2)))
+    pixels = np.broadcast_to([1.5, 3.5], (20, 2))
+    turned, bottom = in_float64(
+        lambda poses: (turned := nerf.opencv_to_opengl(poses), nerf.camera_rays(camera, turned, pixels)), poses
+    )
     np.testing.assert_allclose(bottom.direction, poses[:, :3, 2] + poses[:, :3, 1], atol=1e-12)
     np.testing.assert_array_equal(turned[:, :3, 3], TRANSLATIONS)
 
 
 def test_conversions_lead_back():
-    with jax.enable_x64(True):
-        poses = jnp.asarray(scipy_poses())
-        quaternion, translation = nerf.opengl_to_colmap(poses)
-        np.testing.assert_allclose(nerf.colmap_to_opengl(quaternion, translation), poses, atol=1e-14)
-        np.testing.assert_array_equal(nerf.opengl_to_opencv(nerf.opencv_to_opengl(poses)), poses)
-        product = np.asarray(nerf.invert_pose(poses)) @ np.asarray(poses)
-        short = nerf.invert_pose(poses[:, :3])
-    np.testing.assert_allclose(product, np.tile(np.eye(4), (20, 1, 1)), atol=1e-14)
+    poses = scipy_poses()
+    colmap, opencv, inverse, short = in_float64(
+        lambda poses: (
+            nerf.colmap_to_opengl(*nerf.opengl_to_colmap(poses)),
+            nerf.opengl_to_opencv(nerf.opencv_to_opengl(poses)),
+            nerf.invert_pose(poses),
+            nerf.invert_pose(poses[:, :3]),
+        ),
+        poses,
+    )
+    np.testing.assert_allclose(colmap, poses, atol=1e-14)
+    np.testing.assert_array_equal(opencv, poses)
+    np.testing.assert_allclose(inverse @ poses, np.tile(np.eye(4), (20, 1, 1)), atol=1e-14)
     np.testing.assert_allclose(short, np.linalg.inv(scipy_poses()), atol=1e-14)
 
 
 def test_look_at_puts_the_target_in_the_middle_and_up_upwards():
     position, target, up = TRANSLATIONS[:3]
-    with jax.enable_x64(True):
-        pose = np.asarray(nerf.look_at(*map(jnp.asarray, (position, target, up))))
+    pose = in_float64(nerf.look_at, position, target, up)
     to_target = (target - position) / np.linalg.norm(target - position)
     np.testing.assert_allclose(-pose[:3, 2], to_target, atol=1e-14)
     np.testing.assert_allclose(pose[:3, 3], position)
@@ -94,13 +102,17 @@ def test_recentred_poses_have_the_identity_as_their_average_and_keep_their_dista
     poses = np.tile(np.eye(4), (8, 1, 1))
     poses[:, :3, :3] = (ROTATIONS[0] * tilt).as_matrix()
     poses[:, :3, 3] = TRANSLATIONS[:8]
-    with jax.enable_x64(True):
-        average = nerf.average_pose(jnp.asarray(poses))
-        moved = nerf.recenter_poses(jnp.asarray(poses))
-        again = nerf.average_pose(moved)
+    average, moved, again = in_float64(
+        lambda poses: (
+            nerf.average_pose(poses),
+            moved := nerf.recenter_poses(poses),
+            nerf.average_pose(moved),
+        ),
+        poses,
+    )
     np.testing.assert_allclose(again, np.eye(4), atol=1e-12)
-    relative = lambda p: np.linalg.inv(p[0]) @ np.asarray(p)[1:]
-    np.testing.assert_allclose(relative(np.asarray(moved)), relative(poses), atol=1e-12)
+    relative = lambda p: np.linalg.inv(p[0]) @ p[1:]
+    np.testing.assert_allclose(relative(moved), relative(poses), atol=1e-12)
     # The LLFF code: poses_avg and viewmatrix.
     unit = lambda v: v / np.linalg.norm(v)
     z, up = unit(poses[:, :3, 2].sum(0)), poses[:, :3, 1].sum(0)
@@ -122,12 +134,12 @@ def test_the_worst_pose_is_named():
 
 def test_wrong_inputs():
     with pytest.raises(ValueError, match="quaternion is zero"):
-        nerf.quaternion_to_rotation(jnp.zeros((2, 4)))
+        nerf.quaternion_to_rotation(np.zeros((2, 4)))
     with pytest.raises(ValueError, match=r"quaternion has shape \(3,\)"):
-        nerf.quaternion_to_rotation(jnp.ones(3))
+        nerf.quaternion_to_rotation(np.ones(3))
     with pytest.raises(ValueError, match=r"expected \[\.\.\., 3, 3\]"):
-        nerf.rotation_to_quaternion(jnp.eye(4))
+        nerf.rotation_to_quaternion(np.eye(4))
     with pytest.raises(ValueError, match="along the line of sight"):
-        nerf.look_at(jnp.array([0.0, 0, 2]), jnp.zeros(3), jnp.array([0.0, 0, 1]))
+        nerf.look_at(np.array([0.0, 0, 2]), np.zeros(3), np.array([0.0, 0, 1]))
     with pytest.raises(ValueError, match="other than the target"):
-        nerf.look_at(jnp.ones(3), jnp.ones(3), jnp.array([0.0, 0, 1]))
+        nerf.look_at(np.ones(3), np.ones(3), np.array([0.0, 0, 1]))

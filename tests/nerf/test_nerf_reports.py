@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy_cameras
 import pytest
 
 from jaxgen.nerf import (
@@ -12,17 +13,19 @@ from jaxgen.nerf import (
     Rays,
     decayed_rate,
     describe_poses,
-    hemisphere,
-    look_at,
     network_field,
-    opengl_to_opencv,
     rays_at_once,
     render_rays,
 )
+from tests.programs import in_float32
 
 
-def ring(number=12, **settings):
-    return np.asarray(hemisphere(number, **settings))
+def ring(number=12, radius=4.0, target=(0.0, 0.0, 0.0)):
+    """Poses all around and above a target, at equal steps of height and irrational ones of azimuth."""
+    height, azimuth = (np.arange(number) + 0.5) / number, 2.4 * np.arange(number)
+    flat = np.sqrt(1 - height**2)
+    away = np.stack([flat * np.sin(azimuth), flat * np.cos(azimuth), height], -1)
+    return np.stack([numpy_cameras.look_at(target + radius * a, target) for a in away]).astype(np.float32)
 
 
 def test_the_focus_is_where_the_cameras_look():
@@ -34,9 +37,8 @@ def test_the_focus_is_where_the_cameras_look():
 
 def test_cameras_that_face_one_way_have_a_focus_ahead():
     positions = np.array([[x, y, 0.0] for x in (-0.2, 0, 0.2) for y in (-0.1, 0.1)], np.float32)
-    target = positions + np.array([[0, 0, -1.0]], np.float32)
-    poses = look_at(jnp.asarray(positions), jnp.asarray(target), jnp.array([[0.0, 1.0, 0.0]]))
-    report = describe_poses(np.asarray(poses), 1.0, 3.0)
+    poses = np.stack([numpy_cameras.look_at(p, p + [0, 0, -1.0], [0.0, 1.0, 0.0]) for p in positions])
+    report = describe_poses(poses.astype(np.float32), 1.0, 3.0)
     assert not report.surrounding and "facing" in report.text and "+y" in report.text
     np.testing.assert_allclose(report.focus, [0, 0, -2], atol=1e-6)
 
@@ -44,7 +46,7 @@ def test_cameras_that_face_one_way_have_a_focus_ahead():
 @pytest.mark.parametrize(
     "poses, near, far, said",
     [
-        (np.asarray(opengl_to_opencv(jnp.asarray(ring()))), 2.0, 6.0, "12 of 12 cameras look away .* opencv_to_opengl"),
+        (ring() * np.array([1, -1, -1, 1], np.float32), 2.0, 6.0, "12 of 12 cameras look away .* opencv_to_opengl"),
         (ring(radius=40.0), 2.0, 6.0, "a point 40 ahead, .* not between near 2 and far 6"),
         (ring(radius=40.0), 20.0, 60.0, "coordinates of .* beyond pi .* Scale the poses, near and far by 0.1"),
         (ring(1), 2.0, 6.0, "There is one camera"),
@@ -89,14 +91,21 @@ def test_the_memory_of_a_chunk_is_what_was_promised():
 
 def test_the_rate_falls_as_the_authors_and_rises_as_jaxnerf():
     paper = decayed_rate(5e-4, 5e-5, 500_000)
-    np.testing.assert_allclose([paper(0), paper(250_000), paper(500_000)], [5e-4, 5e-4 * 0.1**0.5, 5e-5], rtol=1e-5)
     delayed = decayed_rate(5e-4, 5e-6, 1_000_000, 2500, 0.01)
-    np.testing.assert_allclose(delayed(0), 5e-6, rtol=1e-5)
-    expected = 5e-4 * 0.01 ** (1250 / 1e6) * (0.01 + 0.99 * np.sin(np.pi / 4))
-    np.testing.assert_allclose(delayed(jnp.int32(1250)), expected, rtol=1e-5)
     cosine = decayed_rate(4e-3, 1e-4, 100, cosine=True)
-    np.testing.assert_allclose(
-        [cosine(0), cosine(50), cosine(100), cosine(900)], [4e-3, 2.05e-3, 1e-4, 1e-4], rtol=1e-5
+    rates, first, rising, falling = in_float32(
+        lambda step: (
+            [paper(step) for step in (0, 250_000, 500_000)],
+            delayed(0),
+            delayed(step),
+            [cosine(step) for step in (0, 50, 100, 900)],
+        ),
+        np.int32(1250),
     )
+    np.testing.assert_allclose(rates, [5e-4, 5e-4 * 0.1**0.5, 5e-5], rtol=1e-5)
+    np.testing.assert_allclose(first, 5e-6, rtol=1e-5)
+    expected = 5e-4 * 0.01 ** (1250 / 1e6) * (0.01 + 0.99 * np.sin(np.pi / 4))
+    np.testing.assert_allclose(rising, expected, rtol=1e-5)
+    np.testing.assert_allclose(falling, [4e-3, 2.05e-3, 1e-4, 1e-4], rtol=1e-5)
     with pytest.raises(ValueError, match="must be positive"):
         decayed_rate(0.0, 1e-4, 10)
