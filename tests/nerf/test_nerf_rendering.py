@@ -83,9 +83,7 @@ def test_random_samples_join_the_coarse_ones_where_the_weights_are():
 
 def test_rendering_at_given_uniforms():
     rays = jax.tree.map(lambda a: a[:3], FLOAT32_RAYS)
-    render = lambda key, **given: nerf.render_rays(
-        key, rays, 2.0, 4.5, COARSE, FINE, num_coarse=5, num_fine=6, **given
-    )
+    render = lambda key, **given: nerf.render_rays(key, rays, 2.0, 4.5, COARSE, FINE, num_coarse=5, num_fine=6, **given)
 
     def program():
         keys = jax.random.split(jax.random.key(0))
