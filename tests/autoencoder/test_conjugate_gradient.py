@@ -1,5 +1,6 @@
 """Conjugate gradients: on a quadratic of dimension n, n exact line searches find the minimum."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxgen.autoencoder import conjugate_gradient_update
+from tests.programs import in_float32
 
 CENTRES = np.array([[1.0, -2.0, 0.5], [3.0, 0.0, 1.5], [2.0, 1.0, -0.5], [0.0, 1.0, 0.5]], np.float32)
 CURVATURE = np.array([1.0, 6.0, 20.0], np.float32)
@@ -27,22 +29,27 @@ def plain(f, batch, keys):
     return f(batch, keys)
 
 
-def run(update, mean=plain, w=(5.0, 5.0, 5.0)):
-    state = State(step=jnp.int32(0), params={"w": jnp.array(w)}, opt_state=(), ema=None, model_state=None)
-    keys = jax.random.split(jax.random.key(0), len(CENTRES))
-    return jax.jit(lambda w: _outputs(update(state.replace(params=w), {"x": jnp.asarray(CENTRES)}, keys, mean)))(
-        state.params
-    )
+def halves(f, batch, keys):
+    parts = [f({"x": batch["x"][i : i + 2]}, keys[i : i + 2]) for i in (0, 2)]
+    return jax.tree.map(lambda a, b: (a + b) / 2, *parts)
 
 
-def _outputs(result):
-    state, metrics = result
-    return state.params["w"], metrics
+@functools.cache
+def run(num, mean=plain):
+    """The parameters after an update with `num` line searches, and its metrics."""
+    update = conjugate_gradient_update(quadratic, num)
+
+    def program(w, x):
+        state = State(step=jnp.int32(0), params={"w": w}, opt_state=(), ema=None, model_state=None)
+        state, metrics = update(state, {"x": x}, jax.random.split(jax.random.key(0), len(CENTRES)), mean)
+        return state.params["w"], metrics
+
+    return in_float32(program, np.full(3, 5, np.float32), CENTRES)
 
 
 def error_after(num):
-    w, metrics = run(conjugate_gradient_update(quadratic, num))
-    return np.abs(np.asarray(w) - CENTRES.mean(axis=0)).max(), metrics
+    w, metrics = run(num)
+    return np.abs(w - CENTRES.mean(axis=0)).max(), metrics
 
 
 def test_three_searches_solve_three_dimensions():
@@ -68,13 +75,7 @@ def test_metrics_and_descent():
 
 def test_the_line_search_sees_the_average_not_a_shard():
     """Two shards averaged: the same end as the whole batch, though each shard has another minimum."""
-
-    def halves(f, batch, keys):
-        parts = [f({"x": batch["x"][i : i + 2]}, keys[i : i + 2]) for i in (0, 2)]
-        return jax.tree.map(lambda a, b: (a + b) / 2, *parts)
-
-    update = conjugate_gradient_update(quadratic, 3)
-    np.testing.assert_allclose(run(update)[0], run(update, halves)[0], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run(3)[0], run(3, halves)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_below_one():

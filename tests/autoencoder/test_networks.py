@@ -1,5 +1,7 @@
 """The networks against NumPy, weight tying, and the classifier's encoder."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from jaxgen.autoencoder import Autoencoder, Classifier, classifier_params
+from tests.programs import in_float32, in_float64
 
 
 def _sigmoid(a):
@@ -17,48 +20,49 @@ def _float64(tree):
     return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 
 
-@pytest.mark.parametrize("tied", [False, True])
-@pytest.mark.parametrize("output", ["sigmoid", "linear"])
-def test_equals_numpy(random_params, tied, output):
-    network = Autoencoder(6, (5, 4), 2, output=output, tied=tied)
-    params = _float64(random_params(network, 6))
+def test_equals_numpy(random_params):
+    """In one program for both outputs, tied and not."""
+    cases = [(tied, output) for tied in (False, True) for output in ("sigmoid", "linear")]
+    networks = [Autoencoder(6, (5, 4), 2, output=output, tied=tied) for tied, output in cases]
+    every = [_float64(random_params(network, 6)) for network in networks]
     x = np.random.default_rng(1).uniform(size=(3, 2, 6))
 
-    @jax.jit
-    def outputs(params, x):
+    def outputs(network, params, x):
         apply = lambda method, value: network.apply({"params": params}, value, method=method)
         code = apply("encode", x)
         decoded = apply("logits", code), apply("decode", code), apply("__call__", x)
         return apply("pre_code", x), code, *decoded
 
-    with jax.enable_x64(True):
-        pre_code, code, logits, decoded, whole = outputs(params, x)
-
-    encoder, decoder = params["encoder"], params["decoder"]
-    layers = [encoder[f"layers_{i}"] for i in range(3)]
-    h = x
-    for i, layer in enumerate(layers):
-        h = h @ layer["kernel"] + layer["bias"]
-        h = _sigmoid(h) if i < 2 else h
-    np.testing.assert_allclose(pre_code, h, rtol=1e-12)
-    np.testing.assert_allclose(code, h, rtol=1e-12)
-    for i in range(3):
-        kernel = layers[2 - i]["kernel"].T if tied else decoder[f"layers_{i}"]["kernel"]
-        h = h @ kernel + decoder[f"layers_{i}"]["bias"]
-        h = _sigmoid(h) if i < 2 else h
-    np.testing.assert_allclose(logits, h, rtol=1e-12)
-    expected = _sigmoid(h) if output == "sigmoid" else h
-    np.testing.assert_allclose(decoded, expected, rtol=1e-12)
-    np.testing.assert_allclose(whole, expected, rtol=1e-12)
+    found = in_float64(lambda every, x: [outputs(*a, x) for a in zip(networks, every, strict=True)], every, x)
+    for case, params, (pre_code, code, logits, decoded, whole) in zip(cases, every, found, strict=True):
+        tied, output = case
+        encoder, decoder = params["encoder"], params["decoder"]
+        layers = [encoder[f"layers_{i}"] for i in range(3)]
+        close = partial(np.testing.assert_allclose, rtol=1e-12, err_msg=f"tied {tied}, {output}")
+        h = x
+        for i, layer in enumerate(layers):
+            h = h @ layer["kernel"] + layer["bias"]
+            h = _sigmoid(h) if i < 2 else h
+        close(pre_code, h)
+        close(code, h)
+        for i in range(3):
+            kernel = layers[2 - i]["kernel"].T if tied else decoder[f"layers_{i}"]["kernel"]
+            h = h @ kernel + decoder[f"layers_{i}"]["bias"]
+            h = _sigmoid(h) if i < 2 else h
+        close(logits, h)
+        expected = _sigmoid(h) if output == "sigmoid" else h
+        close(decoded, expected)
+        close(whole, expected)
 
 
 def test_code_activation_acts_on_the_code_alone(random_params):
     network = Autoencoder(4, (3,), 2, code_activation=nn.relu)
     params = random_params(network, 4)
     x = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
-    pre_code = network.apply({"params": params}, x, method="pre_code")
+    pre_code, code = in_float32(
+        lambda params: [network.apply({"params": params}, x, method=name) for name in ("pre_code", "encode")], params
+    )
     assert pre_code.min() < 0
-    code = network.apply({"params": params}, x, method="encode")
     np.testing.assert_array_equal(code, np.maximum(pre_code, 0))
 
 
@@ -72,9 +76,8 @@ def test_tied_decoder_has_biases_only_and_its_gradient_reaches_the_encoders_kern
 
     generator = np.random.default_rng(1)
     code, weight = generator.normal(size=(5, 2)), generator.normal(size=(5, 4))
-    with jax.enable_x64(True):
-        decode = lambda p: jnp.sum(weight * network.apply({"params": p}, code, method="decode"))
-        gradient = jax.jit(jax.grad(decode))(params)
+    decode = lambda p: jnp.sum(weight * network.apply({"params": p}, code, method="decode"))
+    gradient = in_float64(jax.grad(decode), params)
     # d/dV of <weight, tanh(code U^T + b) V^T + c>, where V = layers_0's and U = layers_1's kernel.
     u, v = (params["encoder"][f"layers_{i}"]["kernel"] for i in (1, 0))
     h = np.tanh(code @ u.T + params["decoder"]["layers_0"]["bias"])
@@ -93,7 +96,8 @@ def test_one_layer_network(random_params):
     kernel, bias = params["encoder"]["layers_0"]["kernel"], params["encoder"]["layers_0"]["bias"]
     h = _sigmoid(x @ kernel + bias)
     expected = _sigmoid(h @ kernel.T + params["decoder"]["layers_0"]["bias"])
-    np.testing.assert_allclose(network.apply({"params": params}, x), expected, rtol=1e-5)
+    found = in_float32(lambda params: network.apply({"params": params}, x), params)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_classifier_takes_the_autoencoders_encoder(random_params):
@@ -104,19 +108,24 @@ def test_classifier_takes_the_autoencoders_encoder(random_params):
     params = classifier_params(trained, fresh["head"])
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, fresh)
     x = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
-    code = network.apply({"params": trained}, x, method="encode")
-    np.testing.assert_array_equal(classifier.apply({"params": params}, x, method="encode"), code)
-    logits = np.asarray(code) @ fresh["head"]["kernel"] + fresh["head"]["bias"]
-    np.testing.assert_allclose(
-        classifier.apply({"params": params}, x), logits, rtol=1e-5, atol=1e-6
+    code, same, found = in_float32(
+        lambda trained, params: (
+            network.apply({"params": trained}, x, method="encode"),
+            classifier.apply({"params": params}, x, method="encode"),
+            classifier.apply({"params": params}, x),
+        ),
+        *(trained, params),
     )
+    np.testing.assert_array_equal(same, code)
+    logits = code @ fresh["head"]["kernel"] + fresh["head"]["bias"]
+    np.testing.assert_allclose(found, logits, rtol=1e-5, atol=1e-6)
 
 
 def test_wrong_inputs(random_params):
     network = Autoencoder(784, (), 3)
-    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 784)))
+    params = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, 784), np.float32))
     with pytest.raises(ValueError, match="width 64.*data_size=784"):
-        jax.eval_shape(network.apply, params, jnp.zeros((2, 64)))
+        jax.eval_shape(network.apply, params, np.zeros((2, 64), np.float32))
     with pytest.raises(ValueError, match="code has width 4.*code_size=3"):
         jax.eval_shape(lambda p: network.apply(p, jnp.zeros((2, 4)), method="decode"), params)
     with pytest.raises(ValueError, match="width 3.*data_size=4"):
@@ -125,4 +134,4 @@ def test_wrong_inputs(random_params):
         random_params(Autoencoder(4, (), 2, output="softmax"), 4)
     with pytest.raises(ValueError, match="size 3.*takes 5"):
         trained = random_params(Autoencoder(4, (), 3), 4)
-        classifier_params(trained, {"kernel": jnp.zeros((5, 10)), "bias": jnp.zeros(10)})
+        classifier_params(trained, {"kernel": np.zeros((5, 10)), "bias": np.zeros(10)})
