@@ -26,21 +26,21 @@ def test_reconstruction_error_is_the_mean_of_the_sums_whatever_the_batch():
 
 
 def test_linear_probe_equals_scikit_learn():
-    train, train_labels = _blobs(400, 4, 1.0)
+    train, train_labels = _blobs(300, 4, 1.0)
     test, test_labels = _blobs(300, 4, 1.0)
     scale = np.array([1.0, 100.0, 0.01, 1.0])  # Standardised away.
     found = linear_probe_error(
         5 + train * scale, train_labels, 5 + test * scale, test_labels, l2=0.01
     )
     mean, std = train.mean(0), train.std(0)
-    model = LogisticRegression(C=1 / (0.01 * 400), tol=1e-8).fit((train - mean) / std, train_labels)
+    model = LogisticRegression(C=1 / (0.01 * 300), tol=1e-8).fit((train - mean) / std, train_labels)
     expected = 100 * (1 - model.score((test - mean) / std, test_labels))
     assert 5 < expected < 50
     assert abs(found - expected) <= 100 / 300 + 1e-6  # At most one image apart (float32).
 
 
 def test_linear_probe_leaves_dead_units_out():
-    codes, labels = _blobs(60, 4, 0.01)
+    codes, labels = _blobs(300, 4, 0.01)
     codes[:, 2] = 0.1  # Its mean is not exact in float32.
     other = codes.copy()
     other[:, 2] = 1e6

@@ -19,6 +19,7 @@ from jaxgen.autoencoder import (
     pca_reconstruct,
     reconstruction_loss,
 )
+from tests.programs import in_float64
 
 GENERATOR = np.random.default_rng(0)
 X = GENERATOR.normal(size=(200, 8)) @ GENERATOR.normal(size=(8, 8)) + GENERATOR.normal(size=8)
@@ -27,13 +28,14 @@ X = GENERATOR.normal(size=(200, 8)) @ GENERATOR.normal(size=(8, 8)) + GENERATOR.
 def test_pca_error_is_the_sum_of_the_trailing_eigenvalues():
     eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(X.T, bias=True)))[::-1]
     with jax.enable_x64(True):
-        for k in (1, 3, 8):
-            mean, components = pca(X, k)
-            residual = np.asarray(pca_reconstruct(jnp.asarray(X), mean, components)) - X
-            error = np.mean(np.sum(residual**2, 1))
-            np.testing.assert_allclose(error, eigenvalues[k:].sum(), rtol=1e-10, atol=1e-12)
-            np.testing.assert_allclose(components @ components.T, np.eye(k), atol=1e-12)
-        variances = np.var((X - np.asarray(mean)) @ np.asarray(components).T, axis=0)
+        fits = {k: jax.device_get(pca(X, k)) for k in (1, 3, 8)}
+    found = in_float64(lambda fits, x: {k: pca_reconstruct(x, *fit) for k, fit in fits.items()}, fits, X)
+    for k, (_, components) in fits.items():
+        error = np.mean(np.sum((found[k] - X) ** 2, 1))
+        np.testing.assert_allclose(error, eigenvalues[k:].sum(), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(components @ components.T, np.eye(k), atol=1e-12)
+    mean, components = fits[8]
+    variances = np.var((X - mean) @ components.T, axis=0)
     np.testing.assert_allclose(variances, eigenvalues, rtol=1e-10)
 
 
@@ -41,15 +43,15 @@ def test_linear_autoencoder_at_the_pca_solution_has_that_error_and_no_gradient()
     network = Autoencoder(8, (), 3, output="linear", tied=True)
     eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(X.T, bias=True)))
     with jax.enable_x64(True):
-        mean, components = pca(X, 3)
-        kernel, bias = components.T, -(components @ mean)
-        params = {
-            "encoder": {"layers_0": {"kernel": kernel, "bias": bias}},
-            "decoder": {"layers_0": {"bias": mean}},
-        }
-        loss = reconstruction_loss(network, "squared_error")
-        mean_loss = lambda p: jnp.mean(loss(p, {"x": jnp.asarray(X)}, None, None)[0])
-        value, gradient = jax.jit(jax.value_and_grad(mean_loss))(params)
+        mean, components = jax.device_get(pca(X, 3))
+    kernel, bias = components.T, -(components @ mean)
+    params = {
+        "encoder": {"layers_0": {"kernel": kernel, "bias": bias}},
+        "decoder": {"layers_0": {"bias": mean}},
+    }
+    loss = reconstruction_loss(network, "squared_error")
+    mean_loss = lambda p, x: jnp.mean(loss(p, {"x": x}, None, None)[0])
+    value, gradient = in_float64(jax.value_and_grad(mean_loss), params, X)
     np.testing.assert_allclose(value, eigenvalues[:5].sum(), rtol=1e-12)
     jax.tree.map(lambda g: np.testing.assert_allclose(g, np.zeros(g.shape), atol=1e-11), gradient)
 
@@ -61,6 +63,11 @@ def _binary(n):
 
 LOADINGS, OFFSET = GENERATOR.normal(size=(2, 12)), GENERATOR.normal(size=12)
 BINARY, HELD_OUT = _binary(70), _binary(5)
+
+
+def _as_many(x):
+    """As many rows as BINARY has, repeated, so that the same program serves."""
+    return np.resize(x, BINARY.shape)
 
 
 def _objective(z, w, b, x, ridge):
@@ -103,8 +110,8 @@ def test_codes_of_new_data_are_the_minimum_that_scipy_finds():
     with jax.enable_x64(True):
         params, _ = logistic_pca(BINARY, 2, ridge=0.1, num_iterations=20)
         # Newton's method doubles the digits at each step.
-        codes = np.asarray(logistic_pca_codes(HELD_OUT, params, ridge=0.1, num_iterations=9))
-        reconstruction = logistic_pca_reconstruct(jnp.asarray(codes), params)
+        codes = np.asarray(logistic_pca_codes(_as_many(HELD_OUT), params, ridge=0.1, num_iterations=9))[:5]
+        reconstruction = in_float64(logistic_pca_reconstruct, codes, params)
     w, b = np.asarray(params["kernel"]), np.asarray(params["bias"])
     for x, code in zip(HELD_OUT, codes, strict=True):
         np.testing.assert_allclose(code, _best_code(x, w, b, 0.1), atol=1e-6)
@@ -122,7 +129,7 @@ def test_newton_steps_that_overshoot_are_halved():
     params = {"kernel": LOADINGS, "bias": b}
     with jax.enable_x64(True):
         params = jax.tree.map(jnp.asarray, params)
-        codes = np.asarray(logistic_pca_codes(x, params, ridge=0.1, num_iterations=40))
+        codes = np.asarray(logistic_pca_codes(_as_many(x), params, ridge=0.1, num_iterations=40))
     # A full first step from zero would raise the objective.
     p = 1 / (1 + np.exp(8.0))
     full = np.linalg.solve(
