@@ -1,6 +1,7 @@
 """Surfaces of a density: a level set that is known, its colors, and the file."""
 
 import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +43,13 @@ def test_marching_cubes_finds_the_ellipsoid():
     # Counter-clockwise seen from outside, and closed: the volume of the ball.
     volume = np.sum(corners[:, 0] * across) / 6
     assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03)
-    with pytest.raises(ValueError, match="a level of 99 has no surface"):
-        mesh.marching_cubes(np.zeros((3, 3, 3)) + np.arange(3), 99)
+
+
+@pytest.mark.parametrize("level", [-1, 0, 2, 99])
+def test_a_level_that_the_density_does_not_cross_is_refused(monkeypatch, level):
+    monkeypatch.setitem(sys.modules, "skimage", types.SimpleNamespace(measure=None))
+    with pytest.raises(ValueError, match=f"from 0 to 2 on a grid .* a level of {level} has no surface"):
+        mesh.marching_cubes(np.zeros((3, 3, 3)) + np.arange(3), level)
 
 
 def test_without_scikit_image_it_says_what_to_install(monkeypatch):
