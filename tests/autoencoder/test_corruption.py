@@ -37,6 +37,7 @@ def test_given_draws():
     """The definitions in float64, and the same corruption as by the key that makes the draws."""
     x, noise = np.random.default_rng(0).normal(size=(2, 4, 3))
     uniforms = np.random.default_rng(1).uniform(size=(4, 3))
+    uniforms[0, 0] = 0.4  # Not below the fraction: kept.
     key = lambda: jax.random.key(2)
 
     def program(x, noise, uniforms):
