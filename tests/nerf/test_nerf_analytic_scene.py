@@ -10,7 +10,7 @@ import pytest
 
 from jaxgen import nerf
 from jaxgen.nerf import analytic_scene as scene
-from tests.programs import compiled, in_float32, in_float64
+from tests.programs import in_float32, in_float64
 
 CAMERA = nerf.Camera.from_angle(16, 16, scene.CAMERA_ANGLE_X)
 CENTERS, RADII, STRENGTHS = (np.array([getattr(b, n) for b in scene.MARBLES]) for n in ("center", "radii", "strength"))
@@ -65,7 +65,7 @@ RAYS = scene_rays(256)
 
 @functools.cache
 def program(**options):
-    return compiled(functools.partial(scene.render, **options))
+    return jax.jit(functools.partial(scene.render, **options))
 
 
 def render(rays, background=1.0, **options):
@@ -124,7 +124,7 @@ def test_a_constant_color_is_seen_through_the_opacity():
 
 @functools.cache
 def field_program():
-    return compiled(scene.field)
+    return jax.jit(scene.field)
 
 
 def numpy_field(points, view):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxgen import nerf
-from tests.programs import compiled, in_float32, in_float64
+from tests.programs import in_float32, in_float64
 
-COMPOSITE = compiled(nerf.composite)
+COMPOSITE = jax.jit(nerf.composite)
 DIRECTION = np.array([0.6, -1.2, 1.0])
 LENGTH = np.linalg.norm(DIRECTION)
 
@@ -134,7 +134,7 @@ def test_empty_and_opaque_rays_have_finite_values_and_gradients(far):
         inverse = nerf.disparity(seen.depth, seen.opacity)
         return sum(jnp.sum(a) for a in seen) + jnp.sum(inverse), (seen, inverse)
 
-    program = compiled(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))
+    program = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))
     for value in (0.0, 1e30):
         density = np.full((7, 12), value, np.float32)
         (_, (seen, inverse)), gradients = jax.device_get(program(rgb, density, t, direction))
