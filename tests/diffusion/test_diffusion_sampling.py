@@ -264,9 +264,7 @@ def test_the_network_is_told_the_original_steps_and_the_loop_is_one_program():
         return jnp.broadcast_to((t.astype(x.dtype) / 1000)[:, None], x.shape)
 
     schedule = diffusion.respace(diffusion.make_schedule(diffusion.linear_betas(1000)), "ddim100")
-    run = jax.jit(
-        lambda key: diffusion.sample_trajectory(key, denoise, (3, 2), schedule, 100, prediction="x0")
-    )
+    run = jax.jit(lambda key: diffusion.sample_trajectory(key, denoise, (3, 2), schedule, 100, prediction="x0"))
     found = run(jax.random.key(0))
     np.testing.assert_allclose(found.x0[:, 1, 1], np.arange(990, -1, -10) / 1000, rtol=1e-6)
     np.testing.assert_array_equal(found.t, np.arange(99, -1, -1))
@@ -457,9 +455,7 @@ def test_mixtures_share_their_noise():
     """With an affine network and the same noise, what comes out is affine in the mixture."""
     denoise = best_network(BETAS, MEAN, VARIANCE)
     a, b = jnp.array([[0.9, -0.2], [0.1, 0.4]]), jnp.array([[-0.5, 0.3], [0.6, -0.8]])
-    run = jax.jit(
-        lambda key, t_of=20: diffusion.interpolate(key, denoise, spaced(), a, b, 5, t_of, clip=False)
-    )
+    run = jax.jit(lambda key, t_of=20: diffusion.interpolate(key, denoise, spaced(), a, b, 5, t_of, clip=False))
     found = np.asarray(run(jax.random.key(0)))
     assert found.shape == (5, 2, 2)
     share = np.linspace(0, 1, 5)[:, None, None]
@@ -480,9 +476,7 @@ def test_encoded_images_are_mixed_along_a_great_circle():
     generator = np.random.default_rng(0)
     a, b = generator.uniform(-1, 1, size=(2, 1, 6))
     with jax.enable_x64(True):
-        run = lambda a, b: diffusion.ddim_interpolate(
-            denoise, spaced(dtype=jnp.float64), a, b, 5, num_refinements=40
-        )
+        run = lambda a, b: diffusion.ddim_interpolate(denoise, spaced(dtype=jnp.float64), a, b, 5, num_refinements=40)
         found = np.asarray(jax.jit(run)(jnp.asarray(a), jnp.asarray(b)))
         same = np.asarray(jax.jit(run)(jnp.asarray(a), jnp.asarray(a)))
     np.testing.assert_allclose(found[[0, -1], 0], [a[0], b[0]], atol=1e-6)
