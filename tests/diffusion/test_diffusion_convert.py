@@ -1,9 +1,13 @@
 """Conversion against the authors' code: the same weights give the numbers that guided-diffusion's own modules gave."""
 
+import functools
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import values
 
 from jaxgen import diffusion, nn
 
@@ -41,6 +45,17 @@ GOLD = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shapes_are_traced_once():
+    """Tracing a network takes most of the time of a conversion, and several tests convert the same."""
+    cached = functools.cache(diffusion.parameter_shapes)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("jaxgen.diffusion.convert", "jaxgen.diffusion.convert_ddpm", "jaxgen.diffusion"):
+            patch.setattr(importlib.import_module(module), "parameter_shapes", cached)
+        yield
+
+
+@functools.cache
 def authors_weights(network):
     """Names and shapes of the authors, values as when GOLD was made."""
     shapes = diffusion.parameter_shapes(network, 8)
@@ -59,11 +74,14 @@ def test_converted_weights_compute_what_the_authors_modules_computed(name):
     network = NETWORKS[name]
     params = diffusion.from_guided_diffusion(network, authors_weights(network), 8)
     rng = np.random.default_rng(1)
-    x, low = (jnp.asarray(rng.normal(size=(2, size, size, 3)), jnp.float32) for size in (8, 4))
-    if name == "upsampler":
-        x = diffusion.with_low_resolution(x, low)
-    labels = (jnp.asarray([2, 9]),) if getattr(network, "num_classes", None) else ()
-    found = np.asarray(jax.jit(network.apply)({"params": params}, x, jnp.asarray([3, 700]), *labels), np.float64)
+    x, low = (rng.normal(size=(2, size, size, 3)) for size in (8, 4))
+    labels = (np.array([2, 9]),) if getattr(network, "num_classes", None) else ()
+
+    def program(params, x, low, *labels):
+        x = diffusion.with_low_resolution(x, low) if name == "upsampler" else x
+        return network.apply({"params": params}, x, jnp.asarray([3, 700]), *labels)
+
+    found = values(program, params, x, low, *labels).astype(np.float64)
     numbers = [np.sqrt(np.mean(found**2)), *found.reshape(2, -1)[:, [0, -1]].ravel()]
     np.testing.assert_allclose(numbers, GOLD[name], rtol=2e-4, atol=2e-4 * GOLD[name][0])
 
@@ -73,7 +91,7 @@ def test_there_and_back_is_the_identity(name):
     network = NETWORKS[name]
     weights = authors_weights(network)
     params = diffusion.from_guided_diffusion(network, weights, 8)
-    again = diffusion.to_guided_diffusion(network, params)
+    again = diffusion.to_guided_diffusion(network, jax.device_get(params))
     assert list(again) != sorted(again) and set(again) == set(weights)
     for key, value in weights.items():
         np.testing.assert_array_equal(again[key], value)
@@ -83,7 +101,7 @@ def test_there_and_back_is_the_identity(name):
 
 def test_what_does_not_fit_is_listed_by_name(tmp_path):
     network = NETWORKS["lsun"]
-    weights = authors_weights(network)
+    weights = dict(authors_weights(network))
     weights["extra.weight"] = np.zeros(3)
     weights["out.2.bias"] = np.zeros(7)
     del weights["middle_block.1.qkv.bias"]
@@ -156,13 +174,14 @@ def test_the_tensorflow_names_are_read_and_written():
     average = {f"{name}/ExponentialMovingAverage": 2 * array for name, array in weights.items()}
     others = {"global_step": np.asarray(790000), "model/conv_in/W/Adam": np.zeros(3), "beta1_power": np.asarray(0.5)}
     params = diffusion.from_ddpm(DDPM, weights | average | others, 8, average=False)
+    params = jax.device_get(params)
     again = diffusion.to_ddpm(DDPM, params)
     assert set(again) == set(weights)
     for name, array in weights.items():
         np.testing.assert_array_equal(again[name], array)
     kernel = params["middle_attention"]["qkv"]["kernel"]
     np.testing.assert_array_equal(kernel[:, 16:32], weights["model/mid/attn_1/k/W"])
-    doubled = diffusion.from_ddpm(DDPM, weights | average | others, 8)
+    doubled = jax.device_get(diffusion.from_ddpm(DDPM, weights | average | others, 8))
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, 2 * b), doubled, params)
     with pytest.raises(diffusion.WeightsMismatchError, match="missing: temb/dense0/W"):
         diffusion.from_ddpm(DDPM, weights | others, 8)

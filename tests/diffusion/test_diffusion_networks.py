@@ -1,3 +1,4 @@
+import functools
 import itertools
 from functools import partial
 
@@ -29,6 +30,11 @@ def shapes(module, *inputs):
     return jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
 
 
+@functools.cache
+def small_params():
+    return random_params(SMALL, images(2, 8, 8, 2), np.array([3, 700]))
+
+
 def random_params(module, *inputs):
     """Normal float32 parameters, so that nothing is 0, without compiling initializers."""
     rng = np.random.default_rng(1)
@@ -49,7 +55,9 @@ def keys(num, seed=0):
 
 @pytest.mark.parametrize("size, expected", [(32, 35_746_307), (256, 113_673_219)])
 def test_the_published_networks_have_their_number_of_parameters(size, expected):
-    tree = shapes(diffusion.ddpm_unet(size), images(1, size, size, 3), np.zeros(1, np.int32))
+    tree = shapes(
+        diffusion.ddpm_unet(size), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), np.zeros(1, np.int32)
+    )
     assert sum(leaf.size for leaf in jax.tree.leaves(tree)) == expected
 
 
@@ -154,7 +162,7 @@ def test_changes_of_resolution_are_numpys():
 
 def test_the_unet_is_numpys():
     x, t = images(2, 8, 8, 2), np.array([3, 700])
-    p = random_params(SMALL, x, t)
+    p = small_params()
     expected = [
         numpy_unet.ddpm_unet(
             x[i], int(t[i]), doubles(p), channels=8, levels=2, num_blocks=1, resolutions=(4,), groups=4
@@ -166,7 +174,7 @@ def test_the_unet_is_numpys():
 
 def test_remat_computes_every_block_again_and_changes_no_name():
     x, t = images(1, 8, 8, 2), np.array([3])
-    p, remat = random_params(SMALL, x, t), SMALL.clone(remat=True)
+    p, remat = small_params(), SMALL.clone(remat=True)
     assert jax.tree.structure(shapes(remat, x, t)) == jax.tree.structure(p)
     program = lambda net: jax.make_jaxpr(lambda p: net.apply({"params": p}, x, t))(p)
     again = [e for e in program(remat).eqns if e.primitive.name in ("checkpoint", "remat", "remat2")]
@@ -176,7 +184,7 @@ def test_remat_computes_every_block_again_and_changes_no_name():
 
 def test_the_unet_computes_in_bfloat16_and_answers_in_float32():
     x, t = images(2, 8, 8, 2), np.array([3, 700])
-    p = random_params(SMALL, x, t)
+    p = small_params()
     half = SMALL.clone(dtype=jnp.bfloat16)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes(half, x, t)))
     found = values(lambda p, *inputs: half.apply({"params": p}, *inputs), p, x, t)
@@ -194,7 +202,7 @@ def test_the_output_is_zero_at_first():
         name = path[-2].key
         return np.zeros(leaf.shape, np.float32) if name in zero else leaf
 
-    p = jax.tree_util.tree_map_with_path(init, random_params(SMALL, x, t))
+    p = jax.tree_util.tree_map_with_path(init, small_params())
     np.testing.assert_array_equal(small(p, x, t), 0)
 
 
@@ -216,9 +224,9 @@ def test_initialization_is_the_papers():
 
 
 def test_dropout_belongs_to_the_example_and_not_to_the_batch():
-    x, t = images(2, 8, 8, 2), np.array([3, 3])
-    run = compiled(lambda p, x, keys: SMALL.apply({"params": p}, x, t, keys=keys))
-    run = partial(run, random_params(SMALL, x, t))
+    net = SMALL.clone(multipliers=(1,))
+    x, t = images(2, 4, 4, 2), np.array([3, 3])
+    run = partial(compiled(lambda p, x, keys: net.apply({"params": p}, x, t, keys=keys)), random_params(net, x, t))
     both = np.asarray(run(x, keys(2)))
     swapped = np.asarray(run(x[::-1], keys(2)[::-1]))
     np.testing.assert_allclose(swapped[::-1], both, rtol=1e-4, atol=1e-4)
@@ -261,15 +269,22 @@ def test_dropout_keeps_the_expectation():
 
 
 def test_a_label_moves_the_output_as_its_row_of_the_table_says():
-    net = SMALL.clone(num_classes=3)
-    x, t, labels = images(2, 8, 8, 2), np.array([3, 700]), np.array([2, 0])
+    plain = SMALL.clone(multipliers=(1,), attention_resolutions=())
+    net = plain.clone(num_classes=3)
+    x, t, labels = images(2, 4, 4, 2), np.array([3, 700]), np.array([2, 0])
     p = random_params(net, x, t, labels)
     assert p["labels"]["embedding"].shape == (3, 32)
-    found = values(lambda p, *inputs: net.apply({"params": p}, *inputs), p, x, t, labels)
-    moved = {k: v for k, v in p.items() if k != "labels"}
-    for i, label in enumerate(labels):
-        moved["time_1"] = {**p["time_1"], "bias": p["time_1"]["bias"] + p["labels"]["embedding"][label]}
-        np.testing.assert_allclose(small(moved, x, t)[i], found[i], rtol=1e-3, atol=1e-3)
+    without = {k: v for k, v in p.items() if k != "labels"}
+
+    def moved(p, x, t, row):
+        """The network without labels, with a row of the table added to a bias."""
+        time_1 = {**p["time_1"], "bias": p["time_1"]["bias"] + row}
+        return plain.apply({"params": {**p, "time_1": time_1}}, x[None], t[None])[0]
+
+    rows = p["labels"]["embedding"][labels]
+    program = lambda *args: (net.apply({"params": p}, x, t, labels), jax.vmap(partial(moved, without))(*args))
+    found, expected = values(program, x, t, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_the_unet_refuses_what_does_not_fit():

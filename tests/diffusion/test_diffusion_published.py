@@ -2,12 +2,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
+from one_program import values
 
 from jaxgen import diffusion
+from jaxgen.diffusion import attention, unet_layers
+from jaxgen.nn import normalization
+
+
+@pytest.fixture
+def quickly_traced(monkeypatch):
+    """Networks without the arithmetic that takes longest to trace and changes no shape."""
+    monkeypatch.setattr(normalization, "group_norm", lambda x, *_, **__: x)
+    monkeypatch.setattr(attention, "attend", lambda q, k, v: q)
+    monkeypatch.setattr(unet_layers, "_uniform", lambda edge: nn.initializers.zeros)
 
 
 def count(network, size):
-    x, t = jax.ShapeDtypeStruct((1, size, size, network.in_channels), jnp.float32), jnp.zeros(1, jnp.int32)
+    x = jax.ShapeDtypeStruct((1, size, size, network.in_channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
     labels = (t,) if getattr(network, "num_classes", None) else ()
     tree = jax.eval_shape(network.init, jax.random.key(0), x, t, *labels)["params"]
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
@@ -16,7 +29,7 @@ def count(network, size):
 @pytest.mark.parametrize(
     "network", {(r.network, r.image_size, r.num_parameters) for r in diffusion.released().values()}
 )
-def test_released_networks_have_their_number_of_parameters(network):
+def test_released_networks_have_their_number_of_parameters(network, quickly_traced):
     network, size, expected = network
     assert count(network, size) == expected
 
@@ -40,7 +53,7 @@ def test_unpublished_sizes_are_refused():
 
 
 def test_the_classifier_refuses_what_it_cannot_pool():
-    x, t = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1, jnp.int32)
+    x, t = np.zeros((1, 8, 8, 3), np.float32), np.zeros(1, np.int32)
     small = diffusion.EncoderUNet(channels=32, multipliers=(1,), num_blocks=1)
     for network, message in (
         (small, "needs head_channels"),
@@ -55,10 +68,10 @@ def test_an_upsampler_sees_the_small_image_enlarged():
     """Halving the pixels of a line: the new centres are a quarter of a pixel to each side, and the ends are held."""
     low = np.array([0.0, 4.0, 8.0])[None, :, None, None] + np.array([0.0, 0.4])[None, None, :, None]
     x = np.random.default_rng(0).normal(size=(1, 6, 4, 1)).astype(np.float32)
-    found = diffusion.with_low_resolution(jnp.asarray(x), jnp.asarray(low, jnp.float32))
+    found = values(diffusion.with_low_resolution, x, low)
     np.testing.assert_array_equal(found[..., :1], x)
     expected = np.array([0, 1, 3, 5, 7, 8])[:, None] + np.array([0.0, 0.1, 0.3, 0.4])
     np.testing.assert_allclose(found[0, :, :, 1], expected, rtol=1e-5, atol=1e-6)
     for shape in ((2, 3, 3, 1), (1, 3, 3, 3), (1, 8, 3, 1)):
         with pytest.raises(ValueError, match="h <= H"):
-            diffusion.with_low_resolution(jnp.asarray(x), jnp.zeros(shape))
+            diffusion.with_low_resolution(jnp.asarray(x), np.zeros(shape, np.float32))
