@@ -1,7 +1,7 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import compiled, values
 
 from jaxgen import diffusion
 
@@ -10,18 +10,18 @@ RNG = np.random.default_rng(0)
 
 def full_history(moments, length=4):
     """A history whose losses at t all equal moments[t]."""
-    losses = jnp.broadcast_to(jnp.asarray(moments, jnp.float32)[:, None], (len(moments), length))
-    return diffusion.LossHistory(losses, jnp.full(len(moments), length))
+    losses = np.tile(np.array(moments, np.float32)[:, None], (1, length))
+    return diffusion.LossHistory(losses, np.full(len(moments), length, np.int32))
 
 
 def test_the_history_is_that_of_the_published_algorithm():
     """Lists of the last losses, appended one by one; a batch may hold a timestep more often than there is room."""
     history = diffusion.init_history(3, 2)
     lists = {t: [] for t in range(3)}
-    update = jax.jit(diffusion.update_history)
+    update = compiled(diffusion.update_history)
     for batch in ([0, 1, 0, 0, 0, 2], [2, 2, 1, 1, 1, 1], [0, 2, 2, 2, 0, 1], [1, 1, 1, 0, 0, 0]):
         losses = RNG.random(6).astype(np.float32)
-        history = update(history, jnp.asarray(batch), losses)
+        history = jax.device_get(update(history, np.array(batch), losses))
         for t, loss in zip(batch, losses, strict=True):
             lists[t] = [*lists[t], loss][-2:]
         for t in range(3):
@@ -29,24 +29,33 @@ def test_the_history_is_that_of_the_published_algorithm():
     np.testing.assert_array_equal(history.counts, [9, 9, 6])
     moments = np.sqrt([np.mean(np.square(lists[t])) for t in range(3)])
     expected = 0.9 * moments / moments.sum() + 0.1 / 3
-    np.testing.assert_allclose(diffusion.timestep_probabilities(history, 0.1), expected, rtol=1e-5)
+    found = values(lambda history: diffusion.timestep_probabilities(history, 0.1), history)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_timesteps_are_equally_likely_until_every_history_is_full():
     history = full_history([1.0, 2.0, 5.0])
-    early = history._replace(counts=jnp.asarray([4, 3, 4]))
-    np.testing.assert_allclose(diffusion.timestep_probabilities(early), 1 / 3, rtol=1e-6)
-    np.testing.assert_allclose(diffusion.timestep_probabilities(history, 0.0), [1 / 8, 2 / 8, 5 / 8], rtol=1e-6)
-    np.testing.assert_allclose(diffusion.timestep_probabilities(full_history([0.0, 0.0])), 0.5, rtol=1e-6)
-    floor = diffusion.timestep_probabilities(full_history([1.0, 0.0]))
+    early = history._replace(counts=np.array([4, 3, 4], np.int32))
+    probabilities = diffusion.timestep_probabilities
+    early, full, nothing, floor = values(
+        lambda early, full, zeros, one: (
+            probabilities(early), probabilities(full, 0.0), probabilities(zeros), probabilities(one)
+        ),
+        early, history, full_history([0.0, 0.0]), full_history([1.0, 0.0]),
+    )  # fmt: skip
+    np.testing.assert_allclose(early, [1 / 3] * 3, rtol=1e-6)
+    np.testing.assert_allclose(full, [1 / 8, 2 / 8, 5 / 8], rtol=1e-6)
+    np.testing.assert_allclose(nothing, [0.5] * 2, rtol=1e-6)
     np.testing.assert_allclose(floor, [0.9995, 0.0005], rtol=1e-4)
 
 
 def test_weights_make_the_estimate_unbiased():
-    p = diffusion.timestep_probabilities(full_history([1.0, 2.0, 5.0, 0.5]), 0.01)
+    def program(key, history):
+        p = diffusion.timestep_probabilities(history, 0.01)
+        return *diffusion.sample_timesteps(jax.random.split(key, 20000), p), p
+
     loss = np.array([3.0, 1.0, 7.0, 2.0])
-    t, weights = jax.jit(diffusion.sample_timesteps)(jax.random.split(jax.random.key(0), 20000), p)
-    t, weights, p = np.asarray(t), np.asarray(weights), np.asarray(p)
+    t, weights, p = values(program, jax.random.key(0), full_history([1.0, 2.0, 5.0, 0.5]))
     # Exactly: sum_t p_t loss_t / (T p_t) is the mean loss.
     np.testing.assert_allclose(weights, 1 / (4 * p[t]), rtol=1e-5)
     frequencies = np.bincount(t, minlength=4) / 20000
@@ -56,26 +65,34 @@ def test_weights_make_the_estimate_unbiased():
 
 
 def test_losses_in_proportion_to_the_probabilities_have_no_variance():
-    moments = [1.0, 2.0, 5.0]
-    p = diffusion.timestep_probabilities(full_history(moments), 0.0)
-    t, weights = diffusion.sample_timesteps(jax.random.split(jax.random.key(1), 100), p)
-    np.testing.assert_allclose(weights * jnp.asarray(moments)[t], 8 / 3, rtol=1e-5)
+    moments = np.array([1.0, 2.0, 5.0])
+
+    def program(key, history):
+        p = diffusion.timestep_probabilities(history, 0.0)
+        return diffusion.sample_timesteps(jax.random.split(key, 100), p)
+
+    t, weights = values(program, jax.random.key(1), full_history(moments))
+    np.testing.assert_allclose(weights * moments[t], 8 / 3, rtol=1e-5)
 
 
 def test_given_uniforms_choose_the_timesteps():
     p = np.array([0.1, 0.6, 0.3], np.float32)
     uniforms = np.array([0.0, 0.05, 0.15, 0.69, 0.8, 0.999])
-    t, weights = diffusion.sample_timesteps(None, jnp.asarray(p), uniforms=uniforms)
+
+    def program(key, p, uniforms):
+        keys = jax.random.split(key, 9)
+        drawn = jax.vmap(jax.random.uniform)(jax.random.clone(keys))
+        sample = diffusion.sample_timesteps
+        return sample(None, p, uniforms=uniforms), sample(None, p, uniforms=drawn), sample(keys, p)
+
+    (t, weights), given, by_key = values(program, jax.random.key(1), p, uniforms)
     np.testing.assert_array_equal(t, [0, 0, 1, 1, 2, 2])
-    np.testing.assert_allclose(weights, 1 / (3 * p[np.asarray(t)]), rtol=1e-6)
-    keys = lambda: jax.random.split(jax.random.key(1), 9)
-    drawn = jax.vmap(jax.random.uniform)(keys())
-    given = diffusion.sample_timesteps(None, jnp.asarray(p), uniforms=drawn)
-    jax.tree.map(np.testing.assert_array_equal, given, diffusion.sample_timesteps(keys(), jnp.asarray(p)))
+    np.testing.assert_allclose(weights, 1 / (3 * p[t]), rtol=1e-6)
+    jax.tree.map(np.testing.assert_array_equal, given, by_key)
     with pytest.raises(ValueError, match=r"uniforms has shape \(3,\); expected \(9,\)"):
-        diffusion.sample_timesteps(keys(), jnp.asarray(p), uniforms=np.zeros(3))
+        diffusion.sample_timesteps(jax.random.split(jax.random.key(1), 9), p, uniforms=np.zeros(3))
     with pytest.raises(ValueError, match="no keys and no uniforms"):
-        diffusion.sample_timesteps(None, jnp.asarray(p))
+        diffusion.sample_timesteps(None, p)
 
 
 def test_an_empty_history_is_refused():
