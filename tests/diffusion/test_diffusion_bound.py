@@ -343,9 +343,9 @@ def masses(*args):
     return {cdf: diffusion.discretized_gaussian_log_likelihood(*args, cdf=cdf) for cdf in CDFS}
 
 
-@compiled
+@jax.jit
 def masses_and_gradients(x, *args):
-    """By the mean and by the log variance."""
+    """By the mean and by the log variance; optimized, because optimization could cost digits of float32."""
     found = {}
     for cdf in CDFS:
         value, pull = jax.vjp(partial(diffusion.discretized_gaussian_log_likelihood, x, cdf=cdf), *args)
