@@ -89,6 +89,7 @@ class TestStrip:
         picture = pictures.strip(self.rows, factor=2, background=0.0)
         expected = pictures.grid(self.rows.reshape(6, 4, 5), columns=3, background=0.0)
         np.testing.assert_array_equal(picture, pictures.upscale(expected, 2))
+        np.testing.assert_array_equal(pictures.strip(self.rows[:1]), pictures.grid(self.rows[0], columns=3))
 
     def test_grey_and_coloured_rows_go_together(self):
         coloured = np.stack([self.rows[1], 0 * self.rows[1], self.rows[1]], axis=-1)
@@ -103,6 +104,8 @@ class TestStrip:
         np.testing.assert_array_equal(named[:, width:], plain)
         ink = np.any(named[:, :width] < 128, axis=(1, 2))
         assert 5 < ink[:25].sum() < 20 and not ink[25:].any()
+        # At half the height of its row.
+        assert abs(np.flatnonzero(ink).mean() - 12.5) < 3
         # Whole letters: nothing touches the edges of the column.
         assert (named[:, [0, 1, width - 2, width - 1]] == 255).all()
 

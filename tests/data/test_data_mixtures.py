@@ -90,7 +90,7 @@ def test_a_point_depends_on_its_own_key_alone(drawn):
 @pytest.mark.parametrize(
     "make, arguments",
     [(data.ring_mixture, (0,)), (data.ring_mixture, (8, -1.0)), (data.ring_mixture, (8, 1.0, 0.0)),
-     (data.grid_mixture, (0,)), (data.grid_mixture, (5, 0.0)), (data.grid_mixture, (5, 1.0, -1.0))],
+     (data.grid_mixture, (0,)), (data.grid_mixture, (5, 0.0)), (data.grid_mixture, (5, 1.0, 0.0))],
 )  # fmt: skip
 def test_bad_mixtures_are_refused(make, arguments):
     with pytest.raises(ValueError, match="expected 1 or more and positive"):

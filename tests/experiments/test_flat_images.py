@@ -76,6 +76,7 @@ DISC = np.clip(6 - np.hypot(ROWS, COLUMNS), 0, 1)
 BAR = ((np.abs(ROWS) < 1.5) & (np.abs(COLUMNS) < 8)).astype(np.float32)
 SQUARE = np.zeros((21, 21), np.float32)
 SQUARE[8:13, 8:13] = 1
+BLOB = np.exp(-(ROWS**2 + COLUMNS**2) / 8).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,8 @@ def affine():
             "moved": moved(jax.random.split(jax.random.key(0), 200))[..., 0],
             "disc and bar": random_affine(key(), np.stack([DISC, BAR], axis=-1), rotation=90.0),
             "angle": jnp.pi / 2 * jax.random.uniform(key(), (6,), minval=-1, maxval=1)[0],
+            "blob": random_affine(key(), BLOB[..., None], scale=0.3, shear=0.3)[..., 0],
+            "amounts": 0.3 * jax.random.uniform(key(), (6,), minval=-1, maxval=1)[1:4],
         }
 
     image = np.random.default_rng(0).uniform(size=(5, 7, 2)).astype(np.float32)
@@ -120,3 +123,15 @@ def test_a_rotation_keeps_a_disc_and_turns_a_bar(affine):
     covariance = np.array([[(p * x * x).sum(), (p * x * y).sum()], [(p * x * y).sum(), (p * y * y).sum()]])
     axis = np.linalg.eigh(covariance)[1][:, 1]
     assert abs(abs(axis @ [np.cos(angle), -np.sin(angle)]) - 1) < 1e-2
+
+
+def test_scales_and_shear_change_the_second_moments_as_drawn(affine):
+    """A blob with variances v: rows' become v (1 + a)^2, columns' (1 + b)^2 (v + (c (1 + a))^2 v), c the shear."""
+    p, (a, b, c) = affine["blob"].astype(np.float64), affine["amounts"].astype(np.float64)
+    # The bilinear interpolant is the pixels convolved with a triangle of variance 1/6.
+    mass, before = p.sum(), (BLOB * ROWS * ROWS).sum() / BLOB.sum() + 1 / 6
+    assert np.abs([a, b, c]).min() > 0.03
+    found = np.array([(p * i * j).sum() for i, j in ((ROWS, ROWS), (COLUMNS, COLUMNS), (ROWS, COLUMNS))]) / mass
+    rows = (1 + a) ** 2
+    expected = [rows, (1 + b) ** 2 * (1 + c * c * rows), -c * (1 + b) * rows]
+    np.testing.assert_allclose(found / before, expected, atol=0.01)
