@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from jaxgen import gan, training
+from tests.parameters import random_parameters
 
 BATCH, WIDTH = 16, 12
 X = np.random.default_rng(0).normal(size=(40, WIDTH)).astype(np.float32)
@@ -50,20 +51,31 @@ def convolutional():
 CASES = {
     "alternating, two steps, R1": lambda: dense(discriminator_steps=2, penalty=gan.r1_penalty),
     "simultaneous, two steps": lambda: dense(discriminator_steps=2, order="simultaneous"),
+    "simultaneous, three steps, R1": lambda: dense(discriminator_steps=3, order="simultaneous", penalty=gan.r1_penalty),
     "convolutional": convolutional,
 }
+FAST = ("simultaneous, three steps, R1", "convolutional")
 
 
 @functools.cache
 def built(name):
     players, arrays, optimizer, options = CASES[name]()
     update = gan.two_player_update(players, optimizer, ema_decay=0.9, **options)
-    params = players.init(jax.random.key(1), arrays)
-    model_state = None
-    if options.get("spectral"):
-        model_state = {"spectral": gan.init_spectral(jax.random.key(2), params["discriminator"])}
-    state = training.create_state(params, optimizer, model_state=model_state)
-    state = state.replace(ema={"generator": jax.tree.map(jnp.copy, params["generator"])})
+    inputs = [arrays[name][:1] for name in ("x", "label") if name in arrays]
+    params = {
+        "generator": random_parameters(players.generator, np.zeros((1, 4), np.float32), *inputs[1:]),
+        "discriminator": random_parameters(players.discriminator, *inputs),
+    }
+
+    @jax.jit
+    def init(params):
+        model_state = None
+        if options.get("spectral"):
+            model_state = {"spectral": gan.init_spectral(jax.random.key(2), params["discriminator"])}
+        state = training.create_state(params, optimizer, model_state=model_state)
+        return state.replace(ema={"generator": params["generator"]})
+
+    state = init(params)
     return update, jax.device_get(state), arrays, options.get("discriminator_steps", 1)
 
 
@@ -86,9 +98,8 @@ def end(name, devices, exact=True, calls=(3,)):
     return jax.device_get((state, tally))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_same_bits_on_1_2_and_4_devices(name):
-    ends = [end(name, devices) for devices in (1, 2, 4)]
+def check_devices(name, devices):
+    ends = [end(name, number) for number in devices]
     assert len({training.tree_digest(e) for e in ends}) == 1
     state, tally = ends[0]
     assert int(tally.first_bad_step) == -1 and int(tally.count) == 3
@@ -97,11 +108,24 @@ def test_same_bits_on_1_2_and_4_devices(name):
         assert all((a != b).any() for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
 
 
+@pytest.mark.parametrize("name", FAST)
+def test_same_bits_on_1_and_2_devices(name):
+    """Both orders and both penalties, with and without a loop of discriminator steps, labels and spectral vectors."""
+    check_devices(name, (1, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_same_bits_on_1_2_and_4_devices(name):
+    check_devices(name, (1, 2, 4))
+
+
 def test_any_split_into_calls_and_a_resume_give_the_same_bits():
-    name = "alternating, two steps, R1"
+    name = FAST[0]
     assert training.tree_digest(end(name, 2, calls=(1, 2))) == training.tree_digest(end(name, 2, calls=(3,)))
 
 
+@pytest.mark.slow
 def test_without_exact_shards_devices_agree_to_rounding():
     name = "alternating, two steps, R1"
     one, exact = end(name, 2, exact=False)[0], end(name, 2)[0]
