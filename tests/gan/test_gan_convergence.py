@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from jaxgen import gan, training
 from jaxgen.training.mean import plain_mean
@@ -25,6 +26,7 @@ def trained(players, update, optimizer, key):
     return jax.lax.scan(one, state, jnp.arange(STEPS))
 
 
+@pytest.mark.slow
 def test_three_seeds_end_at_one_half():
     players = gan.Players(
         gan.MLPGenerator(1, (16,), output=lambda x: x, kernel_init=jax.nn.initializers.glorot_uniform()),

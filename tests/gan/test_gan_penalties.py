@@ -7,14 +7,24 @@ from jaxgen import gan
 from jaxgen.nn import Conv
 
 B, D, H = 5, 3, 4
+UNIFORMS = np.random.default_rng(1).uniform(size=B)
 
 
-@pytest.fixture
 def setting():
     rng = np.random.default_rng(0)
     shapes = {"w": (D, H), "b": (H,), "v": (H,)}
     params = {name: rng.normal(size=shape) for name, shape in shapes.items()}
     return params, *rng.normal(size=(2, B, D))
+
+
+def compiled(f, *arguments):
+    """The values of f as NumPy arrays, from one program; float64 stays float64."""
+    with jax.enable_x64(True):
+        return jax.device_get(jax.jit(f)(*arguments))
+
+
+def keys(num=B, seed=1):
+    return jax.random.split(jax.random.key(seed), num)
 
 
 def critic_of(params):
@@ -27,8 +37,7 @@ def input_gradient(params, x):
     return ((1 - h**2) * params["v"]) @ params["w"].T
 
 
-def penalty_by_hand(params, keys, real, fake, target):
-    share = np.stack([np.asarray(jax.random.uniform(k, (1,), jnp.float64)) for k in keys])
+def penalty_by_hand(params, share, real, fake, target):
     norm = np.linalg.norm(input_gradient(params, share * real + (1 - share) * fake), axis=1)
     return (norm - target) ** 2
 
@@ -43,105 +52,115 @@ def difference(f, params, name, index, step=1e-5):
     return (moved[0] - moved[1]) / (2 * step)
 
 
+@pytest.fixture(scope="module")
+def found():
+    """Penalties, gradients of their mean, and the same with given places, of one setting, from one program."""
+    params, real, fake = setting()
+
+    def f(params, real, fake, uniforms):
+        mean_gradient = lambda penalty: jax.grad(lambda p: jnp.mean(penalty(critic_of(p))))(params)
+        targets = {t: lambda critic, t=t: gan.gradient_penalty(keys(), critic, real, fake, t) for t in (1.0, 0.0)}
+        r1 = lambda critic: gan.r1_penalty(keys(), critic, real, fake)
+        given = lambda uniforms: gan.gradient_penalty(None, critic_of(params), real, fake, uniforms=uniforms)
+        drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float64))(keys())
+        return {
+            "share": drawn,
+            **{str(t): (penalty(critic_of(params)), mean_gradient(penalty)) for t, penalty in targets.items()},
+            "r1": (r1(critic_of(params)), mean_gradient(r1)),
+            "given": given(uniforms),
+            "given draws": given(drawn),
+        }
+
+    return compiled(f, params, real, fake, UNIFORMS)
+
+
+def check_gradient(gradient, by_hand, params):
+    for name, index in (("w", (0, 1)), ("w", (2, 3)), ("b", (2,)), ("v", (1,))):
+        expected = difference(lambda p: by_hand(p).mean(), params, name, index)
+        assert float(gradient[name][index]) == pytest.approx(expected, rel=1e-7, abs=1e-9), (name, index)
+
+
 @pytest.mark.parametrize("target", [1.0, 0.0])
-def test_gradient_penalty_and_its_gradient_against_numpy(setting, target):
-    params, real, fake = setting
-    with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(1), B)
-        total = lambda p: jnp.mean(
-            gan.gradient_penalty(jax.random.clone(keys), critic_of(p), jnp.asarray(real), jnp.asarray(fake), target)
-        )
-        found = gan.gradient_penalty(
-            jax.random.clone(keys), critic_of(jax.tree.map(jnp.asarray, params)), jnp.asarray(real),
-            jnp.asarray(fake), target,
-        )  # fmt: skip
-        gradient = jax.jit(jax.grad(total))(jax.tree.map(jnp.asarray, params))
-        clones = [jax.random.clone(k) for k in keys]
-        by_hand = lambda p: penalty_by_hand(p, [jax.random.clone(k) for k in clones], real, fake, target)
-        np.testing.assert_allclose(found, by_hand(params), rtol=1e-12)
-        for name, index in (("w", (0, 1)), ("w", (2, 3)), ("b", (2,)), ("v", (1,))):
-            expected = difference(lambda p: by_hand(p).mean(), params, name, index)
-            assert float(gradient[name][index]) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+def test_gradient_penalty_and_its_gradient_against_numpy(found, target):
+    params, real, fake = setting()
+    by_hand = lambda p: penalty_by_hand(p, found["share"][:, None], real, fake, target)
+    penalty, gradient = found[str(target)]
+    np.testing.assert_allclose(penalty, by_hand(params), rtol=1e-12)
+    check_gradient(gradient, by_hand, params)
 
 
-def test_given_places_of_the_gradient_penalty(setting):
+def test_given_places_of_the_gradient_penalty(found):
     """The norm at u x + (1 - u) G(z) in float64 NumPy, and the same penalty as by the keys that make u."""
-    params, real, fake = setting
-    uniforms = np.random.default_rng(1).uniform(size=B)
-    with jax.enable_x64(True):
-        arguments = critic_of(jax.tree.map(jnp.asarray, params)), jnp.asarray(real), jnp.asarray(fake)
-        penalty = lambda keys, **given: gan.gradient_penalty(keys, *arguments, **given)
-        found = penalty(None, uniforms=uniforms)
-        keys = jax.random.split(jax.random.key(1), B)
-        drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float64))(jax.random.clone(keys))
-        np.testing.assert_array_equal(penalty(None, uniforms=drawn), penalty(keys))
-    place = uniforms[:, None] * real + (1 - uniforms[:, None]) * fake
-    np.testing.assert_allclose(found, (np.linalg.norm(input_gradient(params, place), axis=1) - 1) ** 2, rtol=1e-12)
-    x = jnp.asarray(real, jnp.float32)
+    params, real, fake = setting()
+    np.testing.assert_array_equal(found["given draws"], found["1.0"][0])
+    place = UNIFORMS[:, None] * real + (1 - UNIFORMS[:, None]) * fake
+    expected = (np.linalg.norm(input_gradient(params, place), axis=1) - 1) ** 2
+    np.testing.assert_allclose(found["given"], expected, rtol=1e-12)
+    x = np.float32(real)
     with pytest.raises(ValueError, match=rf"uniforms has shape \({B}, 1\); expected \({B},\)"):
-        gan.gradient_penalty(None, lambda x: x[:, 0], x, x, uniforms=uniforms[:, None])
+        gan.gradient_penalty(None, lambda x: x[:, 0], x, x, uniforms=UNIFORMS[:, None])
     with pytest.raises(ValueError, match="no key and no uniforms"):
         gan.gradient_penalty(None, lambda x: x[:, 0], x, x)
 
 
-def test_r1_and_its_gradient_against_numpy(setting):
-    params, real, fake = setting
+def test_r1_and_its_gradient_against_numpy(found):
+    params, real, _ = setting()
     by_hand = lambda p: np.sum(input_gradient(p, real) ** 2, axis=1) / 2
-    with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(1), B)
-        penalty = lambda p: gan.r1_penalty(keys, critic_of(p), jnp.asarray(real), jnp.asarray(fake))
-        found = penalty(jax.tree.map(jnp.asarray, params))
-        gradient = jax.jit(jax.grad(lambda p: jnp.mean(penalty(p))))(jax.tree.map(jnp.asarray, params))
-    np.testing.assert_allclose(found, by_hand(params), rtol=1e-12)
-    for name, index in (("w", (0, 1)), ("w", (2, 3)), ("b", (2,)), ("v", (1,))):
-        expected = difference(lambda p: by_hand(p).mean(), params, name, index)
-        assert float(gradient[name][index]) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+    penalty, gradient = found["r1"]
+    np.testing.assert_allclose(penalty, by_hand(params), rtol=1e-12)
+    check_gradient(gradient, by_hand, params)
 
 
 def test_a_linear_critic_of_slope_1_costs_nothing_and_a_constant_one_has_a_finite_gradient():
-    keys = jax.random.split(jax.random.key(0), 2)
-    x, y = jnp.zeros((2, 3)), jnp.ones((2, 3))
-    slope = jnp.array([0.6, 0.8, 0.0])
-    penalty = lambda w: gan.gradient_penalty(jax.random.clone(keys), lambda x: x @ w, x, y)
-    np.testing.assert_allclose(penalty(slope), 0, atol=1e-12)
-    np.testing.assert_allclose(penalty(3 * slope), 4, rtol=1e-6)
-    np.testing.assert_array_equal(penalty(0 * slope), 1)
-    np.testing.assert_array_equal(jax.grad(lambda w: jnp.sum(penalty(w)))(0 * slope), 0)
+    x, y = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    slope = np.array([0.6, 0.8, 0.0], np.float32)
+    penalty = lambda w: gan.gradient_penalty(keys(2), lambda x: x @ w, x, y)
+    f = lambda w: (penalty(w), penalty(3 * w), penalty(0 * w), jax.grad(lambda w: jnp.sum(penalty(w)))(0 * w))
+    of_1, of_3, of_0, gradient = compiled(f, slope)
+    np.testing.assert_allclose(of_1, 0, atol=1e-12)
+    np.testing.assert_allclose(of_3, 4, rtol=1e-6)
+    np.testing.assert_array_equal(of_0, 1)
+    np.testing.assert_array_equal(gradient, 0)
 
 
 def test_each_example_has_its_own_penalty_and_place():
     """On images, and example by example as all together."""
-    keys = jax.random.split(jax.random.key(0), 3)
     rng = np.random.default_rng(0)
-    real, fake = (jnp.asarray(rng.normal(size=(3, 4, 4, 2)), jnp.float32) for _ in range(2))
-    w = jnp.asarray(rng.normal(size=(32,)), jnp.float32)
+    real, fake = rng.normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
+    w = rng.normal(size=(32,)).astype(np.float32)
     critic = lambda x: jnp.square(jnp.tanh(x.reshape(len(x), -1) @ w))
-    for penalty in (gan.gradient_penalty, gan.r1_penalty):
-        together = penalty(jax.random.clone(keys), critic, real, fake)
-        alone = [
-            penalty(jax.random.clone(keys)[i : i + 1], critic, real[i : i + 1], fake[i : i + 1])[0] for i in range(3)
-        ]
+
+    def f(real, fake):
+        part = lambda penalty, i: penalty(keys(3)[i : i + 1], critic, real[i : i + 1], fake[i : i + 1])[0]
+        penalties = (gan.gradient_penalty, gan.r1_penalty)
+        pairs = [(penalty(keys(3), critic, real, fake), [part(penalty, i) for i in range(3)]) for penalty in penalties]
+        return pairs, gan.gradient_penalty(keys(3, seed=5), critic, real, fake)
+
+    pairs, elsewhere = compiled(f, real, fake)
+    for together, alone in pairs:
         np.testing.assert_allclose(together, alone, rtol=1e-4)
-    at_middle = gan.gradient_penalty(jax.random.clone(keys), critic, real, fake)
-    again = gan.gradient_penalty(jax.random.split(jax.random.key(5), 3), critic, real, fake)
-    assert not np.allclose(at_middle, again)
+    assert not np.allclose(pairs[0][0], elsewhere)
 
 
 def test_second_derivatives_through_convolutions():
     """R1 of a convolutional critic: the gradient by a kernel entry meets a difference of the penalty, float64."""
-    with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        x = jnp.asarray(rng.normal(size=(2, 6, 6, 1)))
-        layer = Conv(2, 4, stride=2)
-        params = {"kernel": jnp.asarray(rng.normal(size=(4, 4, 1, 2))), "bias": jnp.asarray(rng.normal(size=2))}
-        keys = jax.random.split(jax.random.key(0), 2)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 6, 6, 1))
+    layer = Conv(2, 4, stride=2)
+    params = {"kernel": rng.normal(size=(4, 4, 1, 2)), "bias": rng.normal(size=2)}
+    indices, step = ((0, 1, 0, 1), (3, 2, 0, 0)), 1e-5
 
-        @jax.jit
-        def total(params):
-            critic = lambda x: jnp.sum(jnp.tanh(layer.apply({"params": params}, x)), axis=(1, 2, 3))
-            return jnp.mean(gan.r1_penalty(keys, critic, x, x))
+    def total(params):
+        critic = lambda x: jnp.sum(jnp.tanh(layer.apply({"params": params}, x)), axis=(1, 2, 3))
+        return jnp.mean(gan.r1_penalty(None, critic, x, x))
 
-        gradient = jax.jit(jax.grad(total))(params)["kernel"]
-        for index in ((0, 1, 0, 1), (3, 2, 0, 0)):
-            moved = [total({**params, "kernel": params["kernel"].at[index].add(e)}) for e in (1e-5, -1e-5)]
-            assert float(gradient[index]) == pytest.approx(float(moved[0] - moved[1]) / 2e-5, rel=1e-7)
+    def f(params):
+        moves = jnp.stack([
+            params["kernel"].at[index].add(e) for index in indices for e in (step, -step)
+        ])  # fmt: skip
+        moved = jax.lax.map(lambda kernel: total({**params, "kernel": kernel}), moves)
+        return jax.grad(total)(params)["kernel"], moved.reshape(len(indices), 2)
+
+    gradient, moved = compiled(f, params)
+    for index, (up, down) in zip(indices, moved, strict=True):
+        assert float(gradient[index]) == pytest.approx(float(up - down) / (2 * step), rel=1e-7)

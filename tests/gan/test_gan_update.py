@@ -1,5 +1,7 @@
 """One step of the game against NumPy, on players with closed-form gradients."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from jaxgen import gan, training
 from jaxgen.training.mean import plain_mean
+from tests.parameters import random_parameters
 
 B, D = 6, 3
 RATE_D, MOMENTUM, RATE_G, GAMMA = 0.3, 0.9, 0.7, 0.2
@@ -31,20 +34,26 @@ class LinearPlayers:
 
 
 def normal(keys):
-    return jax.vmap(lambda k: jax.random.normal(k, (D,), jnp.float64))(keys)
+    """[B, D] float64, a function of each key's bits; random numbers of JAX would take most of the compile time."""
+    bits = jax.random.key_data(keys).astype(jnp.float64) / 2**32
+    return 2 * jnp.sin(bits @ (100 + np.arange(2 * D, dtype=np.float64).reshape(2, D) ** 2))
 
 
 def factors(keys):
-    return 1 + jax.vmap(lambda k: jax.random.uniform(k, (D,), jnp.float64))(keys)
+    return 1.5 + normal(keys) / 4
 
 
+@jax.jit
 def draws(keys, step):
-    """noise, factors of real, of fake, of penalised examples: what one step sees, NumPy."""
-    data = jax.random.key_data(keys)
-    at = [jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(k), step), 5) for k in data]
-    by_use = [jnp.stack([jax.random.key_data(k)[i] for k in at]) for i in range(5)]
-    wrapped = [jax.random.wrap_key_data(k) for k in by_use]
-    return np.asarray(normal(wrapped[0])), *(np.asarray(factors(wrapped[i])) for i in (1, 2, 4))
+    """noise, factors of real, of fake, of penalised examples: what one step sees."""
+    by_use = jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, step), 5))(keys)
+    return normal(by_use[:, 0]), *(factors(by_use[:, i]) for i in (1, 2, 4))
+
+
+# Compiling takes nearly all the time of these tests.
+compiled = partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+)
 
 
 class ByHand:
@@ -54,7 +63,7 @@ class ByHand:
 
     def gradients(self, step, real):
         """Of both players at the present parameters, with the draws of one step."""
-        p, (z, on_real, on_fake, on_penalised) = self.p, draws(self.keys, step)
+        p, (z, on_real, on_fake, on_penalised) = self.p, jax.device_get(draws(jax.random.clone(self.keys), step))
         fake = p["m"] + p["s"] * z
         r, f = (on_real * real) @ p["w"] + p["b"], (on_fake * fake) @ p["w"] + p["b"]
         by_r, by_f = (SIGMOID(r) - 1)[:, None], SIGMOID(f)[:, None]
@@ -93,6 +102,11 @@ class ByHand:
         return metrics
 
 
+@jax.jit
+def keys_of(seed):
+    return jax.random.split(jax.random.key(seed), B)
+
+
 OPTIMIZER = gan.separate_optimizers(optax.sgd(RATE_G), optax.sgd(RATE_D, MOMENTUM))
 
 
@@ -102,24 +116,24 @@ def test_steps_are_those_written_by_hand(order, k):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         params = {
-            "generator": {"m": jnp.asarray(rng.normal(size=D)), "s": jnp.asarray(rng.normal(size=D))},
-            "discriminator": {"w": jnp.asarray(rng.normal(size=D)), "b": jnp.asarray(0.3)},
+            "generator": {"m": rng.normal(size=D), "s": rng.normal(size=D)},
+            "discriminator": {"w": rng.normal(size=D), "b": np.float64(0.3)},
         }
-        update = jax.jit(
+        update = compiled(
             gan.two_player_update(
                 LinearPlayers(), OPTIMIZER, order=order, discriminator_steps=k,
                 penalty=gan.r1_penalty, penalty_weight=GAMMA, ema_decay=lambda n: 0.5 + 0.25 * n.astype(float),
             ),
             static_argnums=3,
         )  # fmt: skip
-        state = training.create_state(params, OPTIMIZER)
-        state = state.replace(ema={"generator": jax.tree.map(jnp.copy, params["generator"])})
+        init = lambda p: training.create_state(p, OPTIMIZER).replace(ema={"generator": p["generator"]})
+        state = jax.jit(init)(params)
         hand = ByHand(params, None, None)
         ema = {name: np.array(v) for name, v in params["generator"].items()}
         for step in range(2):
-            hand.keys = jax.random.split(jax.random.key(step), B)
+            hand.keys = keys_of(step)
             hand.real = rng.normal(size=(B, k, D)) + 1
-            x = jnp.asarray(hand.real if k > 1 else hand.real[:, 0])
+            x = hand.real if k > 1 else hand.real[:, 0]
             state, metrics = update(state, {"x": x}, jax.random.clone(hand.keys), plain_mean)
             expected = hand.step(order, k)
             assert metrics.keys() == expected.keys()
@@ -147,47 +161,62 @@ def test_a_batch_may_hold_the_draws(order, k):
     turns = k + (order == "alternating")
     with jax.enable_x64(True):
         params = {
-            "generator": {"m": jnp.asarray(rng.normal(size=D)), "s": jnp.asarray(rng.normal(size=D))},
-            "discriminator": {"w": jnp.asarray(rng.normal(size=D)), "b": jnp.asarray(0.3)},
+            "generator": {"m": rng.normal(size=D), "s": rng.normal(size=D)},
+            "discriminator": {"w": rng.normal(size=D), "b": np.float64(0.3)},
         }
-        keys = jax.random.split(jax.random.key(0), B)
-        uniform = lambda key, i: jax.random.uniform(jax.random.split(jax.random.fold_in(key, i), 5)[3], (), jnp.float64)
-        uniforms = jax.vmap(lambda key: jnp.stack([uniform(jax.random.clone(key), i) for i in range(k)]))(keys)
-        noise = np.stack([draws(keys, i)[0] for i in range(turns)], axis=1)
-        given = {"noise": jnp.asarray(noise), "uniforms": uniforms}
-        x = jnp.asarray(rng.normal(size=(B, k, D)) if k > 1 else rng.normal(size=(B, D)))
+        x = rng.normal(size=(B, k, D)) if k > 1 else rng.normal(size=(B, D))
         options = dict(order=order, discriminator_steps=k, penalty=gan.gradient_penalty)
         update = gan.two_player_update(CurvedPlayers(), OPTIMIZER, **options)
-        state = training.create_state(params, OPTIMIZER)
-        run = jax.jit(lambda batch: update(state, batch, jax.random.clone(keys), plain_mean))
-        expected, found = run({"x": x}), run({"x": x, **given})
+
+        def run(params, batch):
+            keys = jax.random.split(jax.random.key(0), B)
+            return update(training.create_state(params, OPTIMIZER), batch, keys, plain_mean)
+
+        @compiled
+        def both(params, x):
+            keys = lambda: jax.random.split(jax.random.key(0), B)
+            uniform = lambda key, i: jax.random.uniform(
+                jax.random.split(jax.random.fold_in(key, i), 5)[3], (), jnp.float64
+            )
+            uniforms = [jax.vmap(uniform, (0, None))(keys(), i) for i in range(k)]
+            noise = [draws(keys(), i)[0] for i in range(turns)]
+            given = {"noise": jnp.stack(noise, axis=1), "uniforms": jnp.stack(uniforms, axis=1)}
+            return run(params, {"x": x}), run(params, {"x": x, **given})
+
+        expected, found = both(params, x)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), found, expected)
         with pytest.raises(ValueError, match=rf"'noise'\] has shape .*; expected \[B, {turns}, Z\]"):
-            run({"x": x, "noise": given["noise"][:, :-1]})
+            jax.eval_shape(lambda: run(params, {"x": x, "noise": np.zeros((B, turns - 1, D))}))
         with pytest.raises(ValueError, match=rf"'uniforms'\] has shape .*; expected \[B, {k}\]"):
-            run({"x": x, "uniforms": given["uniforms"][:, 0]})
+            jax.eval_shape(lambda: run(params, {"x": x, "uniforms": np.zeros(B)}))
 
 
 def test_spectral_normalisation_is_in_the_loss_and_its_vectors_advance_in_the_state():
-    rng = np.random.default_rng(0)
+    x = np.random.default_rng(0).normal(size=(B, 2)).astype(np.float32)
     players = gan.Players(gan.MLPGenerator(2, (4,)), gan.MLPDiscriminator((5,), jnp.tanh), gan.normal_noise(3))
-    batch = {"x": jnp.asarray(rng.normal(size=(B, 2)), jnp.float32)}
-    params = players.init(jax.random.key(0), batch)
     optimizer = gan.separate_optimizers(optax.sgd(0.0), optax.sgd(0.0))
-    vectors = gan.init_spectral(jax.random.key(1), params["discriminator"])
-    state = training.create_state(params, optimizer, model_state={"spectral": vectors, "other": jnp.ones(2)})
     plain = gan.two_player_update(players, optimizer)
     spectral = gan.two_player_update(players, optimizer, spectral=True, discriminator_steps=1)
-    keys = jax.random.split(jax.random.key(2), B)
-    end, metrics = jax.jit(spectral, static_argnums=3)(state, batch, jax.random.clone(keys), plain_mean)
-    advanced = gan.advance_spectral(params["discriminator"], vectors)
-    for got, wanted in zip(
-        jax.tree.leaves(end.model_state["spectral"]), jax.tree.leaves(advanced), strict=True
-    ):
+    params = {
+        "generator": random_parameters(players.generator, np.zeros((1, 3), np.float32)),
+        "discriminator": random_parameters(players.discriminator, x),
+    }
+
+    @compiled
+    def run(params, x):
+        keys = lambda: jax.random.split(jax.random.key(2), B)
+        vectors = gan.init_spectral(jax.random.key(1), params["discriminator"])
+        state = training.create_state(params, optimizer, model_state={"spectral": vectors, "other": jnp.ones(2)})
+        end, metrics = spectral(state, {"x": x}, keys(), plain_mean)
+        advanced = gan.advance_spectral(params["discriminator"], vectors)
+        divided = {**params, "discriminator": gan.spectrally_normalized(params["discriminator"], advanced)}
+        _, expected = plain(state.replace(params=divided), {"x": x}, keys(), plain_mean)
+        return end.model_state, advanced, metrics, expected
+
+    model_state, advanced, metrics, expected = jax.device_get(run(params, x))
+    for got, wanted in zip(jax.tree.leaves(model_state["spectral"]), jax.tree.leaves(advanced), strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5)
-    np.testing.assert_array_equal(end.model_state["other"], 1)
-    divided = {**params, "discriminator": gan.spectrally_normalized(params["discriminator"], advanced)}
-    _, expected = jax.jit(plain, static_argnums=3)(state.replace(params=divided), batch, keys, plain_mean)
+    np.testing.assert_array_equal(model_state["other"], 1)
     for name in ("discriminator_loss", "generator_loss", "value", "generator_gradient_norm"):
         assert float(metrics[name]) == pytest.approx(float(expected[name]), rel=1e-5) and abs(metrics[name]) > 1e-4
     # The gradient passes through sigma, so it differs.
@@ -212,15 +241,18 @@ def test_labels_reach_both_players_and_each_discriminator_step_has_its_own():
 
     with jax.enable_x64(True):
         params = {
-            "generator": {"m": jnp.zeros(D), "s": jnp.zeros(D)},
-            "discriminator": {"w": jnp.ones(D), "b": jnp.asarray(0.0)},
+            "generator": {"m": np.zeros(D), "s": np.zeros(D)},
+            "discriminator": {"w": np.ones(D), "b": np.float64(0.0)},
         }
-        labels = jnp.stack([jnp.full(B, 1), jnp.full(B, 4)], axis=1)
+        batch = {"x": np.zeros((B, 2, D)), "label": np.tile([1, 4], (B, 1))}
         update = gan.two_player_update(Labelled(), OPTIMIZER, discriminator_steps=2)
-        keys = jax.random.split(jax.random.key(0), B)
-        batch = {"x": jnp.zeros((B, 2, D)), "label": labels}
-        state = training.create_state(params, OPTIMIZER)
-        _, metrics = jax.jit(update, static_argnums=3)(state, batch, keys, plain_mean)
+
+        @compiled
+        def run(params, batch):
+            keys = jax.random.split(jax.random.key(0), B)
+            return update(training.create_state(params, OPTIMIZER), batch, keys, plain_mean)[1]
+
+        metrics = run(params, batch)
     assert float(metrics["real_probability"]) == pytest.approx(SIGMOID(4.0))
     assert float(metrics["generator_loss"]) == pytest.approx(SOFTPLUS(-4.0))
 
@@ -231,11 +263,11 @@ def test_bad_settings_are_refused():
         make(discriminator_steps=0)
     with pytest.raises(ValueError, match="order is 'both'"):
         make(order="both")
-    params = {"generator": {"m": jnp.zeros(D)}, "discriminator": {"w": jnp.zeros(D)}}
-    state, keys = training.create_state(params, OPTIMIZER), jax.random.split(jax.random.key(0), B)
+    params = {"generator": {"m": np.zeros(D)}, "discriminator": {"w": np.zeros(D)}}
+    state, keys = jax.eval_shape(lambda: training.create_state(params, OPTIMIZER)), None
     with pytest.raises(ValueError, match=r"with 3 discriminator steps it must be \[B, 3, ...\]"):
-        make(discriminator_steps=3)(state, {"x": jnp.zeros((B, D + 1))}, keys, plain_mean)
+        make(discriminator_steps=3)(state, {"x": np.zeros((B, D + 1))}, keys, plain_mean)
     with pytest.raises(ValueError, match="model_state"):
-        make(spectral=True)(state, {"x": jnp.zeros((B, D))}, keys, plain_mean)
+        make(spectral=True)(state, {"x": np.zeros((B, D))}, keys, plain_mean)
     with pytest.raises(ValueError, match="no ema"):
-        make(ema_decay=0.9)(state, {"x": jnp.zeros((B, D))}, keys, plain_mean)
+        make(ema_decay=0.9)(state, {"x": np.zeros((B, D))}, keys, plain_mean)
