@@ -13,8 +13,8 @@ def random_params():
 
     def make(network, scale=0.7):
         x = jax.ShapeDtypeStruct((1, network.data_size), np.float32)
-        noise = jax.eval_shape(lambda key: vae.draw_noise(key, network.latent_sizes, 1), jax.random.key(0))
-        shapes = jax.eval_shape(network.init, jax.random.key(0), x, noise)["params"]
+        draw = lambda: vae.draw_noise(jax.random.key(0), network.latent_sizes, 1)
+        shapes = jax.eval_shape(lambda x: network.init(jax.random.key(0), x, draw()), x)["params"]
         generator = np.random.default_rng(0)
         return jax.tree.map(lambda s: (scale * generator.normal(size=s.shape)).astype(np.float32), shapes)
 

@@ -7,7 +7,6 @@ posterior covariance is diagonal, so the encoder can be exact.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -26,8 +25,14 @@ class LinearVAE(NamedTuple):
     posterior_variance: np.ndarray
 
 
+def compiled(f, *arguments):
+    """The values of f as NumPy arrays, from one program; float64 stays float64."""
+    with jax.enable_x64(True):
+        return jax.device_get(jax.jit(f)(*arguments))
+
+
 def linear_vae(num: int = 8) -> LinearVAE:
-    """The model with the exact posterior as its encoder, and `num` examples. Call under x64 for float64."""
+    """The model with the exact posterior as its encoder, and `num` examples, in float64."""
     generator = np.random.default_rng(1)
     directions = np.linalg.qr(generator.normal(size=(DATA, LATENT)))[0]
     weights = directions * np.array([1.5, 0.8])
@@ -44,8 +49,6 @@ def linear_vae(num: int = 8) -> LinearVAE:
         },
         "generator": {"output": {"kernel": weights.T, "bias": bias}},
     }
-    dtype = jnp.float64 if jax.config.read("jax_enable_x64") else jnp.float32
-    params = jax.tree.map(lambda a: jnp.asarray(a, dtype), params)
     network = vae.mlp_vae(DATA, (LATENT,), ((),))
     return LinearVAE(
         network, params, vae.gaussian(VARIANCE), x, marginal.logpdf(x), (x - bias) @ to_mean.T, variance

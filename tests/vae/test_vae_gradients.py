@@ -6,48 +6,52 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from linear_vae import linear_vae, with_wrong_posterior
+from linear_vae import compiled, linear_vae, with_wrong_posterior
 from scipy import special
 
 from jaxgen import vae
 
 
-def gradients(model, gradient, num_samples, repeats, example=0):
-    """[repeats, P] gradients of -L_K at one example with independent noise, and the parameters' paths [P]."""
-    loss = vae.iwae_loss(model.network, model.likelihood, num_samples=num_samples, gradient=gradient)
-    batch = {"x": jnp.asarray(model.x[example : example + 1])}
+def gradients(model, num_samples, repeats, names=("iwae", "stl", "dreg")):
+    """{estimator: [repeats, P]}, gradients of -L_K at one example with independent noise, and the paths [P]."""
+    losses = {
+        gradient: vae.iwae_loss(model.network, model.likelihood, num_samples=num_samples, gradient=gradient)
+        for gradient in names
+    }
 
-    def one(key):
-        return jax.grad(lambda p: loss(p, batch, key[None], None)[0][0])(model.params)
+    def one(params, x, key):
+        total = lambda loss: lambda p: loss(p, {"x": x}, jax.random.clone(key)[None], None)[0][0]
+        return {name: jax.grad(total(loss))(params) for name, loss in losses.items()}
 
-    found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), repeats))
-    leaves = jax.tree_util.tree_leaves_with_path(found)
-    flat = np.concatenate([np.asarray(leaf).reshape(repeats, -1) for _, leaf in leaves], axis=1)
-    paths = [path[0].key for path, leaf in leaves for _ in range(leaf[0].size)]
-    return flat, np.array(paths)
+    f = lambda params, x: jax.vmap(one, (None, None, 0))(params, x, jax.random.split(jax.random.key(3), repeats))
+    found = compiled(f, model.params, model.x[:1])
+    leaves = jax.tree_util.tree_leaves_with_path(model.params)
+    paths = [path[0].key for path, leaf in leaves for _ in range(leaf.size)]
+    flat = lambda tree: np.concatenate([leaf.reshape(repeats, -1) for leaf in jax.tree.leaves(tree)], axis=1)
+    return {name: flat(tree) for name, tree in found.items()}, np.array(paths)
+
+
+@pytest.fixture(scope="module")
+def at_wrong_posterior():
+    return gradients(with_wrong_posterior(linear_vae()), 64, 4000)
 
 
 def test_sticking_the_landing_is_zero_for_every_sample_at_the_exact_posterior():
-    with jax.enable_x64(True):
-        model = linear_vae()
-        stl, paths = gradients(model, "stl", 1, 50)
-        plain, _ = gradients(model, "iwae", 1, 50)
+    found, paths = gradients(linear_vae(), 1, 50, ("iwae", "stl"))
+    stl, plain = found["stl"], found["iwae"]
     encoder = paths == "recognition_0"
     assert np.abs(stl[:, encoder]).max() < 1e-12
     assert np.abs(plain[:, encoder]).max() > 0.1
     np.testing.assert_allclose(stl[:, ~encoder], plain[:, ~encoder], atol=1e-12)
 
 
-def test_doubly_reparameterized_has_the_same_mean_and_less_variance():
-    repeats = 4000
-    with jax.enable_x64(True):
-        model = with_wrong_posterior(linear_vae())
-        plain, paths = gradients(model, "iwae", 64, repeats)
-        dreg, _ = gradients(model, "dreg", 64, repeats)
+def test_doubly_reparameterized_has_the_same_mean_and_less_variance(at_wrong_posterior):
+    found, paths = at_wrong_posterior
+    plain, dreg = found["iwae"], found["dreg"]
     encoder = paths == "recognition_0"
     # Independent in their noise of the encoder's estimate but drawn from the same keys: compare the paired difference.
     difference = (dreg - plain)[:, encoder]
-    error = difference.std(0) / np.sqrt(repeats)
+    error = difference.std(0) / np.sqrt(len(plain))
     assert np.all(np.abs(difference.mean(0)) <= 4 * error + 1e-12)
     variances = dreg[:, encoder].var(0).sum(), plain[:, encoder].var(0).sum()
     assert variances[0] < 0.5 * variances[1]
@@ -55,50 +59,54 @@ def test_doubly_reparameterized_has_the_same_mean_and_less_variance():
     np.testing.assert_allclose(dreg[:, ~encoder], plain[:, ~encoder], atol=1e-12)
 
 
-def test_a_squared_weight_is_needed_for_that():
+def test_a_squared_weight_is_needed_for_that(at_wrong_posterior):
     """With v instead of v^2 the mean is another: the test above can fail."""
-    repeats = 4000
-    with jax.enable_x64(True):
-        model = with_wrong_posterior(linear_vae())
-        plain, paths = gradients(model, "iwae", 64, repeats)
-        stl, _ = gradients(model, "stl", 64, repeats)
-    encoder = paths == "recognition_0"
-    difference = (stl - plain)[:, encoder]
-    assert np.any(np.abs(difference.mean(0)) > 8 * difference.std(0) / np.sqrt(repeats))
+    found, paths = at_wrong_posterior
+    difference = (found["stl"] - found["iwae"])[:, paths == "recognition_0"]
+    assert np.any(np.abs(difference.mean(0)) > 8 * difference.std(0) / np.sqrt(len(difference)))
 
 
-@pytest.mark.parametrize("gradient", ["iwae", "stl", "dreg"])
-def test_all_report_the_same_value(gradient):
-    with jax.enable_x64(True):
-        model = with_wrong_posterior(linear_vae())
-        batch, keys = {"x": jnp.asarray(model.x)}, jax.random.split(jax.random.key(0), 8)
-        loss = vae.iwae_loss(model.network, model.likelihood, num_samples=7, gradient=gradient)
-        losses, metrics = loss(model.params, batch, keys, None)
-        z = vae.posterior_samples(model.network, model.params, batch["x"], jax.random.clone(keys), 7)
-        log_w = vae.log_weights(model.network, model.params, model.likelihood, batch["x"][:, None, :], z)
-    losses, metrics, log_w = jax.device_get((losses, metrics, log_w))
+def test_all_report_the_same_value():
+    model, names = with_wrong_posterior(linear_vae()), ("iwae", "stl", "dreg")
+    make = partial(vae.iwae_loss, model.network, model.likelihood, num_samples=7)
+    losses = {gradient: make(gradient=gradient) for gradient in names}
+
+    def f(params, x):
+        keys = lambda: jax.random.split(jax.random.key(0), 8)
+        z = vae.posterior_samples(model.network, params, x, keys(), 7)
+        log_w = vae.log_weights(model.network, params, model.likelihood, x[:, None, :], z)
+        return {name: loss(params, {"x": x}, keys(), None) for name, loss in losses.items()}, log_w
+
+    found, log_w = compiled(f, model.params, model.x)
     bound = special.logsumexp(log_w, axis=1) - np.log(7)
-    np.testing.assert_allclose(losses, -bound, rtol=1e-12)
-    np.testing.assert_allclose(metrics["bound"], bound, rtol=1e-12)
-    np.testing.assert_allclose(metrics["elbo"], np.mean(log_w, axis=1), rtol=1e-12)
+    for name in names:
+        values, metrics = found[name]
+        np.testing.assert_allclose(values, -bound, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metrics["bound"], bound, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metrics["elbo"], np.mean(log_w, axis=1), rtol=1e-12, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def vae_losses():
+    """{kl: values and gradients in the encoder's bias of -L_b with 4,000 keys}, and the model."""
+    model = with_wrong_posterior(linear_vae())
+    losses = {kl: vae.vae_loss(model.network, model.likelihood, kl=kl) for kl in ("analytic", "monte_carlo")}
+
+    def one(params, x, key):
+        total = lambda loss: lambda p: loss(p, {"x": x}, jax.random.clone(key)[None], None)[0][0]
+        found = {kl: jax.value_and_grad(total(loss))(params) for kl, loss in losses.items()}
+        return {kl: (value, gradient["recognition_0"]["mean"]["bias"]) for kl, (value, gradient) in found.items()}
+
+    f = lambda params, x: jax.vmap(one, (None, None, 0))(params, x, jax.random.split(jax.random.key(3), 4000))
+    return compiled(f, model.params, model.x[:1]), model
 
 
 @pytest.mark.parametrize("kl", ["analytic", "monte_carlo"])
-def test_the_vae_loss_and_its_gradient_have_the_closed_forms_mean(kl):
+def test_the_vae_loss_and_its_gradient_have_the_closed_forms_mean(vae_losses, kl):
     """For the linear decoder the bound and its gradient in the encoder's bias are known."""
-    repeats = 4000
-    with jax.enable_x64(True):
-        model = with_wrong_posterior(linear_vae())
-        loss = vae.vae_loss(model.network, model.likelihood, kl=kl)
-        batch = {"x": jnp.asarray(model.x[:1])}
-
-        def one(key):
-            of = lambda p: loss(p, batch, key[None], None)[0][0]
-            value, gradient = jax.value_and_grad(of)(model.params)
-            return value, gradient["recognition_0"]["mean"]["bias"]
-
-        measured = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), repeats))
-    values, found = map(np.asarray, measured)
+    losses, model = vae_losses
+    values, found = losses[kl]
+    repeats = len(values)
     # Below the exact posterior by 0.5^2 / (2 v_j) a dimension: the slope in the mean is 0.5 / v_j.
     expected = 0.5 / model.posterior_variance
     assert np.all(np.abs(found.mean(0) - expected) < 4 * found.std(0) / np.sqrt(repeats))
@@ -110,7 +118,7 @@ def test_two_layers_stop_only_the_densities(random_params):
     """With two layers the gradient of the inference network still has the path through z_1 into q(z_2 | z_1)."""
     network = vae.mlp_vae(5, (4, 3), ((6,), (5,)))
     params = random_params(network)
-    x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5)) > 0.5, jnp.float32)
+    x = np.float32(np.random.default_rng(0).uniform(size=(2, 5)) > 0.5)
     keys = lambda: jax.random.split(jax.random.key(0), 2)
 
     def by_hand(params, held):
@@ -131,7 +139,7 @@ def test_two_layers_stop_only_the_densities(random_params):
 
 def two_layers(random_params):
     network = vae.mlp_vae(5, (4, 3), ((), ()))
-    x = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 5)) > 0.5, jnp.float32)
+    x = np.float32(np.random.default_rng(0).uniform(size=(2, 5)) > 0.5)
     return network, random_params(network), x
 
 
@@ -140,9 +148,9 @@ def test_given_noise_is_that_of_the_posterior_samples(random_params):
     network, params, x = two_layers(random_params)
     generator = np.random.default_rng(1)
     noise = tuple(generator.normal(size=(2, 3, size)) for size in (4, 3))
-    with jax.enable_x64(True):
-        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), params)
-        z = vae.posterior_samples(network, wide, jnp.asarray(x, jnp.float64), None, 3, noise=noise)
+    wide = jax.tree.map(np.float64, params)
+    samples = lambda params, x: vae.posterior_samples(network, params, x, None, 3, noise=noise)
+    z = compiled(samples, wide, np.float64(x))
     below = np.asarray(x, np.float64)[:, None]
     for layer, eps in enumerate(noise):
         mean, log_variance = (
@@ -163,16 +171,16 @@ def test_given_noise_is_that_of_the_posterior_samples(random_params):
 def test_a_batch_may_hold_the_noise_of_the_losses(random_params):
     network, params, x = two_layers(random_params)
     keys = lambda seed=0: jax.random.split(jax.random.key(seed), 2)
-    noise = jax.vmap(lambda key: vae.draw_noise(key, (4, 3), 3))(keys())
     losses = (
         vae.vae_loss(network, vae.bernoulli(), num_samples=3, kl="monte_carlo"),
         vae.iwae_loss(network, vae.bernoulli(), num_samples=3),
     )
+    noise_of = jax.vmap(lambda key: vae.draw_noise(key, (4, 3), 3))
     given, by_key = jax.jit(
-        lambda noise: [
+        lambda params, x: [
             [loss(params, batch, draw(), None) for loss in losses]
-            for batch, draw in (({"x": x, "noise": noise}, lambda: keys(1)), ({"x": x}, keys))
+            for batch, draw in (({"x": x, "noise": noise_of(keys())}, lambda: keys(1)), ({"x": x}, keys))
         ]
-    )(noise)
+    )(params, x)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), given, by_key)
-    assert abs(given[0][0] - given[1][0]).min() > 1e-3
+    assert np.abs(np.asarray(given[0][0]) - np.asarray(given[1][0])).min() > 1e-3
