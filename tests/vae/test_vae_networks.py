@@ -103,7 +103,7 @@ def test_the_convolutional_network_puts_pixels_where_they_belong(random_params, 
     assert mean.shape == (4, 2)
 
 
-def test_the_output_bias_starts_at_the_data(random_params):
+def test_the_output_bias_starts_at_the_data():
     x = np.array([[0.0, 1.0, 0.25], [0.0, 1.0, 0.75]])
     bias = vae.mean_logits(x, floor=0.01)
     np.testing.assert_allclose(special.expit(bias), [0.01, 0.99, 0.5], rtol=1e-5)
@@ -114,8 +114,8 @@ def test_the_output_bias_starts_at_the_data(random_params):
 
 
 NETWORK = vae.mlp_vae(5, (2,), ((8,),))
-BITS = np.random.default_rng(0)
-BITS = ((BITS.normal(size=(64, 2)) @ BITS.normal(size=(2, 5)) * 2) > 0).astype(np.float32)
+RNG = np.random.default_rng(0)
+BITS = ((RNG.normal(size=(64, 2)) @ RNG.normal(size=(2, 5)) * 2) > 0).astype(np.float32)
 LIKELIHOOD = vae.bernoulli()
 
 
