@@ -1,13 +1,21 @@
-"""The command line: what a person types, wrong and right. In-process, on embedded data, for a few steps."""
+"""The command line: what a person types, wrong and right. In-process, on embedded data, for a few steps.
+
+The fast tier runs each experiment with few images and few methods, the slow tier as it is.
+"""
 
 import json
 import sys
 
 import numpy as np
+import one_program
 import pytest
 import tour_check
+from one_program import programs_end_with_module, unoptimized  # noqa: F401 (fixtures)
+from PIL import Image
 
 from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae
+from jaxgen import autoencoder
+from jaxgen import vae as variational
 
 SCRIPTS = {
     "deep_autoencoder": deep_autoencoder,
@@ -34,8 +42,17 @@ SHORT = {
     ],
 }  # fmt: skip
 
+# As above, with less to compile.
+SMALL = {
+    "sparse_autoencoder": [*SHORT["sparse_autoencoder"], "--methods", "k_sparse", "--model.code-size", "16"],
+    "contractive_autoencoder": [
+        *SHORT["contractive_autoencoder"], "--methods", "cae", "--model.code-size", "16", "--spectrum-examples", "1",
+    ],
+    "vae": [*SHORT["vae"], "--model.widths", "16"],
+}  # fmt: skip
 
 RBM = ["quick", "--data.name", "digits", "--model.activation", "sigmoid", "--pretraining.epochs", "1"]
+UNLABELLED = ["quick", "--data.name", "images", "--data.dir", "unlabelled"]
 
 
 @pytest.fixture
@@ -71,10 +88,39 @@ def refused(call, capsys, tmp_path):
     return run
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", SHORT)
-def test_a_short_run_leaves_everything_behind(name, call):
-    workdir = call(name, *SHORT[name])
+@pytest.fixture
+def few_programs(monkeypatch):
+    """Most of what the experiments compute outside of their steps is one program, or NumPy."""
+    one_program.starts(monkeypatch)
+    one_program.few_images(monkeypatch)
+    one_program.whole(monkeypatch, variational, "interpolate", static=("num", "spherical"))
+    one_program.whole(monkeypatch, variational, "traverse")
+    one_program.whole(monkeypatch, variational, "init_params", static=("network",))
+    one_program.whole(monkeypatch, variational, "reconstruct", static=("network", "likelihood"))
+    one_program.whole(monkeypatch, variational, "sample", static=("network", "likelihood", "num"))
+    monkeypatch.setattr(autoencoder, "linear_probe_error", nearest_mean_error)
+
+
+def nearest_mean_error(train_codes, train_labels, test_codes, test_labels, l2):
+    """Test error in percent of the nearest class mean, in place of logistic regression."""
+    assert len(train_codes) == len(train_labels) and len(test_codes) == len(test_labels) and l2 > 0
+    classes = np.unique(train_labels)
+    means = np.stack([train_codes[train_labels == label].mean(axis=0) for label in classes])
+    nearest = np.argmin(np.sum((test_codes[:, None] - means[None]) ** 2, axis=-1), axis=1)
+    return 100 * np.mean(classes[nearest] != test_labels)
+
+
+def write_images(folder, number, subfolder):
+    """Noise, 8 x 8 to 10 x 10."""
+    generator = np.random.default_rng(0)
+    for i in range(number):
+        side = 8 + i % 3
+        (folder / subfolder(i)).mkdir(parents=True, exist_ok=True)
+        image = generator.integers(0, 256, (side, side), dtype=np.uint8)
+        Image.fromarray(image).save(folder / subfolder(i) / f"{i}.png")
+
+
+def check_what_is_left_behind(name, workdir):
     results = json.loads((workdir / "results.json").read_text())
     assert results["experiment"] == name and results["preset"] == "quick"
     assert all(isinstance(v, float) for v in results["metrics"].values())
@@ -82,6 +128,31 @@ def test_a_short_run_leaves_everything_behind(name, call):
     for file in ("config.json", "environment.json", "metrics.jsonl", "timing.jsonl", "checkpoints"):
         assert (workdir / file).exists()
     assert list((workdir / "figures").glob("*.png"))
+    return results
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_small_run_leaves_everything_behind(name, call, capsys, few_programs):
+    workdir = call(name, *SMALL[name])
+    results = check_what_is_left_behind(name, workdir)
+    # The same command again has nothing left to train and measures nothing: it finds the same.
+    (workdir / "results.json").unlink()
+    call(name, *SMALL[name])
+    again = json.loads((workdir / "results.json").read_text())
+    assert again == {**results, "seconds": again["seconds"]}
+    with pytest.raises(SystemExit):
+        call(name, *SMALL[name], "--seed", "7")
+    assert "seed: 0 -> 7" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        call("deep_autoencoder", *SHORT["deep_autoencoder"])
+    assert f"holds a run of '{name}'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_run_leaves_everything_behind(name, call):
+    workdir = call(name, *SHORT[name])
+    results = check_what_is_left_behind(name, workdir)
     tour_check.finds_what_it_shows(name, workdir)
     # The same command again has nothing left to train and finds the same parameters.
     call(name, *SHORT[name])
@@ -102,16 +173,6 @@ def test_pretraining_and_conjugate_gradients(call):
     assert {line.get("stage") for line in lines} == {"rbm-1", "rbm-2", None}
     assert all(line["loss_after"] < line["loss"] for line in lines if "stage" not in line)
     assert (workdir / "figures" / "codes.png").exists()
-
-
-def test_other_settings_in_the_same_workdir(call, capsys):
-    call("sparse_autoencoder", *SHORT["sparse_autoencoder"])
-    with pytest.raises(SystemExit):
-        call("sparse_autoencoder", *SHORT["sparse_autoencoder"], "--seed", "7")
-    assert "seed: 0 -> 7" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        call("deep_autoencoder", *SHORT["deep_autoencoder"])
-    assert "holds a run of 'sparse_autoencoder'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -144,7 +205,7 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("sparse_autoencoder", ["quick", "--model.rho", "1.5"], "model.rho is 1.5"),
         ("sparse_autoencoder", ["quick", "--model.k", "50", "--model.alpha", "3"], "model.alpha k is 150"),
         ("sparse_autoencoder", ["quick", "--model.k", "500"], "from 1 to model.code_size = 144"),
-        ("sparse_autoencoder", ["quick", "--data.name", "curves"], "no labels"),
+        ("sparse_autoencoder", [*UNLABELLED, "--data.size", "8"], "no labels"),
         ("contractive_autoencoder", ["quick", "--model.masking", "1"], "model.masking is 1"),
         ("contractive_autoencoder", ["quick", "--model.contraction", "-1"], "must not be negative"),
         ("vae", ["quick", "--objective.num-samples", "0"], "num_samples is 0"),
@@ -157,7 +218,9 @@ def test_other_settings_in_the_same_workdir(call, capsys):
         ("vae", ["quick", "--optimizer.schedule", "rounds", "--optimizer.rounds", "0"], "rounds is 0"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_written(name, arguments, message, refused):
+def test_bad_input_is_refused_before_anything_is_written(name, arguments, message, refused, tmp_path):
+    if UNLABELLED[-1] in arguments:
+        write_images(tmp_path / UNLABELLED[-1], 10, lambda i: "")
     assert message in refused(name, *arguments)
 
 
@@ -183,30 +246,24 @@ def test_the_papers_presets_are_deterministic(name):
     assert all(config.train.deterministic for preset, config in presets.items() if preset.startswith("paper"))
 
 
-def test_a_training_without_a_schedule_may_be_made_longer(call, capsys):
-    short = [a if a != "6" else "3" for a in SHORT["deep_autoencoder"]]
-    constant = ["--optimizer.schedule", "constant"]
-    call("deep_autoencoder", *short, *constant)
-    workdir = call("deep_autoencoder", *SHORT["deep_autoencoder"], *constant)
-    assert json.loads((workdir / "results.json").read_text())["step"] == 6
+def test_a_run_on_one_s_own_few_images_may_be_made_longer(call, capsys, tmp_path, few_programs):
+    """Fewer test images than the figures have room for, of several sizes; a rate that does not depend on the length."""
+    write_images(tmp_path / "mine", 20, lambda i: f"class{i % 2}")
+    data = ["--data.name", "images", "--data.dir", str(tmp_path / "mine"), "--data.size", "8"]
+    long = [*SHORT["deep_autoencoder"], *data, "--optimizer.schedule", "constant"]
+    short = [a if a != "6" else "3" for a in long]
+    workdir = call("deep_autoencoder", *short)
+    results = check_what_is_left_behind("deep_autoencoder", workdir)
+    tour_check.finds_what_it_shows("deep_autoencoder", workdir)
+    assert (results["step"], (workdir / "figures" / "reconstructions.png").exists()) == (3, True)
+    call("deep_autoencoder", *short)
+    assert json.loads((workdir / "results.json").read_text())["params_sha256"] == results["params_sha256"]
+    call("deep_autoencoder", *long)
+    longer = json.loads((workdir / "results.json").read_text())
+    assert longer["step"] == 6 and longer["params_sha256"] != results["params_sha256"]
     with pytest.raises(SystemExit):
-        call("deep_autoencoder", *short, *constant)
+        call("deep_autoencoder", *short)
     assert "train.num_steps: 6 -> 3" in capsys.readouterr().err
-
-
-def test_one_s_own_few_images(call, tmp_path):
-    """Fewer test images than the figures have room for, of several sizes."""
-    from PIL import Image
-
-    generator = np.random.default_rng(0)
-    for i in range(20):
-        side = 8 + i % 3
-        folder = tmp_path / "mine" / f"class{i % 2}"
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (side, side), dtype=np.uint8)).save(folder / f"{i}.png")
-    arguments = [*SHORT["deep_autoencoder"], "--data.name", "images", "--data.dir", str(tmp_path / "mine")]
-    workdir = call("deep_autoencoder", *arguments, "--data.size", "8")
-    assert (workdir / "figures" / "reconstructions.png").exists()
 
 
 @pytest.mark.slow
