@@ -6,26 +6,30 @@ An operation outside of `jax.jit` is a program for each shape. The slow tier run
 from functools import partial
 
 import jax
+import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import flat_images
+from experiments import features, flat_images
 from jaxgen import training
 
 
-@pytest.fixture(scope="module")
-def programs_end_with_module():
-    """Programs without optimizations end with the module: other modules compare bits."""
+@pytest.fixture(scope="module", autouse=True)
+def unoptimized():
+    """Compiles without most optimizations. The programs end with the module, because other modules compare bits."""
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
+    jax.config.update("jax_disable_most_optimizations", False)
     jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
-def unoptimized(request, programs_end_with_module):
-    """Compiles without most optimizations, except in slow tests."""
-    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("slow") is None)
+def slow_tests_optimized(request, unoptimized):
+    """Compiles what slow tests compute, other than their module's fixtures, as usual."""
+    slow = request.node.get_closest_marker("slow") is not None
+    jax.config.update("jax_disable_most_optimizations", not slow)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def whole(monkeypatch, owner, *names, static=()):
@@ -69,6 +73,23 @@ def few_images(monkeypatch, number=100):
         )
 
     monkeypatch.setattr(flat_images, "load", first)
+
+
+def pixel_features(monkeypatch):
+    """Compares samples by random projections of their pixels, in NumPy, in place of a trained classifier's features."""
+
+    def cached(path, train, test):
+        assert train.label is not None and test.label is not None
+        directions = np.random.default_rng(0).normal(size=(np.prod(train.shape), 4))
+
+        def extract(x):
+            found = np.asarray(x, np.float64).reshape(len(x), -1) @ directions
+            probabilities = np.exp(found - found.max(axis=1, keepdims=True))
+            return found.astype(np.float32), probabilities / probabilities.sum(axis=1, keepdims=True)
+
+        return features.Extractor("classifier_fid", extract, "0" * 64, 0.5)
+
+    monkeypatch.setattr(features, "cached", cached)
 
 
 def _on_host(tree):

@@ -10,7 +10,7 @@ import numpy as np
 import one_program
 import pytest
 import tour_check
-from one_program import programs_end_with_module, unoptimized  # noqa: F401 (fixtures)
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from PIL import Image
 
 from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae

@@ -3,12 +3,15 @@
 import dataclasses
 import json
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_program
 import pytest
 from flax import linen as nn
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 from experiments import command, ddpm, ddpm_evaluation, ddpm_figures, image_batches, optimizers
 from jaxgen import diffusion, training
@@ -44,6 +47,7 @@ def model_of(config, network=None):
     return ddpm_evaluation.Model(network, schedule, process.prediction, process.variance, SHAPE)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def keys_of(num, seed=0):
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num))
 
@@ -131,47 +135,66 @@ class Constant:
         return variables["params"][t]
 
 
-def losses(process, params, num, x0):
-    """The objective on `num` copies of x0, each with a key of its own."""
-    loss = jax.jit(ddpm.objective(process, ddpm.make_schedule(process), Constant()))  # type: ignore[arg-type]
-    batch = {"x": jnp.broadcast_to(x0, (num, *x0.shape[1:]))}
+def losses(process, params, num):
+    """The objective on `num` copies of X0, each with a key of its own."""
+    loss = ddpm.objective(process, ddpm.make_schedule(process), Constant())  # type: ignore[arg-type]
+    batch = {"x": jnp.broadcast_to(X0, (num, *X0.shape[1:]))}
     return loss(params, batch, keys_of(num, 3), training.update.Context(jnp.int32(0)))
 
 
-X0 = jnp.linspace(-0.9, 0.9, 6).reshape(1, 1, 6, 1)
+X0 = np.linspace(-0.9, 0.9, 6, dtype=np.float32).reshape(1, 1, 6, 1)
+
+
+def outputs(scale, *shape):
+    return (scale * np.random.default_rng(1).normal(size=shape)).astype(np.float32)
 
 
 def test_the_bound_as_a_loss_is_the_bound_in_bits_per_dim_on_average():
     process = ddpm.Process(steps=30, loss="bound")
-    params = 0.5 * jax.random.normal(jax.random.key(1), (30, 1, 6, 1))
-    found = np.asarray(losses(process, params, 20_000, X0)[0], np.float64)
-    x0 = jnp.broadcast_to(X0, (500, *X0.shape[1:]))
-    denoise = lambda x, t: params[t]
-    exact = diffusion.bits_per_dim(jax.random.key(9), denoise, ddpm.make_schedule(process), x0, clip=False)
-    per_image = np.asarray(exact.terms.sum(axis=1), np.float64)
+    schedule = ddpm.make_schedule(process)
+
+    @jax.jit
+    def both(params):
+        denoise = lambda x, t: params[t]
+        x0 = jnp.broadcast_to(X0, (500, *X0.shape[1:]))
+        exact = diffusion.bits_per_dim(jax.random.key(9), denoise, schedule, x0, clip=False)
+        return losses(process, params, 20_000)[0], exact.terms
+
+    found, terms = (np.asarray(x, np.float64) for x in both(outputs(0.5, 30, 1, 6, 1)))
+    per_image = terms.sum(axis=1)
     error = math.hypot(found.std() / len(found) ** 0.5, per_image.std() / len(per_image) ** 0.5)
     assert abs(found.mean() - per_image.mean()) < 4 * error and error < 0.03 * per_image.mean()
 
 
 def test_the_simple_loss_has_the_noise_s_own_variance_and_its_quarters_add_up():
-    found, named = losses(ddpm.Process(steps=30), jnp.zeros((30, 1, 6, 1)), 4000, X0)
-    np.testing.assert_allclose(found.mean(), 1, atol=4 * math.sqrt(2 / 6 / 4000))
+    params = np.zeros((30, 1, 6, 1), np.float32)
+    found, named = jax.device_get(jax.jit(partial(losses, ddpm.Process(steps=30), num=4000))(params))
+    np.testing.assert_allclose(found.mean(dtype=np.float64), 1, atol=4 * math.sqrt(2 / 6 / 4000))
     quarters = np.stack([named[f"error_quarter_{i}"] for i in (1, 2, 3, 4)])
-    np.testing.assert_allclose(quarters.sum(axis=0), 4 * np.asarray(found), rtol=1e-6)
+    np.testing.assert_allclose(quarters.sum(axis=0), 4 * found, rtol=1e-6)
     assert ((quarters > 0).sum(axis=0) == 1).all()
     shares = (quarters > 0).mean(axis=1)
     np.testing.assert_allclose(shares, [8 / 30, 7 / 30, 8 / 30, 7 / 30], atol=0.03)
 
 
 def test_the_hybrid_loss_trains_the_variance_by_the_bound_and_the_rest_by_the_error():
-    params = 0.3 * jax.random.normal(jax.random.key(2), (30, 1, 6, 2))
-    gradient = lambda process: jax.grad(lambda p: jnp.mean(losses(process, p, 200, X0)[0]))(params)
-    process = ddpm.Process(steps=30, variance="learned_range", loss="hybrid", bound_weight=0.01)
-    hybrid, bound = gradient(process), gradient(dataclasses.replace(process, loss="bound"))
-    simple = gradient(dataclasses.replace(process, bound_weight=0.0))
+    hybrid = ddpm.Process(steps=30, variance="learned_range", loss="hybrid", bound_weight=0.01)
+    processes = {
+        "hybrid": hybrid,
+        "bound": dataclasses.replace(hybrid, loss="bound"),
+        "simple": dataclasses.replace(hybrid, bound_weight=0.0),
+    }
+
+    @jax.jit
+    def gradients(params):
+        mean = lambda process: lambda params: jnp.mean(losses(process, params, 200)[0])
+        return {name: jax.grad(mean(process))(params) for name, process in processes.items()}
+
+    found = jax.device_get(gradients(outputs(0.3, 30, 1, 6, 2)))
+    hybrid, bound, simple = found["hybrid"], found["bound"], found["simple"]
     np.testing.assert_allclose(hybrid[..., 0], simple[..., 0], rtol=1e-5, atol=1e-8)
     np.testing.assert_allclose(hybrid[..., 1], 0.01 * bound[..., 1], rtol=1e-4, atol=1e-8)
-    assert jnp.any(bound[..., 1] != 0) and jnp.all(simple[..., 1] == 0)
+    assert np.any(bound[..., 1] != 0) and np.all(simple[..., 1] == 0)
 
 
 # A run
@@ -189,26 +212,20 @@ def trained(folder, config, num_steps, preview_every=2):
         return jax.device_get(state), {path.name: path.read_bytes() for path in run.figures.glob("*.png")}
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """One training of four steps, and one that was stopped after two; with previews at other times."""
-    folder = tmp_path_factory.mktemp("runs")
-    whole = trained(folder / "whole", TINY, 4, preview_every=4)
-    half = trained(folder / "resumed", TINY, 2)
-    return whole, half, trained(folder / "resumed", TINY, 4)
-
-
-@pytest.mark.slow
-def test_a_resumed_run_is_the_same_bit_for_bit(runs):
-    (whole, _), (half, _), (resumed, _) = runs
+def check_resumed(folder, config):
+    """One training of four steps, and one that was stopped after two: the same bits, the same last preview."""
+    whole, previews = trained(folder / "whole", config, 4, preview_every=4)
+    half, first = trained(folder / "resumed", config, 2)
+    resumed, both = trained(folder / "resumed", config, 4)
     assert training.tree_digest(whole) == training.tree_digest(resumed) != training.tree_digest(half)
+    assert set(previews) == {"preview-0000004.png"} and set(first) == {"preview-0000002.png"}
+    assert previews["preview-0000004.png"] == both["preview-0000004.png"] != first["preview-0000002.png"]
+    return whole
 
 
 @pytest.mark.slow
-def test_previews_depend_on_the_step_and_nothing_else(runs):
-    (_, whole), (_, half), (_, resumed) = runs
-    assert set(whole) == {"preview-0000004.png"} and set(half) == {"preview-0000002.png"}
-    assert whole["preview-0000004.png"] == resumed["preview-0000004.png"] != half["preview-0000002.png"]
+def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
+    check_resumed(tmp_path, TINY)
 
 
 class Small(nn.Module):
@@ -229,43 +246,74 @@ def small_network(monkeypatch):
     monkeypatch.setattr(ddpm, "build", lambda model, process, shape: Small(model.dropout))
 
 
-def test_the_average_forgets_the_random_start(tmp_path, small_network):
-    """After one step it is 1/10 of the start and 9/10 of the new parameters, not 99/100 and 1/100."""
-    start = ddpm.init(model_of(TINY).network, training.keys.stream(training.keys.root(0), "params"), SHAPE)
-    state, _ = trained(tmp_path, TINY, 1)
-    expected = jax.tree.map(lambda a, b: 0.1 * a + 0.9 * b, start, state.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected)
+def measured_run(folder, config):
+    prepared = ddpm.prepare(config)
+    with training.Run(folder, config, experiment="ddpm", preset="quick", quiet=True) as opened:
+        return ddpm.train(config, prepared, opened)["metrics"]
+
+
+def check_what_is_left_behind(folder, metrics):
+    assert metrics["bits_per_dim"] == pytest.approx(metrics["rate"] + metrics["distortion"])
+    assert metrics["bound_images"] == 5 and metrics["fid_samples"] == metrics["floor_images"] == 12
+    assert {"classifier_fid", "classifier_fid_floor", "precision", "recall_floor"} <= metrics.keys()
+    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert figures >= {"samples", "neighbours", "denoising", "interpolations", "bound", "preview-0000004"}
+    assert json.loads((folder / "results.json").read_text())["paper"] == {}
+
+
+def check_evaluation_continued(folder, metrics):
+    """An evaluation that was cut off goes on from its pieces: what stands in them is what is reported."""
+    (folder / "measured.json").unlink()
+    pieces = sorted((folder / "evaluation" / "step-4").glob("bound-*"))
+    assert [path.name for path in pieces] == ["bound-0-4.npz", "bound-4-4.npz"]
+    arrays = dict(np.load(pieces[1]))
+    np.savez(pieces[1], **{**arrays, "prior": arrays["prior"] + np.float32(10)})
+    again = measured_run(folder, TINY)
+    assert again["bits_per_dim"] == pytest.approx(metrics["bits_per_dim"] + 10 / 5)
+    assert again["classifier_fid"] == metrics["classifier_fid"]
+    return again
+
+
+def test_a_small_run_leaves_everything_behind_and_resumes(tmp_path, monkeypatch, small_network):
+    one_program.starts(monkeypatch)
+    one_program.pixel_features(monkeypatch)
+    config = changed(train__save_every=1, train__keep_checkpoints=4)
+    end = check_resumed(tmp_path, config)
+    folder = tmp_path / "whole"
+    # The average forgets the random start: after one step it is 1/10 of the start and 9/10 of the new parameters, not
+    # 99/100 and 1/100.
+    average = ddpm.init(model_of(TINY).network, training.keys.stream(training.keys.root(0), "params"), SHAPE)
+    average = jax.tree.map(lambda x: np.asarray(x, np.float64), average)
+    with training.Checkpoints(folder / "checkpoints") as checkpoints:
+        for step in range(1, 5):
+            arrays = checkpoints.arrays(step)
+            decay = min(0.99, step / (9 + step))
+            params = {n.partition("/params/")[2]: x for n, x in arrays.items() if n.startswith("state/params/")}
+            average = {
+                layer: {name: decay * x + (1 - decay) * params[f"{layer}/{name}"] for name, x in of_layer.items()}
+                for layer, of_layer in average.items()
+            }
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), end.ema, average)
+    metrics = measured_run(folder, config)
+    check_what_is_left_behind(folder, metrics)
+    monkeypatch.setattr(ddpm_figures, "draw", lambda *_: None)
+    again = check_evaluation_continued(folder, metrics)
+    # What is measured may change on a trained run, other settings may not.
+    fewer = measured_run(folder, dataclasses.replace(config, evaluation=changed(evaluation__samples=10).evaluation))
+    assert fewer["fid_samples"] == 10 and fewer["bits_per_dim"] == again["bits_per_dim"]
+    with pytest.raises(training.RunRefused, match=r"network.dropout: 0.5 -> 0.25"):
+        measured_run(folder, changed(network__dropout=0.25))
 
 
 @pytest.mark.slow
 def test_everything_is_left_behind_and_nothing_is_computed_twice(tmp_path, monkeypatch, small_network):
-    def run(config=TINY):
-        prepared = ddpm.prepare(config)
-        with training.Run(tmp_path / "run", config, experiment="ddpm", preset="quick", quiet=True) as opened:
-            return ddpm.train(config, prepared, opened)["metrics"]
-
     small = ddpm_evaluation.features.Settings(channels=2, num_features=4, steps=3, batch_size=8)
     cached = ddpm_evaluation.features.cached
     monkeypatch.setattr(ddpm_evaluation.features, "cached", lambda *data: cached(*data, small))
-    metrics = run()
-    assert metrics["bits_per_dim"] == pytest.approx(metrics["rate"] + metrics["distortion"])
-    assert metrics["bound_images"] == 5 and metrics["fid_samples"] == metrics["floor_images"] == 12
-    assert {"classifier_fid", "classifier_fid_floor", "precision", "recall_floor"} <= metrics.keys()
-    figures = {path.stem for path in (tmp_path / "run" / "figures").glob("*.png")}
-    assert figures >= {"samples", "neighbours", "denoising", "interpolations", "bound", "preview-0000004"}
-    # An evaluation that was cut off goes on from its pieces: what stands in them is what is reported.
-    (tmp_path / "run" / "measured.json").unlink()
-    pieces = sorted((tmp_path / "run" / "evaluation" / "step-4").glob("bound-*"))
-    assert [path.name for path in pieces] == ["bound-0-4.npz", "bound-4-4.npz"]
-    arrays = dict(np.load(pieces[1]))
-    np.savez(pieces[1], **{**arrays, "prior": arrays["prior"] + np.float32(10)})
-    again = run()
-    assert again["bits_per_dim"] == pytest.approx(metrics["bits_per_dim"] + 10 / 5)
-    assert again["classifier_fid"] == metrics["classifier_fid"]
-    # What is measured may change on a trained run.
-    fewer = run(changed(evaluation__samples=10))
-    assert fewer["fid_samples"] == 10 and fewer["bits_per_dim"] == again["bits_per_dim"]
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["paper"] == {}
+    folder = tmp_path / "run"
+    metrics = measured_run(folder, TINY)
+    check_what_is_left_behind(folder, metrics)
+    check_evaluation_continued(folder, metrics)
 
 
 def test_a_command_that_is_wrong_says_what_would_be_right(monkeypatch, capsys, tmp_path):
