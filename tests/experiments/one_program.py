@@ -45,18 +45,24 @@ def whole(monkeypatch, owner, *names, static=()):
         monkeypatch.setattr(owner, name, jax.jit(getattr(owner, name), static_argnames=static))
 
 
-def starts(monkeypatch):
-    """Compiles the initialization of networks and of training states; both are then NumPy arrays."""
-    init, create_state = nn.Module.init, training.create_state
+def networks(monkeypatch):
+    """Compiles networks, their initialization, and that of training states; the initial values are NumPy arrays."""
+    init, apply, create_state = nn.Module.init, nn.Module.apply, training.create_state
 
     def network_init(module, *args, **kwargs):
         return _on_host(jax.jit(partial(init, module, **kwargs))(*args))
+
+    def network_apply(module, *args, **kwargs):
+        if _traced((args, kwargs)):
+            return apply(module, *args, **kwargs)
+        return jax.jit(partial(apply, module, **kwargs))(*args)
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
         return _on_host(jax.jit(make)(params, model_state))
 
     monkeypatch.setattr(nn.Module, "init", network_init)
+    monkeypatch.setattr(nn.Module, "apply", network_apply)
     monkeypatch.setattr(training, "create_state", state)
 
 
@@ -92,6 +98,9 @@ def pixel_features(monkeypatch):
     monkeypatch.setattr(features, "cached", cached)
 
 
+def _traced(tree):
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
 def _on_host(tree):
-    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
-    return tree if traced else jax.device_get(tree)
+    return tree if _traced(tree) else jax.device_get(tree)

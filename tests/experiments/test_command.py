@@ -91,12 +91,14 @@ def refused(call, capsys, tmp_path):
 @pytest.fixture
 def few_programs(monkeypatch):
     """Most of what the experiments compute outside of their steps is one program, or NumPy."""
-    one_program.starts(monkeypatch)
+    one_program.networks(monkeypatch)
     one_program.few_images(monkeypatch)
     one_program.whole(monkeypatch, variational, "interpolate", static=("num", "spherical"))
     one_program.whole(monkeypatch, variational, "traverse")
     one_program.whole(monkeypatch, variational, "init_params", static=("network",))
     one_program.whole(monkeypatch, variational, "reconstruct", static=("network", "likelihood"))
+    one_program.whole(monkeypatch, autoencoder, "pca_reconstruct", "sigmoid_contractive_penalty", "saturation")
+    one_program.whole(monkeypatch, autoencoder, "dead_units", static=("threshold",))
     one_program.whole(monkeypatch, variational, "sample", static=("network", "likelihood", "num"))
     monkeypatch.setattr(autoencoder, "linear_probe_error", nearest_mean_error)
 

@@ -275,7 +275,7 @@ def check_evaluation_continued(folder, metrics):
 
 
 def test_a_small_run_leaves_everything_behind_and_resumes(tmp_path, monkeypatch, small_network):
-    one_program.starts(monkeypatch)
+    one_program.networks(monkeypatch)
     one_program.pixel_features(monkeypatch)
     config = changed(train__save_every=1, train__keep_checkpoints=4)
     end = check_resumed(tmp_path, config)
