@@ -50,7 +50,7 @@ def networks(monkeypatch):
     init, apply, create_state = nn.Module.init, nn.Module.apply, training.create_state
 
     def network_init(module, *args, **kwargs):
-        return _on_host(jax.jit(partial(init, module, **kwargs))(*args))
+        return on_host(jax.jit(partial(init, module, **kwargs))(*args))
 
     def network_apply(module, *args, **kwargs):
         if _traced((args, kwargs)):
@@ -59,7 +59,7 @@ def networks(monkeypatch):
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
-        return _on_host(jax.jit(make)(params, model_state))
+        return on_host(jax.jit(make)(params, model_state))
 
     monkeypatch.setattr(nn.Module, "init", network_init)
     monkeypatch.setattr(nn.Module, "apply", network_apply)
@@ -102,5 +102,6 @@ def _traced(tree):
     return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
 
 
-def _on_host(tree):
+def on_host(tree):
+    """NumPy arrays, or what is being traced."""
     return tree if _traced(tree) else jax.device_get(tree)

@@ -1,18 +1,21 @@
 """The GAN experiment: its data, its measures and what it says of a game that goes wrong, on small exact cases."""
 
 import dataclasses
+import functools
 import json
 import math
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import one_program
 import optax
 import pytest
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 from experiments import flat_images, gan, gan_data, gan_evaluation, gan_figures, gan_game, gan_health, optimizers
 from jaxgen import data, metrics, training
+from jaxgen import gan as mathematics
 from jaxgen.gan import NON_SATURATING
 
 KEY = training.keys.root(3)
@@ -30,14 +33,45 @@ def splits(signed=False, label=True):
     return gan_data.Images(part(slice(30)), part(slice(30, None)), images(20, 1, label), whole, signed)
 
 
-def made(batches, step):
-    return jax.tree.map(np.asarray, batches.make(KEY, jax.tree.map(jnp.asarray, batches.arrays), step, POSITIONS))
+def made(batches, steps, positions=POSITIONS):
+    """The batches of some steps, each array [steps, ...]."""
+    make = jax.vmap(batches.make, (None, None, 0, None))
+    return jax.device_get(jax.jit(make)(KEY, batches.arrays, np.arange(steps, dtype=np.int32), positions))
+
+
+@functools.cache
+def of_one_program(make):
+    """The mixture of `make()`, whose means are one program."""
+    std = []
+
+    def means():
+        mixture = make()
+        std.append(mixture.std)
+        return mixture.means
+
+    return data.Mixture(jax.device_get(jax.jit(means)()), std[0])
+
+
+@pytest.fixture
+def few_programs(monkeypatch):
+    """Most of what the experiment computes outside of its steps is one program, or NumPy."""
+    ring, grid, density = data.ring_mixture, data.grid_mixture, data.mixture_log_density
+    compiled = jax.jit(lambda means, std, x: density(data.Mixture(means, std), x), static_argnums=1)
+    monkeypatch.setattr(data, "ring_mixture", lambda: of_one_program(ring))
+    monkeypatch.setattr(data, "grid_mixture", lambda: of_one_program(grid))
+    monkeypatch.setattr(data, "mixture_log_density", lambda mixture, x: compiled(mixture.means, mixture.std, x))
+    init = mathematics.Players.init
+    start = lambda players, key, batch: one_program.on_host(jax.jit(functools.partial(init, players))(key, batch))
+    monkeypatch.setattr(mathematics.Players, "init", start)
+    one_program.networks(monkeypatch)
+    one_program.whole(monkeypatch, data, "draw_mixture")
+    one_program.whole(monkeypatch, mathematics, "value", "optimal_logits")
 
 
 # Data.
 
 
-def test_mixtures_have_unit_variance_and_keep_their_proportions():
+def test_mixtures_have_unit_variance_and_keep_their_proportions(few_programs):
     for name, std_of_radius, modes in (("ring", 0.02 / 2, 8), ("grid", 0.05 / 32**0.5, 25)):
         mixture = gan_data.load(flat_images.Data(name), 10, False).mixture
         assert len(mixture.means) == modes
@@ -46,48 +80,46 @@ def test_mixtures_have_unit_variance_and_keep_their_proportions():
         np.testing.assert_allclose(np.mean(mixture.means**2) + mixture.std**2, 1, rtol=1e-5)
 
 
-def test_every_discriminator_step_sees_points_of_its_own():
+def test_every_discriminator_step_sees_points_of_its_own(few_programs):
     points = gan_data.load(flat_images.Data("ring"), 10, False)
     batches = points.batches(6, 3)
-    x = np.concatenate([made(batches, step)["x"] for step in range(2)])
-    assert x.shape == (12, 3, 2) and len(np.unique(x.reshape(-1, 2), axis=0)) == 36
+    x = made(batches, 2)["x"].reshape(12, 3, 2)
+    assert len(np.unique(x.reshape(-1, 2), axis=0)) == 36
     distance = np.linalg.norm(x[:, :, None] - np.asarray(points.mixture.means), axis=-1).min(axis=-1)
     assert distance.max() < 5 * points.mixture.std
     # A point belongs to its position, whatever other positions are asked for.
-    alone = batches.make(KEY, batches.arrays, 0, jnp.asarray(POSITIONS[2:3]))["x"]
-    np.testing.assert_allclose(alone[0], x[2], rtol=1e-6)
+    alone = made(batches, 2, POSITIONS[2:3])["x"]
+    np.testing.assert_allclose(alone[0, 0], x[2], rtol=1e-6)
 
 
 def test_images_of_an_epoch_are_each_seen_once_with_their_labels():
     found = splits()
-    batches = found.batches(6, 1), found.batches(3, 2)
-    one = np.concatenate([made(batches[0], step)["x"] for step in range(5)])
+    one = made(found.batches(6, 1), 5)["x"].reshape(30, 64)
     seen = np.rint(255 * one).astype(np.uint8)
     np.testing.assert_array_equal(np.unique(seen, axis=0), np.unique(found.train.x, axis=0))
-    positions = np.arange(3, dtype=np.int32)
-    two = [batches[1].make(KEY, jax.tree.map(jnp.asarray, batches[1].arrays), step, positions) for step in range(5)]
-    x, label = (np.concatenate([b[name] for b in two]) for name in ("x", "label"))
-    assert x.shape == (15, 2, 64)
-    np.testing.assert_array_equal(np.rint(255 * x.reshape(30, 64)), seen)
+    two = made(found.batches(3, 2), 5, POSITIONS[:3])
+    assert two["x"].shape == (5, 3, 2, 64)
+    np.testing.assert_array_equal(np.rint(255 * two["x"].reshape(30, 64)), seen)
     row = {bytes(x): y for x, y in zip(found.train.x, found.train.label, strict=True)}
-    assert [row[bytes(x)] for x in seen] == label.reshape(-1).tolist()
+    assert [row[bytes(x)] for x in seen] == two["label"].reshape(-1).tolist()
 
 
 def test_convolutions_see_pictures_from_minus_one_to_one():
     found = splits(signed=True)
-    x = made(found.batches(6, 1), 0)["x"]
+    x = made(found.batches(6, 1), 5)["x"][0]
     assert x.shape == (6, 8, 8, 1) and -1 <= x.min() < -0.9 and 0.9 < x.max() <= 1
-    flat = made(splits().batches(6, 1), 0)["x"]
+    flat = made(splits().batches(6, 1), 5)["x"][0]
     np.testing.assert_allclose(found.to_unit(x), flat, atol=1e-6)
 
 
 # Measures.
 
 
-def test_best_discriminator_of_known_generators():
+def test_best_discriminator_of_known_generators(few_programs):
     mixture = gan_data.load(flat_images.Data("ring"), 10, False).mixture
     x = np.asarray(mixture.means)
-    same = np.asarray(data.draw_mixture(jax.random.split(jax.random.key(0), 20_000), mixture))
+    rng = np.random.default_rng(1)
+    same = x[rng.integers(0, 8, 20_000)] + mixture.std * rng.normal(size=(20_000, 2)).astype(np.float32)
     np.testing.assert_allclose(gan_evaluation.best_logits(mixture, same, x), 0, atol=0.1)
     noise = mixture.std * np.random.default_rng(0).normal(size=(20_000, 2)).astype(np.float32)
     # A generator of the first mode alone is eight times as dense there, and nothing elsewhere.
@@ -162,7 +194,7 @@ def tiny(preset, **fields):
     config = gan.PRESETS[preset]
     return dataclasses.replace(
         config,
-        train=training.Settings(num_steps=6, batch_size=8, log_every=2, save_every=3),
+        train=training.Settings(num_steps=6, batch_size=8, log_every=2, save_every=3, devices=1),
         **fields,
     )
 
@@ -185,20 +217,48 @@ def test_a_longer_game_goes_on_where_no_rate_knows_its_length(tmp_path, monkeypa
     assert gan.may_grow(gan.PRESETS["paper"]) == ("train.num_steps",) and not gan.may_grow(gan.PRESETS["dcgan"])
 
 
+def check_ring(folder, results):
+    assert results["metrics"]["modes_in_all"] == 8 and not results["paper"] and results["step"] == 6
+    assert {p.name for p in (folder / "figures").iterdir()} >= {"film.gif", "discriminator.png", "game.png"}
+    assert {p.stem for p in (folder / "frames").iterdir()} >= {"000000000", "000000006"}
+    looks = json.loads((folder / "measured.json").read_text())
+    assert {"game at step 3", "game at step 6"} <= looks.keys()
+
+
+RING = tiny(
+    "quick",
+    model=gan.Model(generator_widths=(8,), discriminator_widths=(8,)),
+    evaluation=gan.Evaluation(frames=2, check_every=3),
+)
+
+
+def test_a_ring_resumed_and_made_longer(tmp_path, monkeypatch, few_programs):
+    # Every batch of points has as many of them.
+    for owner, name in ((gan_evaluation, "GAME_SAMPLES"), (gan_health, "SAMPLES"), (gan_evaluation, "MODE_SAMPLES")):
+        monkeypatch.setattr(owner, name, 1000)
+    monkeypatch.setattr(gan_figures, "FIELD", 100)
+    constant = optimizers.Optimizer("adam", 4e-3, beta1=0.5)
+    config = dataclasses.replace(RING, generator=constant, discriminator=constant)
+    prepared = gan.prepare(config)
+    shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=3))
+    first = played(shorter, prepared, tmp_path)
+    assert first["step"] == 3
+    grown = played(config, prepared, tmp_path)
+    check_ring(tmp_path, grown)
+    assert first["params_sha256"] != grown["params_sha256"] and first["metrics"] != grown["metrics"]
+    # Nothing is trained or measured a second time.
+    monkeypatch.setattr(gan_figures, "draw", lambda *_: None)
+    again = played(config, prepared, tmp_path)
+    assert again == {**grown, "seconds": again["seconds"]}
+    with pytest.raises(training.RunRefused, match="seed: 0 -> 5"):
+        played(dataclasses.replace(config, seed=5), prepared, tmp_path)
+
+
 @pytest.mark.slow
 def test_a_ring(tmp_path, monkeypatch):
     monkeypatch.setattr(gan_evaluation, "GAME_SAMPLES", 500)
-    config = tiny(
-        "quick",
-        model=gan.Model(generator_widths=(8,), discriminator_widths=(8,)),
-        evaluation=gan.Evaluation(frames=2, check_every=3),
-    )
-    results = played(config, gan.prepare(config), tmp_path)
-    assert results["metrics"]["modes_in_all"] == 8 and not results["paper"]
-    assert {p.name for p in (tmp_path / "figures").iterdir()} >= {"film.gif", "discriminator.png", "game.png"}
+    check_ring(tmp_path, played(RING, gan.prepare(RING), tmp_path))
     assert {p.stem for p in (tmp_path / "frames").iterdir()} == {"000000000", "000000002", "000000006"}
-    looks = json.loads((tmp_path / "measured.json").read_text())
-    assert {"game at step 3", "game at step 6"} <= looks.keys()
 
 
 def test_several_seeds_are_the_runs_of_each(tmp_path, monkeypatch):
@@ -231,7 +291,7 @@ def test_a_longer_game_selects_among_the_same_steps(tmp_path):
 
 
 @pytest.fixture
-def image_game(tmp_path):
+def image_game(tmp_path, few_programs):
     """A game on flat images and its state before the first step."""
     config = tiny("mnist", model=IMAGE_MODEL, evaluation=IMAGE_EVALUATION)
     prepared = splits(label=False)
@@ -249,12 +309,12 @@ def test_the_best_step_is_kept(image_game, monkeypatch):
     fake = lambda samples, validation, *_: SimpleNamespace(validation=(0.0, next(scores)), sigma=0.2)
     monkeypatch.setattr(metrics, "parzen_log_likelihood", fake)
     select = gan_evaluation.selector(game)
-    moved = lambda step: state.replace(ema=jax.tree.map(lambda x: x + step, state.ema))
+    moved = lambda step: state.replace(ema=jax.tree.map(lambda x: x + np.float32(step), state.ema))
     # Step 4 comes twice, as after a resume: it is measured once. Step 5 is the end of a game that is then made longer.
     for step in (2, 4, 4, 5, 6):
-        select(step, moved(jnp.float32(step)))
+        select(step, moved(step))
     best = gan_evaluation.selected(game, state.ema["generator"])
-    jax.tree.map(np.testing.assert_array_equal, best, jax.device_get(moved(jnp.float32(4)).ema["generator"]))
+    jax.tree.map(np.testing.assert_array_equal, best, moved(4).ema["generator"])
 
 
 def test_parzen_of_the_generator_of_images_and_of_centres(image_game):
@@ -290,10 +350,15 @@ def test_players_with_labels_and_a_normalised_discriminator(tmp_path, monkeypatc
 def test_the_papers_settings():
     config = gan.PRESETS["paper"]
     losses = gan.losses_of(config.objective)
-    np.testing.assert_allclose(losses.discriminator(jnp.zeros(1), jnp.zeros(1)), [math.log(2)], rtol=1e-6)
-    np.testing.assert_allclose(losses.generator(jnp.zeros(1)), [math.log(2)], rtol=1e-6)
     players = gan.build(config.model, splits())
-    z = np.asarray(players.noise(jax.random.split(jax.random.key(0), 1000)))
+
+    @jax.jit
+    def computed(zero):
+        return losses.discriminator(zero, zero), losses.generator(zero), players.noise(jax.random.split(KEY, 1000))
+
+    discriminator, generator, z = jax.device_get(computed(np.zeros(1, np.float32)))
+    np.testing.assert_allclose(discriminator, [math.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(generator, [math.log(2)], rtol=1e-6)
     assert z.shape == (1000, 100) and 1.7 < np.abs(z).max() < 3**0.5
     params = jax.eval_shape(lambda: players.init(jax.random.key(0), {"x": np.zeros((1, 64), np.float32)}))
     shapes = sorted(x.shape for x in jax.tree.leaves(params) if len(x.shape) == 2)
@@ -317,7 +382,7 @@ def test_the_papers_settings():
         ({"data": flat_images.Data(), "model": gan.Model("maxout")}, "held_out is 10000"),
     ],
 )
-def test_impossible_settings_are_refused(fields, message):
+def test_impossible_settings_are_refused(fields, message, few_programs):
     with pytest.raises(ValueError, match=message):
         gan.prepare(tiny("quick", **fields))
 
