@@ -3,12 +3,16 @@
 import dataclasses
 import json
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_program
 import pytest
 from flax import linen as nn
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
+from PIL import Image
 
 from experiments import (
     ddpm_evaluation,
@@ -63,12 +67,20 @@ def changed(config=TINY, **fields):
     return config
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def keys_of(num, seed=0):
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(num))
 
 
 def context(history=None):
     return training.Context(jnp.int32(0), history)
+
+
+def write_images(folder, number, subfolder):
+    """Image i is of the grey level 10 i."""
+    for i in range(number):
+        (folder / subfolder(i)).mkdir(exist_ok=True)
+        Image.fromarray(np.full((4, 4), 10 * i, np.uint8)).save(folder / subfolder(i) / f"{i:02}.png")
 
 
 # Settings
@@ -144,7 +156,6 @@ def test_the_papers_settings():
     "fields, message",
     [
         ({"labels__classes": 9}, "labels go from 0 to 9, outside the 9 classes 0 to 8"),
-        ({"data": image_batches.Data("curves")}, "the images have no labels: put them into one folder a class"),
         (
             {"labels": guided_diffusion.Labels(conditional=False)},
             "'classifier', and the model is unconditional: it knows no classes",
@@ -170,6 +181,12 @@ def test_the_papers_settings():
 def test_bad_input_is_refused_before_anything_is_written(fields, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         guided_diffusion.prepare(changed(**fields))
+
+
+def test_images_without_labels_are_refused(tmp_path):
+    write_images(tmp_path, 10, lambda i: "")
+    with pytest.raises(ValueError, match="the images have no labels: put them into one folder a class"):
+        guided_diffusion.prepare(changed(data=image_batches.Data("images", str(tmp_path))))
 
 
 def test_every_way_to_draw_is_measured_once():
@@ -202,91 +219,113 @@ class Told(nn.Module):
         return output if labels is None else output + labels.astype(jnp.float32)[:, None, None, None]
 
 
-def losses(process, timesteps, conditions, num, history=None, channels=2):
-    """The objective on `num` copies of an image of class 7, each with a key of its own; and the network."""
+UNCONDITIONAL, UNIFORM = Conditions(), Timesteps()
+
+
+def network_of(process, conditions=UNCONDITIONAL, channels=2):
+    """(network, parameters, schedule)."""
+    table = np.random.default_rng(1).normal(scale=0.3, size=(T, *SHAPE[:2], channels)).astype(np.float32)
     denoiser = Denoiser(Told(1, channels, conditions.num_embedded))  # type: ignore[arg-type]
-    schedule = make_schedule(process)
-    params = denoiser.init(jax.random.key(1), SHAPE)
-    loss = jax.jit(guided_training.objective(process, timesteps, schedule, denoiser, conditions))
+    return denoiser, {"table": jnp.asarray(table)}, make_schedule(process)
+
+
+def losses(process, num, timesteps=UNIFORM, conditions=UNCONDITIONAL, history=None, channels=2):
+    """The objective on `num` copies of an image of class 7, each with a key of its own; to be traced."""
+    denoiser, params, schedule = network_of(process, conditions, channels)
+    loss = guided_training.objective(process, timesteps, schedule, denoiser, conditions)
     batch = {"x": jnp.broadcast_to(X0, (num, *SHAPE)), "label": jnp.full(num, 7)}
-    return loss(params, batch, keys_of(num, 3), context(history)), (denoiser, params, schedule)
+    return loss(params, batch, keys_of(num, 3), context(history))
 
 
-X0 = jnp.linspace(-0.9, 0.9, 64).reshape(1, *SHAPE)
+X0 = np.linspace(-0.9, 0.9, 64, dtype=np.float32).reshape(1, *SHAPE)
 
 
 def test_the_bound_as_a_loss_is_the_bound_on_average_however_t_is_drawn():
     """Also the hybrid loss, whose mean importance sampling must not move; and it lowers the noise of the bound."""
     process = Process(steps=T, loss="rescaled_kl")
-    (uniform, named), (denoiser, params, schedule) = losses(process, Timesteps(), Conditions(), 8000)
-    x0 = jnp.broadcast_to(X0, (100, *SHAPE))
-    denoise = lambda x, t: denoiser.apply({"params": params}, x, t)
-    measure = lambda key, x0: diffusion.bits_per_dim(key, denoise, schedule, x0, clip=False, variance="learned_range")
-    found = jax.jit(measure)(jax.random.key(9), x0)
-    exact = np.asarray(found.terms.sum(axis=1), np.float64)
-    moments = np.asarray(found.terms, np.float64).mean(axis=0)
-    history = diffusion.LossHistory(jnp.asarray(moments[:, None], jnp.float32), jnp.ones(T, jnp.int32))
-    (drawn, weighted), _ = losses(process, Timesteps("loss_second_moment", 1), Conditions(), 8000, history)
-    for values in (np.asarray(a) for a in (uniform, named["bound"], drawn, weighted["bound"])):
+
+    @jax.jit
+    def computed():
+        denoiser, params, schedule = network_of(process)
+        x0 = jnp.broadcast_to(X0, (100, *SHAPE))
+        denoise = lambda x, t: denoiser.apply({"params": params}, x, t)
+        terms = diffusion.bits_per_dim(
+            jax.random.key(9), denoise, schedule, x0, clip=False, variance="learned_range"
+        ).terms  # fmt: skip
+        history = diffusion.LossHistory(terms.mean(axis=0)[:, None], jnp.ones(T, jnp.int32))
+        weighted = losses(process, 8000, Timesteps("loss_second_moment", 1), history=history)
+        return terms, losses(process, 8000), weighted
+
+    terms, (uniform, named), (drawn, weighted) = jax.device_get(computed())
+    exact = terms.sum(axis=1, dtype=np.float64)
+    moments = terms.mean(axis=0, dtype=np.float64)
+    for values in (uniform, named["bound"], drawn, weighted["bound"]):
         error = math.hypot(np.std(values) / len(values) ** 0.5, exact.std() / len(exact) ** 0.5)
         assert abs(np.mean(values, dtype=np.float64) - exact.mean()) < 4 * error and error < 0.05 * exact.mean()
     assert np.std(drawn) < 0.3 * np.std(uniform)
-    t = np.asarray(weighted["timestep"])
+    t = weighted["timestep"]
     counted = np.bincount(t, minlength=T) / 8000
     expected = 0.999 * moments / moments.sum() + 0.001 / T
     np.testing.assert_allclose(counted, expected, atol=4 * (expected.max() / 8000) ** 0.5)
-    np.testing.assert_allclose(np.asarray(weighted["unweighted_loss"]) / (T * expected[t]), drawn, rtol=1e-3)
+    np.testing.assert_allclose(weighted["unweighted_loss"] / (T * expected[t]), drawn, rtol=1e-3)
 
 
 def test_the_losses_are_the_library_s_and_simple_needs_no_variance():
-    """One t for all, so that what is drawn does not matter."""
-    process = Process(steps=T)
-    assert (process.p_variance, Process(loss="simple").p_variance) == ("learned_range", "fixed_large")
-    for loss, channels in (("simple", 1), ("rescaled_mse", 2)):
-        process = Process(steps=T, loss=loss)
-        (found, named), (denoiser, params, schedule) = losses(process, Timesteps(), Conditions(), 50, channels=channels)
+    processes = {1: Process(steps=T, loss="simple"), 2: Process(steps=T, loss="rescaled_mse")}
+    assert {channels: process.p_variance for channels, process in processes.items()} == {
+        1: "fixed_large", 2: "learned_range",
+    }  # fmt: skip
 
-        @jax.jit
-        def exactly(keys, loss=loss, process=process, denoiser=denoiser, params=params, schedule=schedule):
-            four = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
-            t = jax.vmap(lambda key: jax.random.randint(key, (), 0, T))(four[:, 0])
-            x0 = jnp.broadcast_to(X0, (50, *SHAPE))
-            x_t, noise = diffusion.q_sample(four[:, 1], schedule, x0, t)
-            output = denoiser.apply({"params": params}, x_t, t)
-            kind = "mse" if loss == "simple" else loss
-            variance = process.p_variance
-            return diffusion.training_loss(schedule, output, x0, t, noise, kind=kind, variance=variance)
+    def exactly(process, channels):
+        denoiser, params, schedule = network_of(process, channels=channels)
+        four = jax.vmap(lambda key: jax.random.split(key, 4))(keys_of(50, 3))
+        t = jax.vmap(lambda key: jax.random.randint(key, (), 0, T))(four[:, 0])
+        x0 = jnp.broadcast_to(X0, (50, *SHAPE))
+        x_t, noise = diffusion.q_sample(four[:, 1], schedule, x0, t)
+        output = denoiser.apply({"params": params}, x_t, t)
+        kind = "mse" if process.loss == "simple" else process.loss
+        return diffusion.training_loss(schedule, output, x0, t, noise, kind=kind, variance=process.p_variance)
 
-        exact = exactly(keys_of(50, 3))
-        np.testing.assert_allclose(found, exact.loss, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(named["error"], exact.mse, rtol=1e-5)
-        np.testing.assert_allclose(named["bound"], T * exact.vlb, rtol=1e-4, atol=1e-4)
+    @jax.jit
+    def computed():
+        return {
+            process.loss: (losses(process, 50, channels=channels), exactly(process, channels))
+            for channels, process in processes.items()
+        }
+
+    for loss, ((found, named), exact) in jax.device_get(computed()).items():
+        np.testing.assert_allclose(found, exact.loss, rtol=1e-4, atol=1e-6, err_msg=loss)
+        np.testing.assert_allclose(named["error"], exact.mse, rtol=1e-5, err_msg=loss)
+        np.testing.assert_allclose(named["bound"], T * exact.vlb, rtol=1e-4, atol=1e-4, err_msg=loss)
         quarters = np.stack([named[f"error_quarter_{i}"] for i in (1, 2, 3, 4)])
-        np.testing.assert_allclose(quarters.sum(axis=0), 4 * exact.mse, rtol=1e-5)
+        np.testing.assert_allclose(quarters.sum(axis=0), 4 * exact.mse, rtol=1e-5, err_msg=loss)
 
 
 def test_labels_are_left_out_at_the_rate_and_the_null_label_comes_after_the_classes():
     process = Process(steps=T, loss="simple", prediction="x0")
-    (found, _), _ = losses(process, Timesteps(), Conditions(10, 0.3), 2000, channels=1)
-    told = np.rint(np.sqrt(np.asarray(found)))
-    assert set(told) == {7, 10} and abs((told == 10).mean() - 0.3) < 4 * (0.21 / 2000) ** 0.5
+    found, _ = jax.jit(lambda: losses(process, 2000, conditions=Conditions(10, 0.3), channels=1))()
+    seen = np.rint(np.sqrt(np.asarray(found)))
+    assert set(seen) == {7, 10} and abs((seen == 10).mean() - 0.3) < 4 * (0.21 / 2000) ** 0.5
     assert (Conditions(10).num_embedded, Conditions(10, 0.1).num_embedded, Conditions().num_embedded) == (10, 11, None)
 
 
 def test_an_upsampler_sees_the_means_of_squares_beside_the_noise():
-    x = jax.random.normal(jax.random.key(0), (3, 8, 8, 2))
-    told = Conditions(0, 0.0, 2).given(x, None)
-    expected = np.asarray(x).reshape(3, 2, 4, 2, 4, 2).mean(axis=(2, 4))
-    np.testing.assert_allclose(told["low_resolution"], expected, atol=1e-6)
-    seen = []
+    x = np.random.default_rng(0).normal(size=(3, 8, 8, 2)).astype(np.float32)
 
     class Net:
         def apply(self, variables, x, t, labels, keys):
-            seen.append((x, t))
+            return x, t
 
-    Denoiser(Net(), 4000).apply({}, x, jnp.array([0, 2000, 3999]), **told)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(seen[0][0], diffusion.with_low_resolution(x, told["low_resolution"]))
-    np.testing.assert_allclose(seen[0][1], [0, 500, 999.75])
+    @jax.jit
+    def computed(x, t):
+        given = Conditions(0, 0.0, 2).given(x, None)
+        seen = Denoiser(Net(), 4000).apply({}, x, t, **given)  # type: ignore[arg-type]
+        return given["low_resolution"], seen, diffusion.with_low_resolution(x, given["low_resolution"])
+
+    small, seen, expected = jax.device_get(computed(x, np.array([0, 2000, 3999], np.int32)))
+    np.testing.assert_allclose(small, x.reshape(3, 2, 4, 2, 4, 2).mean(axis=(2, 4)), atol=1e-6)
+    np.testing.assert_array_equal(seen[0], expected)
+    np.testing.assert_allclose(seen[1], [0, 500, 999.75])
 
 
 class Logits(nn.Module):
@@ -302,30 +341,39 @@ class Logits(nn.Module):
 def test_the_classifier_s_loss_is_its_cross_entropy_at_a_random_noise_level():
     schedule = make_schedule(Process(steps=T))
     classifier = NoisyClassifier(Logits())  # type: ignore[arg-type]
-    params = {"Dense_0": {"kernel": jnp.array([[0.0, 1.0, -2.0]])}}
-    x = jnp.broadcast_to(jnp.float32([0.5, -0.5])[:, None, None, None], (2, *SHAPE))
-    batch = {"x": jnp.tile(x, (1000, 1, 1, 1)), "label": jnp.tile(jnp.array([1, 0]), 1000)}
-    config = guided_classifier.Classifier(noised=False)
-    found, named = guided_classifier.objective(config, schedule, classifier)(params, batch, keys_of(2000), context())
+    params = {"Dense_0": {"kernel": np.float32([[0.0, 1.0, -2.0]])}}
+    x = np.broadcast_to(np.float32([0.5, -0.5])[:, None, None, None], (2, *SHAPE))
+    batch = {"x": np.tile(x, (1000, 1, 1, 1)), "label": np.tile(np.int32([1, 0]), 1000)}
+
+    @jax.jit
+    def computed(batch):
+        loss = lambda noised: guided_classifier.objective(
+            guided_classifier.Classifier(noised=noised), schedule, classifier
+        )(params, batch, keys_of(2000), context())
+        return loss(False), loss(True)
+
+    (found, named), (_, noisy) = jax.device_get(computed(batch))
     for i, (value, label) in enumerate(((0.5, 1), (-0.5, 0))):
         logits = np.array([0, value, -2 * value])
         np.testing.assert_allclose(found[i], np.log(np.exp(logits).sum()) - logits[label], rtol=1e-5)
     assert set(named) == {"right"} and named["right"].tolist()[:2] == [1, 0]
     # Mean -0.5 and the logit -0.5 of class 1 against 0 and +1.
-    noisy = dataclasses.replace(config, noised=True)
-    loss = jax.jit(guided_classifier.objective(noisy, schedule, classifier))
-    found, named = loss(params, batch, keys_of(2000), context())
-    quarters = np.stack([named[f"right_quarter_{i}"] for i in (1, 2, 3, 4)])
-    np.testing.assert_allclose(quarters.sum(axis=0), 4 * named["right"])
-    first = np.asarray(named["right_quarter_1"])[0::2].mean() / np.asarray(named["right_quarter_4"])[0::2].mean()
+    quarters = np.stack([noisy[f"right_quarter_{i}"] for i in (1, 2, 3, 4)])
+    np.testing.assert_allclose(quarters.sum(axis=0), 4 * noisy["right"])
+    first = noisy["right_quarter_1"][0::2].mean() / noisy["right_quarter_4"][0::2].mean()
     assert first > 1.2  # the less noise, the more often it is right
 
 
 def test_a_random_crop_is_a_square_of_the_image_enlarged():
-    ramp = jnp.broadcast_to(jnp.arange(8.0)[:, None, None], (8, 8, 1))
-    whole = guided_classifier.random_crop(jax.random.key(0), ramp, 1.0)
+    ramp = np.broadcast_to(np.arange(8, dtype=np.float32)[:, None, None], (8, 8, 1))
+
+    @jax.jit
+    def computed(ramp):
+        crop = lambda key: guided_classifier.random_crop(key, ramp, 0.8)
+        return guided_classifier.random_crop(jax.random.key(0), ramp, 1.0), jax.vmap(crop)(keys_of(300))
+
+    whole, cropped = jax.device_get(computed(ramp))
     np.testing.assert_allclose(whole, ramp, atol=1e-5)
-    cropped = jax.jit(jax.vmap(lambda key: guided_classifier.random_crop(key, ramp, 0.8)))(keys_of(300))
     slopes = np.asarray(cropped[:, 3, 0, 0] - cropped[:, 2, 0, 0], np.float64)
     assert 0.8 <= slopes.min() < 0.82 and 0.98 < slopes.max() <= 1.0001
     # The square lies inside: row i shows (i + 1/2) share + start - 1/2, 0 <= start <= 8 (1 - share).
@@ -365,8 +413,7 @@ class SmallEncoder(nn.Module):
         return nn.Dense(self.out_channels)(x.reshape(x.shape[0], -1))
 
 
-@pytest.fixture
-def small_networks(monkeypatch):
+def make_networks_small(monkeypatch):
     def build(model, conditions, shape, *, learned, rescale=0):
         channels = 2 if conditions.low_resolution else 1
         return Denoiser(Small(channels, 2 if learned else 1, conditions.num_embedded, model.dropout), rescale)
@@ -378,6 +425,11 @@ def small_networks(monkeypatch):
             "build_classifier",
             lambda model, classes, shape, rescale=0: NoisyClassifier(SmallEncoder(classes, model.dropout), rescale),
         )
+
+
+@pytest.fixture
+def small_networks(monkeypatch):
+    make_networks_small(monkeypatch)
 
 
 def run(folder, config, whole=True):
@@ -396,44 +448,43 @@ def run(folder, config, whole=True):
         return jax.device_get(state), classifier.params
 
 
-@pytest.mark.slow
-def test_a_resumed_run_is_the_same_bit_for_bit_history_included(tmp_path, small_networks):
-    config = changed(
-        process__steps=4, preview__steps="logsnr3", evaluation__sampler=Sampler(), evaluation__second=Sampler()
-    )
-    whole, classifier = run(tmp_path / "whole", config, whole=False)
-    half, _ = run(tmp_path / "resumed", changed(config, train__num_steps=4), whole=False)
-    resumed, again = run(tmp_path / "resumed", config, whole=False)
+def check_resumed(folder, config):
+    """Eight steps at once, and in two halves: the same bits and metrics, of the history of losses too."""
+    whole, classifier = run(folder / "whole", config, whole=False)
+    half, _ = run(folder / "resumed", changed(config, train__num_steps=4), whole=False)
+    resumed, again = run(folder / "resumed", config, whole=False)
     assert training.tree_digest(whole) == training.tree_digest(resumed) != training.tree_digest(half)
     assert training.tree_digest(classifier) == training.tree_digest(again)
     # All losses were remembered, and after the first steps t is no longer uniform.
     assert whole.model_state.counts.sum() == 8 * 16 and half.model_state.counts.sum() == 4 * 16
-    lines = [json.loads(line) for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [(line.get("stage", ""), line["step"]) for line in lines] == [("classifier", 3), ("", 4), ("", 8)]
-    assert lines == [json.loads(s) for s in (tmp_path / "resumed" / "metrics.jsonl").read_text().splitlines()]
+    assert lines == [json.loads(s) for s in (folder / "resumed" / "metrics.jsonl").read_text().splitlines()]
     assert lines[0].keys() >= {"right", "right_quarter_4"} and lines[1].keys() >= {"timestep", "bound", "error"}
+    return classifier
 
 
-@pytest.fixture
-def small_features(monkeypatch):
-    small = ddpm_evaluation.features.Settings(channels=2, num_features=4, steps=3, batch_size=8)
-    cached = ddpm_evaluation.features.cached
-    monkeypatch.setattr(ddpm_evaluation.features, "cached", lambda *data: cached(*data, small))
+SHORT_CHAIN = changed(
+    process__steps=4, preview__steps="logsnr3", evaluation__sampler=Sampler(), evaluation__second=Sampler()
+)
 
 
 @pytest.mark.slow
-def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks, small_features):
-    folder = tmp_path / "run"
-    metrics = run(folder, TINY)
+def test_a_resumed_run_is_the_same_bit_for_bit_history_included(tmp_path, small_networks):
+    check_resumed(tmp_path, SHORT_CHAIN)
+
+
+def check_what_is_left_behind(folder, config, metrics):
     assert metrics["bits_per_dim"] == pytest.approx(metrics["rate"] + metrics["distortion"])
-    names = [way.name for way in ways(TINY.guidance, TINY.evaluation)]
+    names = [way.name for way in ways(config.guidance, config.evaluation)]
     for name in names:
         assert {f"{n}_{name}" for n in ("classifier_fid", "precision", "recall", "named_right_percent")} <= set(metrics)
     assert metrics["fid_samples"] == metrics["floor_images"] == 12 and metrics["noisy_accuracy_images"] == 7
-    by_noise = [metrics[f"noisy_accuracy_percent_t{t}"] for t in (0, 20, 39)]
+    times = np.unique(np.rint(np.linspace(0, config.process.steps - 1, config.evaluation.levels)).astype(int))
+    by_noise = [metrics[f"noisy_accuracy_percent_t{t}"] for t in times]
     assert metrics["noisy_accuracy_percent"] == pytest.approx(np.mean(by_noise))
     assert all(value * 7 / 100 == pytest.approx(round(value * 7 / 100)) for value in by_noise)
-    figures = {path.stem for path in (folder / "figures").glob("*.png")}
+    figures = {path.stem for path in (folder / "figures").glob("*.png")} - {"preview-0000004"}
     assert figures == {"guided", "neighbours", "bound", "classifier", "tradeoff", "preview-0000008"}
     # Every way begins with the same noise, and guidance changes what becomes of it.
     pieces = folder / "evaluation" / "step-8"
@@ -441,15 +492,62 @@ def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks
     assert len(drawn) == len(names) and len({x.tobytes() for x in drawn.values()}) == len(names)
     # Measured again, with nothing new: from the pieces.
     (folder / "measured.json").unlink()
-    again = run(folder, TINY)
-    assert again == metrics
-    # Guidance may change on a trained run.
+    assert run(folder, config) == metrics
+
+
+FEW_WAYS = changed(
+    SHORT_CHAIN, guidance=Guidance(("classifier",), (0.0, 30.0)), evaluation__sampler=Sampler("ddim"),
+    evaluation__second_scales=(), evaluation__levels=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(folder of a small run that was stopped once, its classifier's parameters, its metrics)."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        use_few_programs(monkeypatch)
+        classifier = check_resumed(folder, FEW_WAYS)
+        metrics = run(folder / "resumed", FEW_WAYS)
+    return folder / "resumed", classifier, metrics
+
+
+def use_few_programs(monkeypatch):
+    """Most of what the experiment computes outside of its steps is one program, or NumPy."""
+    make_networks_small(monkeypatch)
+    one_program.networks(monkeypatch)
+    one_program.whole(monkeypatch, diffusion, "q_sample")
+    one_program.pixel_features(monkeypatch)
+
+
+def test_a_small_run_leaves_everything_behind(finished, monkeypatch):
+    folder, _, metrics = finished
+    use_few_programs(monkeypatch)
+    check_what_is_left_behind(folder, FEW_WAYS, metrics)
+    # Guidance may change on a trained run, other settings may not.
+    monkeypatch.setattr(guided_diffusion.guided_figures, "draw", lambda *_: None)
+    other = run(folder, changed(FEW_WAYS, guidance=Guidance(("none",)), evaluation__images=0))
+    assert other["classifier_fid_unguided"] == metrics["classifier_fid_unguided"]
+    assert "classifier_fid_classifier_30" not in other
+    assert other["noisy_accuracy_percent"] == metrics["noisy_accuracy_percent"]
+    with pytest.raises(training.RunRefused, match="labels.dropout: 0.3 -> 0.2"):
+        run(folder, changed(FEW_WAYS, labels__dropout=0.2))
+
+
+@pytest.mark.slow
+def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks, small_features):
+    folder = tmp_path / "run"
+    metrics = run(folder, TINY)
+    check_what_is_left_behind(folder, TINY, metrics)
     other = run(folder, changed(guidance=Guidance(("none",)), evaluation__images=0, evaluation__second_scales=()))
     assert other["classifier_fid_unguided"] == metrics["classifier_fid_unguided"]
-    assert (
-        "classifier_fid_classifier_1" not in other
-        and other["noisy_accuracy_percent"] == metrics["noisy_accuracy_percent"]
-    )
+
+
+@pytest.fixture
+def small_features(monkeypatch):
+    small = ddpm_evaluation.features.Settings(channels=2, num_features=4, steps=3, batch_size=8)
+    cached = ddpm_evaluation.features.cached
+    monkeypatch.setattr(ddpm_evaluation.features, "cached", lambda *data: cached(*data, small))
 
 
 @pytest.mark.slow
@@ -467,8 +565,9 @@ def test_an_upsampler_trains_on_small_images_and_is_compared_with_the_truth(tmp_
 
 
 @pytest.fixture
-def guided(tmp_path, small_networks):
+def guided(tmp_path, monkeypatch, small_networks):
     """Untrained networks, ready to be drawn from; `made(guidance)`."""
+    one_program.networks(monkeypatch)
     prepared = guided_diffusion.prepare(TINY)
     denoiser = guided_diffusion.build(TINY.network, prepared.conditions, SHAPE, learned=True)
     classifier = guided_diffusion.build_classifier(TINY.classifier.network, 10, SHAPE)
@@ -484,7 +583,7 @@ def guided(tmp_path, small_networks):
         yield made, model, params
 
 
-def test_guidance_of_the_model_alone_and_beyond(guided):
+def test_guidance_of_the_model_alone_and_beyond_and_inside_its_interval(guided):
     made, model, params = guided
     whole = made(Guidance(("classifier", "classifier_free", "classifier_alone"), (0.0, 1.0, 3.0)))
     way = {w.name: w for w in whole.ways}
@@ -494,9 +593,9 @@ def test_guidance_of_the_model_alone_and_beyond(guided):
         found = whole.samples(way[name]._replace(scale=scale), 5)
         assert np.abs(found.astype(int) - alone).max() <= 1
     # Without labels, and so all that it is guided from at scale 0: the model that is told the null label.
-    nothing = {"labels": jnp.full(5, 10)}
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        training.keys.stream(jax.random.key(5), "sample"), jnp.arange(5)
+    nothing = {"labels": np.full(5, 10, np.int32)}
+    keys = jax.jit(lambda key: jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(5)))(
+        training.keys.stream(jax.random.key(5), "sample")
     )  # fmt: skip
     without = image_batches.to_bytes(model.sampler(TINY.evaluation.sampler)(params, keys, nothing))
     for name in ("without_labels", "classifier_free_3", "classifier_alone_3"):
@@ -504,40 +603,34 @@ def test_guidance_of_the_model_alone_and_beyond(guided):
         assert np.abs(found.astype(int) - without).max() <= 1
     for name in ("classifier_3", "classifier_free_3", "classifier_alone_3", "without_labels"):
         assert np.abs(whole.samples(way[name], 5).astype(int) - alone).max() > 1
+    # Of the steps 0, 10, 20, 30 none is in (0.3, 0.45) of 0 to 39, and all are in (0, 0.8).
+    for interval, close in (((0.3, 0.45), True), ((0.0, 0.8), False)):
+        some = made(Guidance(("classifier",), (3.0,), interval))
+        for name in ("classifier_3", "classifier_free_3"):
+            expected = alone if close else whole.samples(way[name], 5)
+            assert np.abs(some.samples(way[name], 5).astype(int) - expected).max() <= 1
     # The bound is of the images' own classes, samples are of the classes in turn.
     np.testing.assert_array_equal(whole.of_test_images(np.array([7, 3]))["labels"], whole.test_set.label[[7, 3]])
     np.testing.assert_array_equal(whole.told(np.arange(8, 13))["labels"], [8, 9, 0, 1, 2])
 
 
-def test_outside_its_interval_there_is_no_guidance(guided):
-    made, _, _ = guided
-    # Of the steps 0, 10, 20, 30 none is in (0.3, 0.45) of 0 to 39, and all are in (0, 0.8).
-    for interval, close in (((0.3, 0.45), True), ((0.0, 0.8), False)):
-        some, all_of_it = made(Guidance(("classifier",), (3.0,), interval)), made(Guidance(("classifier",), (3.0,)))
-        for kind in ("classifier", "classifier_free"):
-            way = some.ways[0]._replace(kind=kind)
-            expected = all_of_it.samples(way._replace(kind="none") if close else way, 5)
-            assert np.abs(some.samples(way, 5).astype(int) - expected).max() <= 1
-
-
 # Classifiers from elsewhere
 
 
-def test_a_classifier_of_another_run_is_taken_if_it_fits(tmp_path, small_networks):
-    config = changed(guidance=Guidance(("classifier",)), evaluation__images=0, evaluation__samples=0)
-    _, params = run(tmp_path / "first", config, whole=False)
-    trained = str(tmp_path / "first")
-    taken = changed(config, classifier__num_steps=0, classifier__trained=trained)
+def test_a_classifier_of_another_run_is_taken_if_it_fits(finished, tmp_path, small_networks):
+    first, params, _ = finished
+    config = changed(SHORT_CHAIN, guidance=Guidance(("classifier",)), evaluation__images=0, evaluation__samples=0)
+    taken = changed(config, classifier__num_steps=0, classifier__trained=str(first))
     found = guided_diffusion.prepare(taken).classifier
     assert found is not None and training.tree_digest(found.params) == training.tree_digest(params)
-    with pytest.raises(ValueError, match=r"another noise schedule: 'cosine', 40 steps.*process has 'linear', 40 steps"):
-        guided_diffusion.prepare(changed(taken, process__schedule="linear"))
+    with pytest.raises(ValueError, match=r"another noise schedule: 'cosine', 4 steps.*process has 'cosine', 5 steps"):
+        guided_diffusion.prepare(changed(taken, process__steps=5))
     with pytest.raises(ValueError, match=r"rescaled_timesteps False, and this run has True"):
         guided_diffusion.prepare(changed(taken, process__rescaled_timesteps=True))
     with pytest.raises(ValueError, match=r"classifier of 11 classes.*belongs to another model"):
         guided_diffusion.prepare(changed(taken, labels__classes=11))
     with pytest.raises(ValueError, match="a run of 'ddpm', which trains no classifier"):
-        record = json.loads((tmp_path / "first" / "config.json").read_text())
+        record = json.loads((first / "config.json").read_text())
         (tmp_path / "other").mkdir()
         (tmp_path / "other" / "config.json").write_text(json.dumps({**record, "experiment": "ddpm"}))
         guided_diffusion.prepare(changed(taken, classifier__trained=str(tmp_path / "other")))
@@ -562,11 +655,7 @@ def test_released_classifiers_say_which_schedule_they_are_of(tmp_path):
 
 
 def test_labels_come_with_images_from_disk_and_are_held_to_the_classes(tmp_path):
-    from PIL import Image
-
-    for i in range(20):
-        (tmp_path / str(i % 3)).mkdir(exist_ok=True)
-        Image.fromarray(np.full((4, 4), 10 * i, np.uint8)).save(tmp_path / str(i % 3) / f"{i:02}.png")
+    write_images(tmp_path, 20, lambda i: str(i % 3))
     images, _ = image_batches.load(image_batches.Data("images", str(tmp_path), on_disk=True))
     order = training.keys.stream(training.keys.root(0), "order")
     flipped = guided_training.batches(images, 6, image_batches.Data(flip=True), 3)
