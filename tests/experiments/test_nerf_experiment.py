@@ -7,13 +7,15 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_program
 import pytest
 import tour_check
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from PIL import Image
 
 from experiments import command, nerf, nerf_figures, nerf_rays, nerf_scenes, nerf_views, verify_runs, verify_samples
+from jaxgen import metrics, training
 from jaxgen import nerf as mathematics
-from jaxgen import training
 from jaxgen.data import write_blender
 from jaxgen.training.checkpoints import flatten
 
@@ -26,13 +28,29 @@ FEW = [
 ]  # fmt: skip
 
 
+hemisphere = jax.jit(mathematics.hemisphere, static_argnums=(0, 1, 2, 3, 4))
+
+
+@pytest.fixture
+def few_programs(monkeypatch):
+    """Most of what the experiment computes outside of its steps is one program, or NumPy."""
+    one_program.networks(monkeypatch)
+    monkeypatch.setattr(mathematics, "hemisphere", hemisphere)
+    one_program.whole(monkeypatch, mathematics, "turntable", static=("num_frames", "radius", "elevation", "target"))
+    one_program.whole(
+        monkeypatch, mathematics, "spiral", static=("near", "far", "num_frames", "turns", "depth_rate")
+    )  # fmt: skip
+    one_program.whole(monkeypatch, metrics, "psnr", "ssim", static=("data_range",))
+    one_program.whole(monkeypatch, nerf_scenes, "over", static=("background",))
+
+
 @pytest.fixture(scope="module")
 def scene():
     """Three views whose colours say which pixel they are; some pixels are half transparent."""
     image, row, column = np.meshgrid(np.arange(N), np.arange(H), np.arange(W), indexing="ij")
     alpha = np.where(column % 2, 255, 51)
     pixels = np.stack([80 * image, 40 * row, 30 * column, alpha], axis=-1).astype(np.uint8)
-    poses = np.asarray(mathematics.hemisphere(N), np.float32)
+    poses = np.asarray(hemisphere(N), np.float32)
     intrinsics = np.array([[9, 10, 4, 3], [11, 12, 4.5, 2.5], [13, 14, 4, 3]], np.float32)
     views = nerf_scenes.Views(pixels, poses, intrinsics, np.array(["a", "b", "c"]))
     return nerf_scenes.Scene(views, views, 2.0, 6.0, None, 0.5, "", (2.0, 6.0))
@@ -41,10 +59,10 @@ def scene():
 def steps(scene, batch_size, order, which):
     """(image, row, column) [steps, batch] of the rays of some steps, read from their colours, and the batches."""
     batches = nerf_rays.ray_batches(scene, batch_size, order)
-    key, positions = jax.random.key(3), jnp.arange(batch_size, dtype=jnp.int32)
-    make = jax.jit(batches.make)
-    made = [make(jax.random.clone(key), batches.arrays, jnp.int32(step), positions) for step in which]
-    rgb = np.stack([np.rint(255 * np.asarray(batch["rgb"])) for batch in made]).astype(int)
+    positions = np.arange(batch_size, dtype=np.int32)
+    make = jax.jit(lambda arrays, step: batches.make(jax.random.key(3), arrays, step, positions))
+    made = [jax.device_get(make(batches.arrays, np.int32(step))) for step in which]
+    rgb = np.stack([np.rint(255 * batch["rgb"]) for batch in made]).astype(int)
     return np.moveaxis(rgb, -1, 0) // np.array([80, 40, 30])[:, None, None], made
 
 
@@ -58,10 +76,11 @@ def test_an_epoch_visits_every_ray_of_every_image_once(scene):
 
 def test_a_ray_is_that_of_its_pixel(scene):
     (image, row, column), [batch] = steps(scene, 36, nerf_rays.Order(), [1])
+    ray_of = jax.jit(mathematics.camera_rays)
     for i in range(36):
         view = image[0, i]
-        pixel = np.array([column[0, i], row[0, i]])
-        expected = mathematics.camera_rays(scene.train.camera(view, 0.5), scene.train.pose[view], pixel)
+        pixel = np.array([column[0, i], row[0, i]], np.int32)
+        expected = ray_of(scene.train.camera(view, 0.5), scene.train.pose[view], pixel)
         for a, b in zip(batch["rays"], expected, strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
 
@@ -72,24 +91,23 @@ def test_rays_go_through_the_lens(scene):
     bent = dataclasses.replace(scene, train=dataclasses.replace(scene.train, distortion=lens))
     (image, _, _), [batch] = steps(bent, 36, nerf_rays.Order(), [1])
     _, [plain] = steps(scene, 36, nerf_rays.Order(), [1])
+    undistort = jax.jit(mathematics.undistort_rays)
     for i in range(0, 36, 7):
         view = image[0, i]
         ray = jax.tree.map(lambda x, i=i: x[i], plain["rays"])
-        expected = mathematics.undistort_rays(ray, jnp.asarray(scene.train.pose[view]), lens[view])
+        expected = undistort(ray, scene.train.pose[view], lens[view])
         np.testing.assert_allclose(batch["rays"].direction[i], expected.direction, rtol=1e-5, atol=1e-6)
     assert np.abs(batch["rays"].direction - plain["rays"].direction).max() > 1e-3
 
 
 def test_a_colmap_world_is_placed_around_the_origin():
     """Moved, turned and scaled as COLMAP likes: afterwards 4 away from the origin, with bounds in the same scale."""
-    poses = np.asarray(mathematics.hemisphere(6), np.float64)
+    poses = np.asarray(hemisphere(6), np.float64)
     poses[:, :3, 3] = 10 * poses[:, :3, 3] + np.array([5, -7, 3])
     bounds = np.array([[30.0, 50.0]] * 6)
     train, test = ({"pose": poses[part], "bounds": bounds[part]} for part in (slice(0, 4), slice(4, 6)))
     nerf_scenes._place(train, test)
-    np.testing.assert_allclose(
-        np.concatenate([train["pose"], test["pose"]]), mathematics.hemisphere(6), rtol=1e-4, atol=1e-4
-    )
+    np.testing.assert_allclose(np.concatenate([train["pose"], test["pose"]]), hemisphere(6), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(test["bounds"], [[3, 5]] * 2, rtol=1e-5)
 
 
@@ -107,20 +125,21 @@ def test_rays_of_one_image_and_of_its_middle(scene):
 
 
 def test_alpha_is_put_over_the_background():
-    image = jnp.array([[200, 100, 0, 51]], jnp.uint8)
+    image = np.array([[200, 100, 0, 51]], np.uint8)
+    white, black, none = jax.jit(lambda image: [nerf_scenes.over(image, b) for b in (1.0, 0.0, None)])(image)
     expected = np.array([[200, 100, 0]]) / 255 * 0.2
-    np.testing.assert_allclose(nerf_scenes.over(image, 1.0), expected + 0.8, rtol=1e-6)
-    np.testing.assert_allclose(nerf_scenes.over(image, 0.0), expected, rtol=1e-6)
-    np.testing.assert_allclose(nerf_scenes.over(image, None), np.array([[200, 100, 0]]) / 255, rtol=1e-6)
+    np.testing.assert_allclose(white, expected + 0.8, rtol=1e-6)
+    np.testing.assert_allclose(black, expected, rtol=1e-6)
+    np.testing.assert_allclose(none, np.array([[200, 100, 0]]) / 255, rtol=1e-6)
 
 
-def test_an_empty_field_stops_the_run_and_says_what_helps(scene):
+def test_an_empty_field_stops_the_run_and_says_what_helps(scene, few_programs):
     """A network whose density is below zero everywhere: no gradient leads out."""
     config = dataclasses.replace(nerf.PRESETS["quick"], model=nerf.Model(depth=2, width=8, skips=(), view_width=8))
     scene = dataclasses.replace(scene, background=1.0)
     params = nerf.init_params(config, jax.random.key(0))
     for tree in params.values():
-        tree["density"] = {"kernel": jnp.zeros((8, 1)), "bias": -jnp.ones(1)}
+        tree["density"] = {"kernel": np.zeros((8, 1), np.float32), "bias": -np.ones(1, np.float32)}
     settings = nerf.sampling_settings(nerf.Sampling(coarse=4, fine=4), 1.0)
     loss = mathematics.nerf_loss(nerf.build(config.model), 2.0, 6.0, **settings)
     watch = nerf_views.watch(500, loss, nerf_rays.ray_batches(scene, 1024, nerf_rays.Order()), jax.random.key(1))
@@ -131,7 +150,7 @@ def test_an_empty_field_stops_the_run_and_says_what_helps(scene):
         watch.action(500, state)
     # One that sees something is left alone, whatever its images look like.
     for tree in params.values():
-        tree["density"] = {"kernel": jnp.zeros((8, 1)), "bias": jnp.ones(1)}
+        tree["density"] = {"kernel": np.zeros((8, 1), np.float32), "bias": np.ones(1, np.float32)}
     watch.action(500, training.create_state(params, nerf.optimizer(config)))
 
 
@@ -177,9 +196,9 @@ def call(monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.slow
-def test_a_short_run_leaves_everything_behind(call):
-    workdir = call("quick", *FEW)
+def check_run(call, arguments):
+    """A run leaves everything behind, and the same command again renders nothing."""
+    workdir = call("quick", *arguments)
     results = json.loads((workdir / "results.json").read_text())
     assert {"psnr", "psnr_coarse", "ssim", "depth_error", "opacity_error"} <= results["metrics"].keys()
     assert results["metrics"]["views"] == 2 and results["paper"] == {}
@@ -191,18 +210,34 @@ def test_a_short_run_leaves_everything_behind(call):
     assert {"view-0.png", "view-1.png", "cameras.png", "progress.png", "turntable.gif", "turntable-depth.gif"} <= names
     assert "3 cameras" in (workdir / "poses.txt").read_text()
     tour_check.finds_what_it_shows("nerf", workdir)
-    # Nothing is rendered a second time.
     (workdir / "figures" / "view-0.png").unlink()
-    call("quick", *FEW)
+    call("quick", *arguments)
     assert not (workdir / "figures" / "view-0.png").exists()
     assert json.loads((workdir / "results.json").read_text())["metrics"] == results["metrics"]
+    return workdir
+
+
+def test_a_small_run_leaves_everything_behind(call, capsys, few_programs):
+    check_run(call, FEW)
+    with pytest.raises(SystemExit):
+        call("quick", *FEW, "--optimizer.final-rate", "1e-3")
+    assert "optimizer.final_rate: 0.0001 -> 0.001" in capsys.readouterr().err
+
+
+def test_a_training_is_made_longer_only_where_the_rate_does_not_depend_on_its_length():
+    assert nerf.may_grow(nerf.PRESETS["blender_paper"]) == ("train.num_steps",) and not nerf.may_grow(nerf.PRESETS["quick"])
+
+
+@pytest.mark.slow
+def test_a_short_run_leaves_everything_behind(call):
+    check_run(call, FEW)
 
 
 @pytest.fixture(scope="module")
 def blender(tmp_path_factory):
     """A Blender folder of noise, without alpha in its test images."""
     folder = tmp_path_factory.mktemp("lego")
-    poses = np.asarray(mathematics.hemisphere(2))
+    poses = np.asarray(hemisphere(2))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 4), dtype=np.uint8)
     write_blender(folder, "train", pixels, poses, 0.7)
     write_blender(folder, "test", pixels[..., :3], poses, 0.7)
@@ -225,7 +260,9 @@ def blender(tmp_path_factory):
         (["--evaluation.chunk", "-1"], "evaluation.chunk is -1"),
     ],
 )
-def test_bad_input_is_refused_before_anything_is_written(call, capsys, blender, tmp_path, arguments, message):
+def test_bad_input_is_refused_before_anything_is_written(
+    call, capsys, blender, tmp_path, few_programs, arguments, message
+):  # fmt: skip
     with pytest.raises(SystemExit) as stopped:
         call("blender_small", "--data.dir", blender, "--data.width", "0", "--data.test-every", "1", *arguments)
     assert stopped.value.code == 1 and message in capsys.readouterr().err
@@ -259,12 +296,14 @@ def forward_facing(folder):
     return folder
 
 
-def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_path):
+def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_path, few_programs):
     folder = forward_facing(tmp_path / "fern")
     scene = nerf.prepare(nerf.Config(data=nerf_scenes.Data("llff", str(folder), background="none")))
     assert (scene.near, scene.far, scene.ndc) == (0, 1, True) and scene.bounds == pytest.approx((1 / 0.75, 25 / 0.75))
     batches = nerf_rays.ray_batches(scene, 50, nerf_rays.Order())
-    batch = jax.jit(batches.make)(jax.random.key(0), batches.arrays, jnp.int32(0), jnp.arange(50, dtype=jnp.int32))
+    positions = np.arange(50, dtype=np.int32)
+    make = jax.jit(lambda arrays: batches.make(jax.random.key(0), arrays, jnp.int32(0), positions))
+    batch = make(batches.arrays)
     np.testing.assert_allclose(batch["rays"].origin[:, 2], -1)
     np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)
     plain = nerf_scenes.load(nerf_scenes.Data("llff", str(folder), background="none", ndc=False))
@@ -280,8 +319,9 @@ def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_pat
     assert "facing" in (run.workdir / "poses.txt").read_text()
 
 
-def test_pixels_one_by_one_are_those_of_the_view(scene):
-    """Alone, in chunks and on eight devices: bit for bit with exact shards."""
+def test_pixels_one_by_one_are_those_of_the_view(scene, monkeypatch, few_programs):
+    """Alone, in chunks and on two devices: bit for bit with exact shards."""
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
     config = dataclasses.replace(
         nerf.PRESETS["quick"],
         model=nerf.Model(depth=2, width=8, skips=(), view_width=8, position_frequencies=2),
@@ -292,7 +332,9 @@ def test_pixels_one_by_one_are_those_of_the_view(scene):
     view = nerf_views.held_out(see, params, scene, 0)
     assert np.ptp(view.depth) > 0.1
     numbers = np.array([0, H // 2 * W - 1, H // 2 * W, H * W - 1, H * W])
-    seen = training.ParallelDraw(nerf.drawing(config, scene))(params, jax.random.key(0), numbers)
+    seen = training.ParallelDraw(nerf.drawing(config, scene), devices=jax.devices()[:2])(
+        params, jax.random.key(0), numbers
+    )
     for name, whole in view._asdict().items():
         flat = whole.reshape(H * W, *whole.shape[2:])
         expected = flat[[H // 2 * W, H * W - 1, 0, H // 2 * W - 1, H // 2 * W]]
