@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 from experiments import (
     contractive_autoencoder,
