@@ -21,7 +21,25 @@ x, w = (np.random.default_rng(0).normal(size=s).astype(np.float32) for s in ((4,
 step = jax.jit(lambda w: w - 0.1 * jax.grad(loss)(w, x))
 for _ in range(3):
     w = step(w)
-print(jax.config.jax_compilation_cache_dir, jax.device_get(w).tobytes().hex())
+bits = jax.device_get(w).tobytes().hex()
+place, kernels = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_enable_xla_caches
+"""
+HELP = """
+import runpy, sys
+for name in ("vae", "deep_autoencoder"):
+    sys.argv = [name, "--help"]
+    try:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    except SystemExit:
+        pass
+modules = sorted(sys.modules)
+"""
+CHECK = """
+from experiments import command, vae
+found = []
+for preset in ("quick", "paper_burda"):
+    command.checked(vae.PRESETS[preset], lambda config: None)
+    found.append(jax.config.jax_persistent_cache_enable_xla_caches)
 """
 
 
@@ -35,14 +53,31 @@ def run(program, **environment):
     return done.stdout.splitlines()[-1].split()
 
 
-def test_same_bits_without_cache_with_a_cold_and_with_a_warm_one(tmp_path):
-    place, cold = run(TRAIN, XDG_CACHE_HOME=str(tmp_path))
-    assert place == str(tmp_path / "jaxgen" / "xla" / compilation_cache.name())
-    entries = sorted(path.name for path in Path(place).iterdir())
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """(folder, [place, bits, kernels, modules]) of a process that begins with an empty folder."""
+    folder = tmp_path_factory.mktemp("cache")
+    program = HELP + TRAIN + "print(place, bits, kernels, *modules)"
+    return folder, run(program, XDG_CACHE_HOME=str(folder), XLA_FLAGS=compilation_cache.DETERMINISTIC)
+
+
+@pytest.fixture(scope="module")
+def uncached():
+    """[bits, kernels at the start, after the check of a quick preset, of a deterministic one] without a cache."""
+    return run(TRAIN + CHECK + "print(bits, kernels, *found)", JAX_COMPILATION_CACHE_DIR="", XLA_FLAGS="")
+
+
+def test_same_bits_without_cache_with_a_cold_and_with_a_warm_one(cold, uncached):
+    folder, (place, bits, *_) = cold
+    assert place == str(folder / "jaxgen" / "xla" / compilation_cache.name())
+    entries = {path.name for path in Path(place).iterdir()}
     assert entries
-    assert run(TRAIN, XDG_CACHE_HOME=str(tmp_path)) == [place, cold]
-    assert {path.name for path in Path(place).iterdir()} == set(entries)
-    assert run(TRAIN, JAX_COMPILATION_CACHE_DIR="")[-1] == cold
+    warm = run(
+        TRAIN + "print(place, bits)", XDG_CACHE_HOME=str(folder), XLA_FLAGS=compilation_cache.DETERMINISTIC
+    )  # fmt: skip
+    assert warm == [place, bits]
+    assert {path.name for path in Path(place).iterdir()} == entries
+    assert uncached[0] == bits
 
 
 def test_another_processor_or_version_has_another_folder(monkeypatch):
@@ -62,18 +97,8 @@ def test_what_is_set_stays(monkeypatch):
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "elsewhere"
 
 
-def test_kernels_measured_elsewhere_decide_nothing_in_a_deterministic_program():
-    program = """
-from experiments import command, vae
-import jax
-shown = lambda: jax.config.jax_persistent_cache_enable_xla_caches
-found = [shown()]
-for preset in ("quick", "paper_burda"):
-    command.checked(vae.PRESETS[preset], lambda config: None)
-    found.append(shown())
-print(*found)
-"""
-    started, quick, paper = run(program)
+def test_kernels_measured_elsewhere_decide_nothing_in_a_deterministic_program(uncached):
+    _, started, quick, paper = uncached
     assert quick == started != "none" and paper == "none"
 
 
@@ -89,20 +114,9 @@ def test_a_flag_against_determinism_is_refused(monkeypatch):
         compilation_cache.make_deterministic()
 
 
-def test_help_loads_nothing_that_only_training_needs():
-    """And a program that starts with the flag takes no kernels measured elsewhere."""
-    program = """
-import runpy, sys
-for name in ("vae", "deep_autoencoder"):
-    sys.argv = [name, "--help"]
-    try:
-        runpy.run_module(f"experiments.{name}", run_name="__main__")
-    except SystemExit:
-        pass
-import jax
-print(jax.config.jax_persistent_cache_enable_xla_caches, *sorted(sys.modules))
-"""
-    kernels, *modules = run(program, XLA_FLAGS=compilation_cache.DETERMINISTIC)
+def test_help_loads_nothing_that_only_training_needs(cold):
+    """A program that starts with the flag also ignores kernels that were measured elsewhere."""
+    _, (_, _, kernels, *modules) = cold
     assert kernels == "none"
     loaded = {module.split(".")[0] for module in modules}
     assert not loaded & {"matplotlib", "orbax", "sklearn", "tensorflow_datasets", "imageio", "scipy", "tensorboardX"}
