@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from trained_toys import CONDITIONAL, PLAIN, SIZE
 
 from experiments import features, image_batches, pack_evaluation, pack_files, sample_pack, trained_networks

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from trained_toys import (
     CLASSES,
     CLASSIFIER,

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from trained_toys import CLASSIFIER, CONDITIONAL, PLAIN, SIZE
 
 from experiments import trained_networks
