@@ -81,20 +81,30 @@ def broken_by(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "ways, shards",
+    "ways, shards, stages",
     [
-        (("SIGTERM at step 5, then resumed", "4 devices, shard_map"), 4),
-        pytest.param(("3 steps per call", "fed by the host, 2 ahead"), 8, marks=pytest.mark.slow),
+        (("SIGTERM at step 5, then resumed",), 0, ("first", "second")),
+        (("4 devices, shard_map",), 4, ("only",)),
+        pytest.param(
+            ("SIGTERM at step 5, then resumed", "4 devices, shard_map"), 4, ("first", "second"), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            ("3 steps per call", "fed by the host, 2 ahead"), 8, ("first", "second"), marks=pytest.mark.slow
+        ),
     ],
-    ids=lambda value: value if isinstance(value, int) else ", ".join(value),
-)
-def test_promises_that_are_kept(ways, shards, broken_by, capsys):
-    assert broken_by(toy(honest, stages=("first", "second")), *ways, shards=shards) == []
-    shown = capsys.readouterr().out
-    exact, plain = shown.split("plain mean")
-    assert len({line.split("  ")[-3] for line in exact.splitlines() if " s  " in line}) == 1
-    assert ("2 stops" in exact) == any("SIGTERM" in way for way in ways)
-    assert "same" in plain and "DIFFERS" not in plain
+    ids=lambda value: ", ".join(value) if isinstance(value, tuple) else value,
+)  # fmt: skip
+def test_promises_that_are_kept(ways, shards, stages, broken_by, capsys):
+    assert broken_by(toy(honest, stages=stages), *ways, shards=shards) == []
+    first, *others = capsys.readouterr().out.split("plain mean")
+    tables = [first, *others] if shards else others
+    assert len(tables) == (2 if shards else 1)
+    digests = {line.split("  ")[-3] for line in tables[0].splitlines() if " s  " in line}
+    assert len(digests) == 1
+    assert ("2 stops" in tables[0]) == any("SIGTERM" in way for way in ways)
+    # Other numbers of devices round differently without exact shards.
+    assert "same" in tables[0] and ("same" in tables[-1] or all("devices" in way for way in ways))
+    assert "DIFFERS" not in tables[-1] and "FAR" not in tables[-1]
 
 
 def test_noise_that_depends_on_the_clock_is_found(broken_by):
