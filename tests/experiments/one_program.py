@@ -3,6 +3,7 @@
 An operation outside of `jax.jit` is a program for each shape. The slow tier runs the same experiments unchanged.
 """
 
+import functools
 from functools import partial
 
 import jax
@@ -42,7 +43,12 @@ def whole(monkeypatch, owner, *names, static=()):
         static: names of arguments that are no arrays.
     """
     for name in names:
-        monkeypatch.setattr(owner, name, jax.jit(getattr(owner, name), static_argnames=static))
+        monkeypatch.setattr(owner, name, _jitted(getattr(owner, name), static))
+
+
+@functools.cache
+def _jitted(function, static):
+    return jax.jit(function, static_argnames=static)
 
 
 def networks(monkeypatch):
@@ -50,12 +56,14 @@ def networks(monkeypatch):
     init, apply, create_state = nn.Module.init, nn.Module.apply, training.create_state
 
     def network_init(module, *args, **kwargs):
-        return on_host(jax.jit(partial(init, module, **kwargs))(*args))
+        return on_host(_of_network(init, module, **kwargs)(*args))
 
     def network_apply(module, *args, **kwargs):
         if _traced((args, kwargs)):
             return apply(module, *args, **kwargs)
-        return jax.jit(partial(apply, module, **kwargs))(*args)
+        arrays = {name: x for name, x in kwargs.items() if isinstance(x, (jax.Array, np.ndarray))}
+        others = {name: x for name, x in kwargs.items() if name not in arrays}
+        return _of_network(apply, module, **others)(*args, **arrays)
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
@@ -64,6 +72,11 @@ def networks(monkeypatch):
     monkeypatch.setattr(nn.Module, "init", network_init)
     monkeypatch.setattr(nn.Module, "apply", network_apply)
     monkeypatch.setattr(training, "create_state", state)
+
+
+@functools.cache
+def _of_network(function, module, **kwargs):
+    return jax.jit(partial(function, module, **kwargs))
 
 
 def few_images(monkeypatch, number=100):
