@@ -4,6 +4,7 @@ An operation outside of `jax.jit` is a program for each shape. The slow tier run
 """
 
 import functools
+import shutil
 from functools import partial
 
 import jax
@@ -77,6 +78,15 @@ def networks(monkeypatch):
 @functools.cache
 def _of_network(function, module, **kwargs):
     return jax.jit(partial(function, module, **kwargs))
+
+
+def killed_after(step, folder):
+    """Removes a run's checkpoints after a step, as if it had been killed there."""
+    checkpoints = folder / "checkpoints"
+    later = [p for p in (*checkpoints.glob("*"), *checkpoints.glob("*/*")) if p.name.isdigit() and int(p.name) > step]
+    assert later
+    for path in later:
+        shutil.rmtree(path)
 
 
 def few_images(monkeypatch, number=100):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from functools import partial
 
 import jax
@@ -212,27 +213,40 @@ def trained(folder, config, num_steps, preview_every=2):
         return jax.device_get(state), {path.name: path.read_bytes() for path in run.figures.glob("*.png")}
 
 
-def check_resumed(folder, config, last):
-    """One training of four steps, and one that was stopped after two: the same bits, the same last preview.
+def stopped(folder, config):
+    """Trains two steps in the folder "resumed"."""
+    trained(folder / "resumed", config, 2)
+
+
+def killed(folder, config):
+    """Makes "resumed" of "whole", as if it had been killed after two steps."""
+    shutil.copytree(folder / "whole", folder / "resumed")
+    one_program.killed_after(2, folder / "resumed")
+    (folder / "resumed" / "figures" / "preview-0000004.png").unlink()
+
+
+def check_resumed(folder, config, interrupt, last, preview_every=2):
+    """One training of four steps, and one that was interrupted after two: the same bits, the same last preview.
 
     Returns:
         The last state, and what `last(folder, config)` returned for the second half.
     """
-    whole, previews = trained(folder / "whole", config, 4, preview_every=4)
-    half, first = trained(folder / "resumed", config, 2)
+    whole, previews = trained(folder / "whole", config, 4, preview_every)
+    interrupt(folder, config)
+    figures = folder / "resumed" / "figures"
+    first = (figures / "preview-0000002.png").read_bytes()
+    assert [path.name for path in figures.iterdir()] == ["preview-0000002.png"]
     found = last(folder / "resumed", config)
-    ends = [training.Checkpoints(folder / name / "checkpoints").arrays(4) for name in ("whole", "resumed")]
-    assert training.tree_digest(ends[0]) == training.tree_digest(ends[1])
-    assert training.tree_digest(whole) != training.tree_digest(half)
-    last_preview = (folder / "resumed" / "figures" / "preview-0000004.png").read_bytes()
-    assert set(previews) == {"preview-0000004.png"} and set(first) == {"preview-0000002.png"}
-    assert previews["preview-0000004.png"] == last_preview != first["preview-0000002.png"]
+    runs = [training.Checkpoints(folder / name / "checkpoints") for name in ("whole", "resumed")]
+    ends = {training.tree_digest(run.arrays(4)) for run in runs}
+    assert len(ends) == 1 and training.tree_digest(runs[1].arrays(2)) not in ends
+    assert previews["preview-0000004.png"] == (figures / "preview-0000004.png").read_bytes() != first
     return whole, found
 
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
-    check_resumed(tmp_path, TINY, partial(trained, num_steps=4))
+    check_resumed(tmp_path, TINY, stopped, partial(trained, num_steps=4), preview_every=4)
 
 
 class Small(nn.Module):
@@ -291,7 +305,7 @@ def test_a_small_run_leaves_everything_behind_and_resumes(tmp_path, monkeypatch,
     one_program.networks(monkeypatch)
     one_program.pixel_features(monkeypatch)
     config = changed(train__save_every=1, train__keep_checkpoints=4)
-    end, metrics = check_resumed(tmp_path, config, measured_run)
+    end, metrics = check_resumed(tmp_path, config, killed, measured_run)
     folder = tmp_path / "resumed"
     # The average forgets the random start: after one step it is 1/10 of the start and 9/10 of the new parameters, not
     # 99/100 and 1/100.

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 from functools import partial
 
 import jax
@@ -448,21 +449,34 @@ def run(folder, config, whole=True):
         return jax.device_get(state), classifier.params
 
 
-def check_resumed(folder, config, last):
-    """Eight steps at once, and in two halves: the same bits and metrics, of the history of losses too.
+def stopped(folder, config):
+    """Trains four steps in the folder "resumed"."""
+    run(folder / "resumed", changed(config, train__num_steps=4), whole=False)
+
+
+def killed(folder, config):
+    """Makes "resumed" of "whole", as if it had been killed after four steps."""
+    shutil.copytree(folder / "whole", folder / "resumed")
+    one_program.killed_after(4, folder / "resumed")
+
+
+def check_resumed(folder, config, interrupt, last):
+    """Eight steps at once, and interrupted after four: the same bits and metrics, of the history of losses too.
 
     Returns:
         The classifier's parameters, and what `last(folder, config)` returned for the second half.
     """
-    state, classifier = run(folder / "whole", config, whole=False)
-    half, _ = run(folder / "resumed", changed(config, train__num_steps=4), whole=False)
+    _, classifier = run(folder / "whole", config, whole=False)
+    interrupt(folder, config)
     found = last(folder / "resumed", config)
     for stage in ("", "classifier"):
         ends = [training.Checkpoints(folder / name / "checkpoints" / stage) for name in ("whole", "resumed")]
-        assert [end.steps()[-1] for end in ends] == [3 if stage else 8] * 2
+        assert [end.steps() for end in ends] == [[3] if stage else [4, 8]] * 2
         assert len({training.tree_digest(end.arrays(end.steps()[-1])) for end in ends}) == 1
     # All losses were remembered, and after the first steps t is no longer uniform.
-    assert state.model_state.counts.sum() == 8 * 16 and half.model_state.counts.sum() == 4 * 16
+    checkpoints = training.Checkpoints(folder / "resumed" / "checkpoints")
+    for step in (4, 8):
+        assert checkpoints.arrays(step)["state/model_state/counts"].sum() == step * 16
     lines = [json.loads(line) for line in (folder / "whole" / "metrics.jsonl").read_text().splitlines()]
     assert [(line.get("stage", ""), line["step"]) for line in lines] == [("classifier", 3), ("", 4), ("", 8)]
     assert lines == [json.loads(s) for s in (folder / "resumed" / "metrics.jsonl").read_text().splitlines()]
@@ -477,7 +491,7 @@ SHORT_CHAIN = changed(
 
 @pytest.mark.slow
 def test_a_resumed_run_is_the_same_bit_for_bit_history_included(tmp_path, small_networks):
-    check_resumed(tmp_path, SHORT_CHAIN, partial(run, whole=False))
+    check_resumed(tmp_path, SHORT_CHAIN, stopped, partial(run, whole=False))
 
 
 def check_what_is_left_behind(folder, config, metrics):
@@ -520,7 +534,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as monkeypatch:
         use_few_programs(monkeypatch)
-        classifier, metrics = check_resumed(folder, FEW_WAYS, run)
+        classifier, metrics = check_resumed(folder, FEW_WAYS, killed, run)
     return folder / "resumed", classifier, metrics
 
 
