@@ -237,11 +237,14 @@ def test_a_ring_resumed_and_made_longer(tmp_path, monkeypatch, few_programs):
     for owner, name in ((gan_evaluation, "GAME_SAMPLES"), (gan_health, "SAMPLES"), (gan_evaluation, "MODE_SAMPLES")):
         monkeypatch.setattr(owner, name, 1000)
     monkeypatch.setattr(gan_figures, "FIELD", 100)
+    monkeypatch.setattr(gan_figures, "FACTOR", 1)
     constant = optimizers.Optimizer("adam", 4e-3, beta1=0.5)
     config = dataclasses.replace(RING, generator=constant, discriminator=constant)
     prepared = gan.prepare(config)
     shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, num_steps=3))
-    first = played(shorter, prepared, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(gan_figures, "draw", lambda *_: None)
+        first = played(shorter, prepared, tmp_path)
     assert first["step"] == 3
     grown = played(config, prepared, tmp_path)
     check_ring(tmp_path, grown)
