@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import one_program
 import pytest
 from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
@@ -40,6 +41,7 @@ def extractor(splits, file):
     network = features.Classifier(2, SMALL.num_features, SMALL.channels)
     start = {"params": random_parameters(network, np.zeros((1, 8, 8, 1), np.float32))}
     with pytest.MonkeyPatch.context() as patch:
+        one_program.networks(patch)
         patch.setattr(features.Classifier, "init", lambda *_: start)
         return features.cached(file, *splits, SMALL)
 
