@@ -35,7 +35,7 @@ def slow_tests_optimized(request, unoptimized):
 
 
 def whole(monkeypatch, owner, *names, static=()):
-    """Compiles functions of a module or class as one program each.
+    """Compiles functions of a module or class as one program each; what they return is NumPy arrays.
 
     Args:
         monkeypatch: undoes it.
@@ -49,7 +49,8 @@ def whole(monkeypatch, owner, *names, static=()):
 
 @functools.cache
 def _jitted(function, static):
-    return jax.jit(function, static_argnames=static)
+    jitted = jax.jit(function, static_argnames=static)
+    return lambda *args, **kwargs: on_host(jitted(*args, **kwargs))
 
 
 def networks(monkeypatch):
@@ -64,7 +65,7 @@ def networks(monkeypatch):
             return apply(module, *args, **kwargs)
         arrays = {name: x for name, x in kwargs.items() if isinstance(x, (jax.Array, np.ndarray))}
         others = {name: x for name, x in kwargs.items() if name not in arrays}
-        return _of_network(apply, module, **others)(*args, **arrays)
+        return on_host(_of_network(apply, module, **others)(*args, **arrays))
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
