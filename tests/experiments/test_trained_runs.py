@@ -32,7 +32,7 @@ def all_are(tree, value):
 
 def test_the_average_of_a_plain_model(tmp_path):
     config = ddpm.Config(
-        network=ddpm.Network(8, (1, 2), 1, (4,), groups=4),
+        network=ddpm.Network(8, (1,), 1, (), groups=4),
         process=ddpm.Process("cosine", 50, variance="learned_range", loss="hybrid"),
     )
     network = ddpm.build(config.network, config.process, (8, 8, 1))
@@ -54,7 +54,12 @@ def test_a_guided_model_and_its_classifier(tmp_path):
     config = dataclasses.replace(
         quick,
         data=dataclasses.replace(quick.data, name="images", size=8, dir="nowhere"),
-        network=dataclasses.replace(quick.network, channels=8, groups=4, head_channels=8),
+        network=dataclasses.replace(
+            quick.network, channels=8, multipliers=(1,), attention=(), groups=4, head_channels=8
+        ),
+        classifier=dataclasses.replace(
+            quick.classifier, network=dataclasses.replace(quick.classifier.network, multipliers=(1,), attention=())
+        ),
         process=dataclasses.replace(quick.process, steps=60, rescaled_timesteps=True),
         low_resolution=4,
     )
