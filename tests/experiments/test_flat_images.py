@@ -2,7 +2,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 from experiments import flat_images
 from jaxgen.data import random_affine

@@ -5,7 +5,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 from experiments import feeding, image_batches
 from jaxgen import training
