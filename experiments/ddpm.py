@@ -193,7 +193,9 @@ def model_of(config: Config, shape: tuple[int, int, int]) -> ddpm_evaluation.Mod
 
 def init(network: diffusion.UNet, key: jax.Array, shape: tuple[int, int, int]):
     """Fresh parameters for images [H, W, C]."""
-    return network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,), jnp.int32))["params"]
+    # Lazily: the layers are not compiled and run one by one.
+    x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    return network.lazy_init(key, x, t)["params"]
 
 
 def objective(process: Process, schedule: diffusion.Schedule, network: diffusion.UNet):

@@ -190,7 +190,8 @@ def read(path: str | Path) -> Extractor:
 def fit(network: Classifier, train: image_batches.Images, settings: Settings) -> Any:
     """The parameters after training with the fixed seed, on one device."""
     key = training.keys.root(SEED)
-    params = network.init(training.keys.stream(key, "params"), jnp.zeros((1, *train.shape)))["params"]
+    x = jax.ShapeDtypeStruct((1, *train.shape), jnp.float32)
+    params = network.lazy_init(training.keys.stream(key, "params"), x)["params"]
 
     def loss(params, batch, keys, context):
         logits: Any = network.apply({"params": params}, batch["x"])

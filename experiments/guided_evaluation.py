@@ -156,13 +156,21 @@ class Guided:
             return {"labels": (numbers % self.classifier.classifier.network.out_channels).astype(np.int32)}
         return told(self.conditions, self.test_set, numbers)
 
+    def unlabelled(self, numbers: np.ndarray) -> Given:
+        """`told` with the null label for every sample."""
+        given = dict(self.told(numbers))
+        if self.conditions.classes:
+            given["labels"] = np.full_like(given["labels"], self.conditions.classes)
+        return given
+
     def of_test_images(self, numbers: np.ndarray) -> Given:
         """What the network is told of the test images of these numbers."""
         return of_images(self.conditions, self.test_set, numbers)
 
     def samples(self, way: Way, num: int) -> np.ndarray:
         """The first `num` samples, uint8 [num, H, W, C]: sample i begins with the same noise in every way."""
-        key = (way.kind, way.labels, way.sampler)
+        # One program draws from the unguided model with labels and, given the null label, without.
+        key = (way.kind, way.sampler)
         if key not in self._programs:
             self._programs[key] = ddpm_evaluation.parallel(
                 self.measured, drawing(self.measured.model, self.guidance, self.conditions, self.classifier, way)
@@ -175,7 +183,8 @@ class Guided:
         inside = "" if way.kind == "none" or (first, last) == (0, 1) else f"-{first:g}-{last:g}"
         kind = way.kind if way.labels or way.kind != "none" else "without-labels"
         name = f"samples-{kind}-{way.scale:g}{inside}-{way.sampler.name}"
-        return ddpm_evaluation.drawn(self.measured, num, name, self._programs[key], params, self.told)
+        given = self.told if way.labels or way.kind != "none" else self.unlabelled
+        return ddpm_evaluation.drawn(self.measured, num, name, self._programs[key], params, given)
 
     @cached_property
     def extractor(self) -> features.Extractor:
@@ -294,7 +303,8 @@ def drawing(
         told = dict(given)
         if not conditions.classes:
             told.pop("labels", None)
-        elif not way.labels:
+        elif way.kind == "classifier_alone":
+            # The labels are the classifier's.
             told["labels"] = jnp.full_like(told["labels"], conditions.classes)
         gradient = None if way.kind == "none" else by_classifier(params, given)
         return model.draw(way.sampler, keys, model.denoise(params["denoiser"], told), gradient)

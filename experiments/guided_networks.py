@@ -124,9 +124,9 @@ class Denoiser(NamedTuple):
 
     def init(self, key: jax.Array, shape: tuple[int, int, int]) -> Any:
         """Fresh parameters for images [H, W, C]."""
-        x = jnp.zeros((1, *shape[:2], self.network.in_channels))
-        labels = None if self.network.num_classes is None else jnp.zeros((1,), jnp.int32)
-        return self.network.init(key, x, jnp.zeros((1,), jnp.int32), labels)["params"]
+        x = jax.ShapeDtypeStruct((1, *shape[:2], self.network.in_channels), jnp.float32)
+        t = jax.ShapeDtypeStruct((1,), jnp.int32)
+        return self.network.lazy_init(key, x, t, None if self.network.num_classes is None else t)["params"]
 
 
 class NoisyClassifier(NamedTuple):
@@ -146,7 +146,8 @@ class NoisyClassifier(NamedTuple):
 
     def init(self, key: jax.Array, shape: tuple[int, int, int]) -> Any:
         """Fresh parameters for images [H, W, C]."""
-        return self.network.init(key, jnp.zeros((1, *shape)), jnp.zeros((1,), jnp.int32))["params"]
+        x, t = jax.ShapeDtypeStruct((1, *shape), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+        return self.network.lazy_init(key, x, t)["params"]
 
 
 def build(
