@@ -21,7 +21,7 @@ def cases() -> list[Case]:
     return [case(name, preset) for name, preset in (
         ("NeRF 8 x 256, 64 + 128 samples", "blender_paper"),
         ("NeRF 6 x 128, 48 + 64 samples", "blender_small"),
-        ("NeRF 4 x 64, 32 + 32 samples", "quick"),
+        ("NeRF 4 x 64, 16 + 32 samples", "quick"),
     )]  # fmt: skip
 
 
