@@ -134,8 +134,9 @@ PRESETS = {
     # Offline, about a minute on two cores.
     "quick": Config(
         model=Model(latent_sizes=(2,)),
+        optimizer=optimizers.Optimizer("adam", 2e-3, "cosine"),
         evaluation=Evaluation(num_samples=1000),
-        train=training.Settings(num_steps=8000, batch_size=100),
+        train=training.Settings(num_steps=5000, batch_size=100),
     ),
     # The best schedule found for the bound with one sample on Burda et al.'s one-layer network: large batches, a high
     # rate, averaged parameters, and a gradient without the score term of log q.
