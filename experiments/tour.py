@@ -26,6 +26,8 @@ from experiments.tour_lesson import Chapter, Lesson
 
 CHAPTERS = (*tour_autoencoders.CHAPTERS, *tour_generators.CHAPTERS)
 PRESET = "quick"
+# Experiments that compare samples on the features of a classifier. It is trained on the same digits, once for all.
+COMPARE_FEATURES = ("ddpm", "guided_diffusion")
 STOPPED = {130, 143, -2, -15}  # by Ctrl-C or SIGTERM: the shell's codes and Python's
 
 
@@ -120,7 +122,10 @@ def finished(lesson: Lesson, folder: Path) -> bool:
     from jaxgen import training
 
     preset = importlib.import_module(f"experiments.{lesson.experiment}").PRESETS[PRESET]
-    return run.record["config"] == json.loads(json.dumps(training.to_dict(preset)))
+    expected = json.loads(json.dumps(training.to_dict(preset)))
+    if lesson.experiment in COMPARE_FEATURES:
+        expected["evaluation"]["features"] = run.record["config"].get("evaluation", {}).get("features")
+    return run.record["config"] == expected
 
 
 def train(lesson: Lesson, folder: Path) -> int:
@@ -129,6 +134,8 @@ def train(lesson: Lesson, folder: Path) -> int:
     Being stopped is the command's to answer: Ctrl-C reaches it from the terminal, SIGTERM is passed on.
     """
     arguments = [sys.executable, "-m", f"experiments.{lesson.experiment}", PRESET, "--workdir", str(folder)]
+    if lesson.experiment in COMPARE_FEATURES:
+        arguments += ["--evaluation.features", str(folder.parent / "features.npz")]
     with subprocess.Popen(arguments, cwd=Path(__file__).parents[1]) as process:
         before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
         try:
