@@ -76,10 +76,16 @@ def config_of(name: str) -> tuple[Any, Any]:
             changes = {"data": digits, "model": model, "pretraining": pretraining}
         case "sparse_autoencoder" | "contractive_autoencoder":
             changes = {"methods": config.methods[-1:]}
+        case "vae":
+            changes = {"optimizer": dataclasses.replace(config.optimizer, learning_rate=1e-3)}
         case "ddpm":
             # Dropout, flips and the average of the parameters are there.
-            network = dataclasses.replace(config.network, channels=4, multipliers=(1,), attention=(), groups=2)
-            changes = {"network": network, "data": dataclasses.replace(config.data, flip=True)}
+            tiny = {"channels": 4, "multipliers": (1,), "attention": (), "groups": 2, "dropout": 0.1}
+            changes = {
+                "network": dataclasses.replace(config.network, **tiny),
+                "process": dataclasses.replace(config.process, schedule="linear"),
+                "data": dataclasses.replace(config.data, flip=True),
+            }
         case "guided_diffusion":
             # With a classifier; labels are left out, and timesteps drawn by their losses.
             tiny = {"channels": 4, "multipliers": (1,), "attention": (), "head_channels": 4, "groups": 2}
@@ -92,7 +98,12 @@ def config_of(name: str) -> tuple[Any, Any]:
             # With noise on the density; few views, because each is rendered first.
             scene = dataclasses.replace(config.data, width=12, train_views=5, test_views=1)
             sampling = dataclasses.replace(config.sampling, coarse=8, fine=8, noise_std=1.0)
-            changes = {"data": scene, "sampling": sampling, "model": dataclasses.replace(config.model, depth=2)}
+            changes = {
+                "data": scene,
+                "sampling": sampling,
+                "model": dataclasses.replace(config.model, depth=2),
+                "optimizer": dataclasses.replace(config.optimizer, learning_rate=4e-3, delay_steps=0),
+            }
         case _:
             changes = {}
     config = dataclasses.replace(config, **changes)
