@@ -131,10 +131,10 @@ PRESETS = {
         data=nerf_scenes.Data(width=64, near=nerf.analytic_scene.NEAR, far=nerf.analytic_scene.FAR),
         model=Model(depth=4, width=64, skips=(), view_width=64, position_frequencies=6, direction_frequencies=2),
         sampling=Sampling(coarse=16, fine=32),
-        # Without the warm-up the coarse network of two seeds in three went empty.
+        # Without the warm-up the coarse field stayed empty for two of three seeds.
         optimizer=Optimizer(5e-3, 1e-4, "cosine", delay_steps=200, delay_factor=0.1),
         evaluation=Evaluation(preview_every=350, film_frames=20),
-        # Many small batches: four times as many rays a step give less at the same cost.
+        # Larger batches with fewer steps reach a lower PSNR at the same cost.
         train=training.Settings(num_steps=1400, batch_size=128, log_every=100),
     ),
     # About an hour on two cores; --data.width 200 for four times the pixels.
