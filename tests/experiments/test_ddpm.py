@@ -102,7 +102,7 @@ def test_schedules_are_those_of_the_library():
         ({"process__loss": "hybrid"}, "--process.variance learned_range"),
         ({"process__variance": "learned"}, "--process.loss hybrid"),
         ({"ema": 1.0}, "ema is 1.0"),
-        ({"preview_every": 0}, "preview_every is 0"),
+        ({"preview_every": -1}, "preview_every is -1"),
         ({"evaluation__images": 361}, "the test split has 360"),
         ({"evaluation__samples": 3}, "at least 10"),
         ({"evaluation__batch_size": 0}, "batch_size at least 1"),
