@@ -69,7 +69,7 @@ class Config:
     """the decay starts low, (1 + step) / (10 + step), so that the average forgets the random start at once"""
     classifier: Classifier = Classifier()
     preview_every: int = training.free(5000)
-    """steps between previews of samples while training"""
+    """steps between previews of samples while training; 0: none"""
     preview: Sampler = Sampler("dpm_solver", "logsnr20")
     # Free, because nothing trained depends on them: a trained run may be measured again in another way.
     guidance: Guidance = training.free(Guidance())
@@ -155,9 +155,9 @@ PRESETS = {
             400,
             64,
         ),
-        preview_every=800,
-        guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 2.0, 4.0)),
-        evaluation=Evaluation(images=40, samples=200, batch_size=100, classified=360),
+        preview_every=0,
+        guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 4.0)),
+        evaluation=Evaluation(images=20, samples=200, batch_size=100, classified=360),
         train=training.Settings(800, 64, log_every=100, save_every=400),
     ),
     # Three quarters of an hour on two cores, evaluation included.
@@ -234,8 +234,8 @@ def prepare(config: Config) -> Prepared:
     for name, rate in rates.items():
         if not 0 <= rate < 1:
             raise ValueError(f"{name} is {rate}; it must be in [0, 1)")
-    if config.preview_every < 1:
-        raise ValueError(f"preview_every is {config.preview_every}; it must be at least 1")
+    if config.preview_every < 0:
+        raise ValueError(f"preview_every is {config.preview_every}; it must be 0 or more")
     if config.labels.dropout and not config.labels.conditional:
         raise ValueError("labels.dropout leaves labels out that the network is not told: set it to 0")
     train_set, test_set = image_batches.load(config.data)
@@ -383,7 +383,7 @@ def fit(
         ema_decay=training.warm_up_decay(config.ema) if config.ema_warm_up else config.ema,
         batches=guided_training.batches(prepared.train_set, config.train.batch_size, config.data, conditions.classes),
         key=key,
-        also=[training.Every(config.preview_every, draw_preview)],
+        also=[training.Every(config.preview_every, draw_preview)] if config.preview_every else [],
     )
 
 
