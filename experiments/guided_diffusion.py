@@ -145,20 +145,20 @@ PRESETS = {
     # Offline, two minutes on two cores.
     "quick": Config(
         labels=Labels(dropout=0.15),
-        network=Network(32, (1, 2), 1, (4,), head_channels=32, groups=8),
+        network=Network(32, (1, 2), 1, (), head_channels=32, groups=8, resample="plain"),
         process=Process("cosine"),
         optimizer=optimizers.Optimizer("adamw", 2e-3, "cosine", warmup_steps=100, clip=1.0),
         ema=0.999,
         classifier=Classifier(
-            ClassifierNetwork(16, (1, 2), 1, (4,), head_channels=16, groups=8, dropout=0.1),
+            ClassifierNetwork(16, (1, 2), 1, (), head_channels=16, groups=8, resample="plain", dropout=0.1),
             optimizers.Optimizer("adamw", 2e-3, "cosine", warmup_steps=50, weight_decay=0.05),
             400,
             64,
         ),
         preview_every=0,
         guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 4.0)),
-        evaluation=Evaluation(images=20, samples=200, batch_size=100, classified=360),
-        train=training.Settings(800, 64, log_every=100, save_every=400),
+        evaluation=Evaluation(images=20, samples=200, sampler=Sampler("ddim", "ddim20"), batch_size=100, classified=360),
+        train=training.Settings(800, 32, log_every=100, save_every=400),
     ),
     # Three quarters of an hour on two cores, evaluation included.
     "mnist": Config(
