@@ -1,8 +1,9 @@
-"""All chapters of the notes, trained one after another on embedded data, on one page.
+"""All chapters of the notes, trained on embedded data, on one page.
 
     python -m experiments.tour
 
-Trains the `quick` preset of every experiment, offline, each in a folder of its own below runs/tour, and writes
+Trains the `quick` preset of every experiment, offline, each in a folder of its own below runs/tour, on a CPU the
+diffusion models beside the others (`--at-once 1`: one after another; exact times need that), and writes
 runs/tour/index.html after each: the idea, the equations beside the functions that compute them, pictures, curves,
 numbers, and the time it took. Interrupted, the same command goes on where it was; what is finished is not trained
 again.
@@ -10,15 +11,16 @@ again.
 
 import importlib
 import json
-import signal
-import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from experiments import page, report, run_folders, tour_autoencoders, tour_generators
+from experiments import page, report, run_folders, tour_autoencoders, tour_generators, tour_programs
 from experiments.equations import EQUATIONS
 from experiments.page import Html, Section
 from experiments.run_folders import RunFolder
@@ -28,7 +30,6 @@ CHAPTERS = (*tour_autoencoders.CHAPTERS, *tour_generators.CHAPTERS)
 PRESET = "quick"
 # Experiments that compare samples on the features of a classifier. It is trained on the same digits, once for all.
 COMPARE_FEATURES = ("ddpm", "guided_diffusion")
-STOPPED = {130, 143, -2, -15}  # by Ctrl-C or SIGTERM: the shell's codes and Python's
 
 
 def tour_page(chapters: Sequence[Chapter], folder: Path) -> Html:
@@ -128,42 +129,31 @@ def finished(lesson: Lesson, folder: Path) -> bool:
     return run.record["config"] == expected
 
 
-def train(lesson: Lesson, folder: Path) -> int:
-    """Runs the command to its end and returns its exit code.
-
-    Being stopped is the command's to answer: Ctrl-C reaches it from the terminal, SIGTERM is passed on.
-    """
-    arguments = [sys.executable, "-m", f"experiments.{lesson.experiment}", PRESET, "--workdir", str(folder)]
+def arguments(lesson: Lesson, folder: Path) -> list[str]:
+    """The command that trains in `folder`."""
+    command = [sys.executable, "-m", f"experiments.{lesson.experiment}", PRESET, "--workdir", str(folder)]
     if lesson.experiment in COMPARE_FEATURES:
-        arguments += ["--evaluation.features", str(folder.parent / "features.npz")]
-    with subprocess.Popen(arguments, cwd=Path(__file__).parents[1]) as process:
-        before = signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
-        try:
-            while True:
-                try:
-                    return process.wait()
-                except KeyboardInterrupt:
-                    continue
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        command += ["--evaluation.features", str(folder.parent / "features.npz")]
+    return command
 
 
-def main(workdir: Path = Path("runs/tour"), chapters: tuple[int, ...] = ()) -> None:
+def main(workdir: Path = Path("runs/tour"), chapters: tuple[int, ...] = (), at_once: Literal[0, 1, 2] = 0) -> None:
     """Trains and writes the page.
 
     Args:
         workdir: where everything is written
         chapters: numbers of the notes' chapters; by default all
+        at_once: programs at a time; 0: two on a CPU with several cores, otherwise one
     """
     try:
-        code = walk(workdir.absolute(), chapters)
+        code = walk(workdir.absolute(), chapters, at_once or tour_programs.at_once())
     except (ValueError, OSError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         code = 1
     sys.exit(code)
 
 
-def walk(folder: Path, numbers_of_chapters: Sequence[int] = ()) -> int:
+def walk(folder: Path, numbers_of_chapters: Sequence[int] = (), at_once: int = 1) -> int:
     """The tour, and its exit code: 0, that of an interruption, or 1 where an experiment failed.
 
     Raises:
@@ -173,26 +163,42 @@ def walk(folder: Path, numbers_of_chapters: Sequence[int] = ()) -> int:
     if wrong:
         raise ValueError(f"no chapter {wrong[0]}; there are 1 to {len(CHAPTERS)}")
     chosen = [CHAPTERS[number - 1] for number in sorted(set(numbers_of_chapters))] or list(CHAPTERS)
-    lessons = [lesson for chapter in chosen for lesson in chapter.lessons]
+    lessons = list(enumerate((lesson for chapter in chosen for lesson in chapter.lessons), 1))
     folder.mkdir(parents=True, exist_ok=True)
-    index, failed = folder / "index.html", []
-    page.write(index, tour_page(CHAPTERS, folder))
-    for number, lesson in enumerate(lessons, 1):
-        where = folder / lesson.experiment
-        print(f"[{number}/{len(lessons)}] {lesson.title}: {command(lesson)}", flush=True)
-        if finished(lesson, where):
-            print("finished before", flush=True)
-            continue
-        code = train(lesson, where)
-        page.write(index, tour_page(CHAPTERS, folder))
-        if code in STOPPED:
-            print("The tour has stopped; the same command goes on from here.", file=sys.stderr)
-            return 128 - code if code < 0 else code
-        if code:
-            failed.append(lesson.experiment)
+    programs, failed, writing = tour_programs.Programs(), [], threading.Lock()
+
+    def write_page():
+        with writing:
+            page.write(folder / "index.html", tour_page(CHAPTERS, folder))
+
+    def lane(part: list[tuple[int, Lesson]]):
+        for number, lesson in part:
+            if programs.stopped is not None:
+                return
+            where = folder / lesson.experiment
+            before = finished(lesson, where)
+            end = " was finished before" if before else ""
+            print(f"[{number}/{len(lessons)}] {lesson.title}: {command(lesson)}{end}", flush=True)
+            if before:
+                continue
+            code = programs.run(lesson.experiment, arguments(lesson, where))
+            write_page()
+            if code and code not in tour_programs.STOPPED:
+                failed.append(lesson.experiment)
+
+    write_page()
+    parts = [lessons]
+    if at_once == 2:
+        # The diffusion models take about as long as all others, and share a file of features.
+        long = [entry for entry in lessons if entry[1].experiment in COMPARE_FEATURES]
+        parts = [long, [entry for entry in lessons if entry not in long]]
+    programs.side_by_side([partial(lane, part) for part in parts if part])
+    if programs.stopped is not None:
+        print("The tour has stopped; the same command goes on from here.", file=sys.stderr)
+        return programs.stopped
     if failed:
         print(f"Failed, for the reasons above: {', '.join(failed)}. The others are on the page.", file=sys.stderr)
-    print(index)
+    print(folder / "index.html")
     return 1 if failed else 0
 
 

@@ -6,14 +6,17 @@ import os
 import signal
 import threading
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from page_reader import Page
 
-from experiments import page, tour
+from experiments import page, tour, tour_programs
 from experiments.equations import EQUATIONS
 from experiments.tour import CHAPTERS
+from experiments.tour_programs import Programs
 from jaxgen import pictures, training
 
 LESSONS = [lesson for chapter in CHAPTERS for lesson in chapter.lessons]
@@ -41,18 +44,25 @@ def leave_behind(lesson, folder, config=None):
 def walk(monkeypatch, tmp_path):
     """Walks the tour with experiments that end at once: with files, or with the exit code that `ends` gives them."""
 
-    def run(ends=(), chapters=(), stays=()):
+    def run(ends=(), chapters=(), at_once=1):
         called = []
+        experiments = {lesson.experiment: lesson for lesson in LESSONS}
 
-        def train(lesson, folder):
-            called.append(lesson.experiment)
-            code = dict(ends).get(lesson.experiment, 0)
+        def command(name, arguments):
+            called.append(name)
+            code = dict(ends).get(name, 0)
             if not code:
-                leave_behind(lesson, folder)
-            return code
+                assert arguments[1:4] == ["-m", f"experiments.{name}", "quick"]
+                leave_behind(experiments[name], Path(arguments[arguments.index("--workdir") + 1]))
+            return ["sh", "-c", f"exit {code}" if code >= 0 else f"kill -{-code} $$"]
 
-        monkeypatch.setattr(tour, "train", train)
-        return tour.walk(tmp_path / "tour", chapters), called, Page((tmp_path / "tour" / "index.html").read_text())
+        class Stubs(Programs):
+            def run(self, name, arguments):
+                return super().run(name, command(name, arguments))
+
+        monkeypatch.setattr(tour_programs, "Programs", Stubs)
+        code = tour.walk(tmp_path / "tour", chapters, at_once)
+        return code, called, Page((tmp_path / "tour" / "index.html").read_text())
 
     return run
 
@@ -117,16 +127,30 @@ def test_what_was_not_drawn_or_measured_is_said(tmp_path):
     assert f"Not drawn: {first}." in text and "pca_error was not measured" in text
 
 
-def test_a_signal_to_the_tour_reaches_the_experiment(monkeypatch, tmp_path):
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\ntrap 'exit 143' TERM\ntouch {tmp_path}/ready\nwhile :; do sleep 0.05; done\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(tour.sys, "executable", str(program))
+def test_the_diffusion_models_run_beside_the_others(walk):
+    code, called, read = walk(at_once=2)
+    long = [name for name in NAMES if name in tour.COMPARE_FEATURES]
+    assert code == 0 and sorted(called) == sorted(NAMES) and read.text.count("Not yet trained.") == 0
+    assert [name for name in called if name in long] == long
+    assert [name for name in called if name not in long] == [name for name in NAMES if name not in long]
+
+
+WAITS = "trap 'exit 143' TERM; touch {here}; while [ ! -e {other} ]; do sleep 0.02; done; echo met; {end}"
+
+
+def test_programs_run_side_by_side_and_a_signal_reaches_both(tmp_path, capfd):
+    """Both meet, so they run at a time. Ctrl-C is left to them, SIGTERM passed on; nothing more is started."""
+    programs, codes = Programs(), {}
+
+    def lane(name, other):
+        script = WAITS.format(here=tmp_path / name, other=tmp_path / other, end="while :; do sleep 0.02; done")
+        codes[name] = programs.run(name, ["sh", "-c", script])
+        codes[name + " next"] = programs.run(name, ["touch", str(tmp_path / "next")])
 
     def signals():
-        while not (tmp_path / "ready").exists() or signal.getsignal(signal.SIGTERM) == before:
-            time.sleep(0.05)
-        # Ctrl-C, which the experiment answers for itself, and then SIGTERM, which it gets from the tour.
+        while not all((tmp_path / name).exists() for name in "ab") or signal.getsignal(signal.SIGTERM) == before:
+            time.sleep(0.02)
+        time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(0.2)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -134,6 +158,16 @@ def test_a_signal_to_the_tour_reaches_the_experiment(monkeypatch, tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=signals)
     thread.start()
-    assert tour.train(LESSONS[0], tmp_path) == 143
+    programs.side_by_side([partial(lane, "a", "b"), partial(lane, "b", "a")])
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert codes == {"a": 143, "b": 143, "a next": 130, "b next": 130} and not (tmp_path / "next").exists()
+    assert programs.stopped == 130 and signal.getsignal(signal.SIGTERM) == before
+    assert sorted(capfd.readouterr().out.splitlines()) == ["a: met", "b: met"]
+
+
+def test_what_breaks_in_a_lane_is_raised():
+    def breaks():
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        Programs().side_by_side([breaks, lambda: None])
