@@ -158,7 +158,7 @@ PRESETS = {
         preview_every=0,
         guidance=Guidance(("classifier_alone", "classifier_free"), (0.0, 1.0, 4.0)),
         evaluation=Evaluation(20, 200, Sampler("ddim", "ddim20"), batch_size=100, classified=360),
-        train=training.Settings(800, 32, log_every=100, save_every=400),
+        train=training.Settings(1200, 32, log_every=100, save_every=600),
     ),
     # Three quarters of an hour on two cores, evaluation included.
     "mnist": Config(
