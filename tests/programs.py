@@ -10,12 +10,11 @@ compiled = partial(
 """`jax.jit` with less optimization, hence faster to compile."""
 
 
-def in_float64(function, *arguments):
-    """function(*arguments) by one program in float64, as NumPy arrays."""
-    with jax.enable_x64(True):
+def values(function, *arguments, x64=False):
+    """function(*arguments) by one program, as NumPy arrays; NumPy arguments are float32, or float64 with `x64`."""
+    with jax.enable_x64(x64):
         return jax.device_get(compiled(function)(*arguments))
 
 
-def in_float32(function, *arguments):
-    """function(*arguments) by one program in float32, as NumPy arrays."""
-    return jax.device_get(compiled(function)(*arguments))
+in_float32 = values
+in_float64 = partial(values, x64=True)

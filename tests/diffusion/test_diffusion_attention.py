@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from one_program import values
 
 from jaxgen.diffusion import attention
+from tests.programs import values
 
 
 def test_the_program_for_cpu_is_the_plain_one():

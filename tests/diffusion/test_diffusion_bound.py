@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gaussian_data import best_network, best_x0, chain, sampling_variance
-from one_program import compiled, values
 from scipy import special, stats
 
 from jaxgen import diffusion
+from tests.programs import compiled, values
 
 KEY = jax.random.key(0)
 BITS = np.log(2)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from one_program import values
 
 from jaxgen import diffusion, nn
+from tests.programs import values
 
 BASE = dict(
     out_channels=6, channels=32, multipliers=(1, 2), num_blocks=1, attention_resolutions=(4,), dropout=0.0,

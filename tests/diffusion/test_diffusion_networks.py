@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpy_unet
 import pytest
-from one_program import compiled, values
 
 from jaxgen import diffusion
 from jaxgen.diffusion import unet_blocks
 from jaxgen.diffusion.attention import SelfAttention
 from jaxgen.diffusion.unet_blocks import Downsample, ResidualBlock, Upsample
 from jaxgen.diffusion.unet_layers import Layers, dropout
+from tests.programs import compiled, values
 
 RNG = np.random.default_rng(0)
 SMALL = diffusion.UNet(

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gaussian_data import chain
-from one_program import values
 
 from jaxgen import diffusion
+from tests.programs import values
 
 BETAS = {"linear": diffusion.linear_betas(1000), "cosine": diffusion.cosine_betas(50)}
 KEY = jax.random.key(0)

@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
-from one_program import values
 
 from jaxgen import diffusion
 from jaxgen.diffusion import attention, unet_layers
 from jaxgen.nn import normalization
+from tests.programs import values
 
 
 @pytest.fixture

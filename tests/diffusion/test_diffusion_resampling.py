@@ -1,9 +1,9 @@
 import jax
 import numpy as np
 import pytest
-from one_program import compiled, values
 
 from jaxgen import diffusion
+from tests.programs import compiled, values
 
 RNG = np.random.default_rng(0)
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gaussian_data import affine_chain, best_network, best_x0, chain, sampling_variance
-from one_program import compiled, values
 
 from jaxgen import diffusion
+from tests.programs import compiled, values
 
 MEAN, VARIANCE = 0.3, 0.4
 BETAS = diffusion.linear_betas(200)

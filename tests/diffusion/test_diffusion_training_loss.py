@@ -2,10 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from one_program import values
 from scipy import special
 
 from jaxgen import diffusion
+from tests.programs import values
 
 RNG = np.random.default_rng(0)
 SCHEDULE = diffusion.make_schedule(diffusion.cosine_betas(400))

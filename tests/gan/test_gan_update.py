@@ -1,6 +1,5 @@
 """One step of the game against NumPy, on players with closed-form gradients."""
 
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +10,7 @@ import pytest
 from jaxgen import gan, training
 from jaxgen.training.mean import plain_mean
 from tests.parameters import random_parameters
+from tests.programs import compiled
 
 B, D = 6, 3
 RATE_D, MOMENTUM, RATE_G, GAMMA = 0.3, 0.9, 0.7, 0.2
@@ -50,10 +50,6 @@ def draws(keys, step):
     return normal(by_use[:, 0]), *(factors(by_use[:, i]) for i in (1, 2, 4))
 
 
-# Compiling takes nearly all the time of these tests.
-compiled = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
 
 
 class ByHand:

@@ -13,6 +13,7 @@ from jax import lax
 
 from jaxgen.nn import Conv, ConvTranspose, SubPixelConv, conv, conv_transpose, pixel_shuffle
 from tests.parameters import random_parameters
+from tests.programs import compiled
 
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -23,10 +24,6 @@ def arrays(x_shape, kernel_shape, dtype):
     return tuple(generator.normal(size=shape).astype(dtype) for shape in (x_shape, kernel_shape))
 
 
-# Compiling takes nearly all the time of these tests.
-compiled = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
 
 
 def assert_close(found, expected, dtype, case):

@@ -1,6 +1,5 @@
 """Layouts that are fast on CPU compute what the plain ones do: values, gradients, second derivatives."""
 
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +7,7 @@ import numpy as np
 import pytest
 
 from jaxgen import nn
-
-# Compiling takes nearly all the time of these tests.
-compiled = functools.partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
+from tests.programs import compiled
 
 
 @pytest.fixture(autouse=True)

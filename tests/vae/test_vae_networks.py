@@ -12,11 +12,7 @@ from scipy import integrate, special, stats
 
 from jaxgen import training, vae
 from tests.parameters import random_parameters
-
-# Compiling takes nearly all the time of these tests.
-compiled = partial(
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
+from tests.programs import compiled
 
 
 def dense(layer, h):
