@@ -42,7 +42,7 @@ def extractor(splits, file):
     start = {"params": random_parameters(network, np.zeros((1, 8, 8, 1), np.float32))}
     with pytest.MonkeyPatch.context() as patch:
         one_program.networks(patch)
-        patch.setattr(features.Classifier, "init", lambda *_: start)
+        patch.setattr(features.Classifier, "lazy_init", lambda *_: start)
         return features.cached(file, *splits, SMALL)
 
 
