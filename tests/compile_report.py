@@ -1,4 +1,4 @@
-"""A pytest plugin that measures where the time of the suite goes: `pytest -p tests.compile_report --compile-report F`.
+"""A pytest plugin that measures where the time of the suite goes: `pytest -p tests.compile_report --compile-report=F`.
 
 Writes one JSON object with a value for each test file: its number of tests, seconds of wall and processor time (of
 the process and of its ended children), seconds of tracing, lowering, compiling and loading from the persistent cache,
