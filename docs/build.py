@@ -1,9 +1,9 @@
-"""The reference pages: what the docstrings say, with the equations set, and the guides beside it.
+"""Builds the reference pages: the docstrings with their equations, and the guides.
 
     python -m docs.build [FOLDER]
 
-Writes FOLDER (by default build/docs), which needs neither a server nor a network: mathematics is MathML, and the index
-of the search lies beside the pages. Warnings are errors, and so is a link that leads nowhere.
+Writes FOLDER (by default build/docs), which needs neither a server nor a network: mathematics is MathML, and the search
+index is a file in the folder. Warnings are errors, and so is a broken link.
 """
 
 import html
@@ -21,10 +21,10 @@ from pathlib import Path
 import pdoc.doc
 import pdoc.render
 import pdoc.render_helpers
-from latex2mathml.converter import convert
 
 import jaxgen
-from experiments.equations import EQUATIONS
+from experiments.report.pages import mathml
+from experiments.tour import equations
 
 ROOT = Path(__file__).parents[1]
 GUIDES = {
@@ -36,21 +36,21 @@ GUIDES = {
     "CONTRIBUTING.md": "contributing.html",
     "CHANGELOG.md": "changelog.html",
 }
-# Modules that a package offers as such.
+# Modules that are documented besides the packages.
 MODULES = ("nerf.analytic_scene", "nerf.convert", "nerf.mesh", "training.hosts", "training.keys")
 
 Modules = Mapping[str, pdoc.doc.Module]
 
 
 def documented() -> Modules:
-    """{name: module} of jaxgen, its packages, and the modules that these offer."""
+    """{name: module} of jaxgen, its packages, and MODULES."""
     packages = [found.name for found in pkgutil.iter_modules(jaxgen.__path__)]
     names = ["jaxgen", *(f"jaxgen.{name}" for name in sorted([*packages, *MODULES]))]
     return {name: pdoc.doc.Module(importlib.import_module(name)) for name in names}
 
 
 def literal(docstring: str) -> str:
-    """A docstring in which `<` and `*` mean themselves. Code and bullets stay."""
+    """A docstring with `<` and `*` escaped, except in code and at bullets."""
     parts = re.split(r"(`[^`]*`)", docstring)
     for i in range(0, len(parts), 2):
         text = parts[i].replace("<", "&lt;")
@@ -59,14 +59,14 @@ def literal(docstring: str) -> str:
 
 
 def own_arguments(signature: inspect.Signature) -> inspect.Signature:
-    """A signature without what Flax adds to the constructor of every module."""
+    """A signature without the parameters that Flax adds to the constructor of every module."""
     parameters = signature.parameters
     added = {"parent", "name"} if {"parent", "name"} <= set(parameters) else set()
     return signature.replace(parameters=[p for name, p in parameters.items() if name not in added])
 
 
 def configure() -> None:
-    """Sets up pdoc for docstrings as they are written here."""
+    """Sets up pdoc for the docstrings of jaxgen."""
     pdoc.render.configure(
         docformat="google",
         show_source=False,
@@ -77,9 +77,7 @@ def configure() -> None:
     module = pdoc.doc.Module(jaxgen)
     environment.filters["to_markdown"] = lambda text: helpers.to_markdown(literal(text), module, "google")
     environment.filters["format_signature"] = lambda found, colon: helpers.format_signature(own_arguments(found), colon)
-    environment.globals["equations"] = {
-        f"jaxgen.{name}": convert(tex, display="block") for name, tex in EQUATIONS.items()
-    }
+    environment.globals["equations"] = {f"jaxgen.{name}": mathml(tex) for name, tex in equations.read().items()}
     environment.globals["guides"] = {page: title_of(source) for source, page in GUIDES.items()}
 
 
@@ -89,7 +87,7 @@ def title_of(source: str) -> str:
 
 
 def guide(source: str, modules: Modules) -> str:
-    """A Markdown file as a page whose links are those of the pages."""
+    """A Markdown file as a page, with links to the pages instead of the files."""
 
     def moved(found: re.Match) -> str:
         target, hash_, place = html.unescape(found[2]).partition("#")
@@ -105,7 +103,7 @@ def guide(source: str, modules: Modules) -> str:
 
 
 def linked(page: str, name: str, modules: Modules) -> str:
-    """A page in which `package.name`, or a call of it, leads to its documentation, and jax.Array is called that."""
+    """A page with `package.name`, or a call of it, linked to its documentation, and the public name of jax.Array."""
 
     def link(found: re.Match) -> str:
         package, _, member = found[1].removeprefix("jaxgen.").partition(".")
@@ -121,7 +119,7 @@ def linked(page: str, name: str, modules: Modules) -> str:
 
 
 def rendered(modules: Modules) -> dict[str, str]:
-    """{file: content} of everything but pictures."""
+    """{file: content} of all pages."""
     pages = {page: guide(source, modules) for source, page in GUIDES.items()}
     pages["equations.html"] = pdoc.render.env.get_template("equations.html.jinja2").render(all_modules=modules)
     for name, module in modules.items():
@@ -149,8 +147,8 @@ def build(folder: Path) -> Path:
     """Writes all pages and returns the first.
 
     Raises:
-        ValueError: a link leads nowhere.
-        Warning: of pdoc, or of a module that is imported.
+        ValueError: a link is broken.
+        Warning: from pdoc, or from an imported module.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -9,7 +9,7 @@ Compiled programs are kept below ~/.cache/jaxgen; JAX_COMPILATION_CACHE_DIR is a
 import os
 
 import jaxgen  # noqa: F401 (sets XLA flags)
-from experiments import compilation_cache
+from experiments.command import compilation_cache
 
 os.environ.setdefault("NPROC", "16")
 compilation_cache.use(compilation_cache.folder())

@@ -11,7 +11,7 @@ compiler.add_flag()
 
 __all__ = [
     "__version__", "autoencoder", "compiler", "data", "diffusion", "gan", "metrics", "nerf", "nn",  # pyright: ignore
-    "pictures", "training", "vae",  # pyright: ignore
+    "pictures", "training", "vae", "weights",  # pyright: ignore
 ]  # fmt: skip
 
 

@@ -167,6 +167,23 @@ def with_options(function: Any, *args: Any, backend: str | None = None) -> Calla
     return function.lower(*args).compile(compiler_options=chosen)
 
 
+def compile_per_shape(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, a function of trees of arrays, compiled once for each set of shapes, with `options`."""
+    import jax
+    import numpy as np
+
+    jitted, compiled = jax.jit(function), {}
+
+    def call(*args: Any) -> Any:
+        leaves, structure = jax.tree.flatten(args)
+        shapes = (structure, *((np.shape(x), x.dtype, getattr(x, "sharding", None)) for x in leaves))
+        if shapes not in compiled:
+            compiled[shapes] = with_options(jitted, *args)
+        return compiled[shapes](*args)
+
+    return call
+
+
 def cpu_vectors(cpu_info: str | None = None) -> str:
     """The widest vectors of the CPU, on which XLA's bits depend: "avx512", "avx2" or "" for others.
 

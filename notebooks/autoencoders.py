@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
+#   jupytext: {text_representation: {extension: .py, format_name: percent}}
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---
 
 # %% [markdown]
@@ -18,16 +12,15 @@
 # digits of 8 x 8 pixels that come with scikit-learn.
 
 # %%
-import importlib.util
-import subprocess
-import sys
+from importlib.util import find_spec
 
-if importlib.util.find_spec("jaxgen") is None:  # in Colab
-    wanted = "jaxgen[experiments] @ git+https://github.com/USER/jaxgen"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
+if find_spec("jaxgen") is None:  # in Colab
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q 'jaxgen[experiments] @ git+https://github.com/USER/jaxgen'")
 
 # %%
-SMALL = False  # True: every cell in seconds, and nothing learned
+SMALL = False  # True: 3 steps instead of 3000, every cell in seconds
 
 import jax
 import jax.numpy as jnp
@@ -39,34 +32,14 @@ from jaxgen import autoencoder, data, pictures, training
 
 STEPS = 3 if SMALL else 3000
 
-images = data.load("digits")
-x = (images["image"] / 255).reshape(-1, 64).astype(np.float32)
-test = data.load("digits", "test")
-x_test = (test["image"] / 255).reshape(-1, 64).astype(np.float32)
+images, test = data.load_images("digits"), data.load_images("digits", "test")
+x, x_test = images.unit(), test.unit()  # [N, 64] in [0, 1]
+batches = data.image_batches(images, 100, flat=True)
 
 
-def batch_of(key):
-    """100 random digits."""
-    return {"x": jnp.asarray(x)[jax.random.randint(key, (100,), 0, len(x))]}
-
-
-def train(loss, params, batch_of, steps, rate=1e-3, statistics=None):
-    """Adam on the mean of `loss` over batches of 100; prints how it goes."""
-    optimizer = optax.adam(rate)
-    update = training.update_from_objective(loss, optimizer, statistics=statistics)
-
-    @jax.jit
-    def step(state, key):
-        for_batch, for_loss = jax.random.split(key)
-        keys = jax.random.split(for_loss, 100)
-        return update(state, batch_of(for_batch), keys, training.plain_mean)
-
-    state = training.create_state(params, optimizer)
-    for i in range(steps):
-        state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
-        if i in (0, steps // 2, steps - 1):
-            print(i + 1, {name: round(float(value), 4) for name, value in metrics.items()})
-    return state.params
+def train(loss, params):
+    """Parameters after STEPS updates by Adam."""
+    return training.train(loss, params, batches, STEPS, optimizer=optax.adam(1e-3)).params
 
 
 def show(picture, factor=4):
@@ -85,9 +58,9 @@ show(pictures.grid(x_test[:40].reshape(-1, 8, 8), 20))
 
 # %%
 network = autoencoder.Autoencoder(data_size=64, widths=(64, 32), code_size=4)
-params = network.init(jax.random.key(0), jnp.asarray(x[:1]))["params"]
+params = autoencoder.init_params(jax.random.key(0), network)
 loss = autoencoder.reconstruction_loss(network, "squared_error")
-params = train(loss, params, batch_of, STEPS)
+params = train(loss, params)
 
 # %% [markdown]
 # The best *linear* code of the same size is that of PCA. Where the data lie on a curved surface, it does worse.
@@ -113,8 +86,8 @@ show(pictures.grid(np.clip(np.concatenate([np.asarray(row).reshape(-1, 8, 8) for
 
 # %%
 sparse = autoencoder.Autoencoder(data_size=64, widths=(), code_size=144, output="linear", tied=True)
-sparse_params = sparse.init(jax.random.key(0), jnp.asarray(x[:1]))["params"]
-sparse_params = train(autoencoder.k_sparse_loss(sparse, k=12), sparse_params, batch_of, STEPS)
+sparse_params = autoencoder.init_params(jax.random.key(0), sparse)
+sparse_params = train(autoencoder.k_sparse_loss(sparse, k=12), sparse_params)
 
 # %%
 kernel = sparse_params["encoder"]["layers_0"]["kernel"]
@@ -125,7 +98,7 @@ show(pictures.grid(np.asarray(kernel).T.reshape(-1, 8, 8)[:72], 18, rescale=True
 
 # %%
 codes = lambda x: autoencoder.top_k(sparse.apply({"params": sparse_params}, x, method="encode"), 12)
-labels, labels_test = images["label"], test["label"]
+labels, labels_test = images.labels, test.labels
 probed = dict(num_iterations=2 if SMALL else 300)
 print("pixels", autoencoder.linear_probe_error(x, labels, x_test, labels_test, **probed), "percent wrong")
 print("code  ", autoencoder.linear_probe_error(codes(x), labels, codes(x_test), labels_test, **probed), "percent wrong")
@@ -140,7 +113,7 @@ print("code  ", autoencoder.linear_probe_error(codes(x), labels, codes(x_test), 
 
 # %%
 layer = autoencoder.Autoencoder(data_size=64, widths=(), code_size=32, code_activation=jax.nn.sigmoid)
-start = layer.init(jax.random.key(0), jnp.asarray(x[:1]))["params"]
+start = autoencoder.init_params(jax.random.key(0), layer)
 
 
 def encoder(params):
@@ -155,8 +128,8 @@ print(exact, closed_form, sep="\n")
 assert np.allclose(exact, closed_form, rtol=1e-4)
 
 # %%
-plain = train(autoencoder.reconstruction_loss(layer), start, batch_of, STEPS)
-contractive = train(autoencoder.contractive_loss(layer, weight=0.1), start, batch_of, STEPS)
+plain = train(autoencoder.reconstruction_loss(layer), start)
+contractive = train(autoencoder.contractive_loss(layer, weight=0.1), start)
 
 # %% [markdown]
 # The singular values of the Jacobian say in how many directions the code still moves: those in which the data vary.

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
+#   jupytext: {text_representation: {extension: .py, format_name: percent}}
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---
 
 # %% [markdown]
@@ -18,16 +12,15 @@
 # scanned digits of 8 x 8 pixels.
 
 # %%
-import importlib.util
-import subprocess
-import sys
+from importlib.util import find_spec
 
-if importlib.util.find_spec("jaxgen") is None:  # in Colab
-    wanted = "jaxgen[experiments] @ git+https://github.com/USER/jaxgen"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
+if find_spec("jaxgen") is None:  # in Colab
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q 'jaxgen[experiments] @ git+https://github.com/USER/jaxgen'")
 
 # %%
-SMALL = False  # True: every cell in seconds, and nothing learned
+SMALL = False  # True: 2 steps instead of 2000, every cell in seconds
 
 import jax
 import jax.numpy as jnp
@@ -39,32 +32,8 @@ from jaxgen import data, diffusion, pictures, training
 
 STEPS = 2 if SMALL else 2000
 T = 24 if SMALL else 400
-images = data.load("digits")
-x = jnp.asarray(images["image"] / 127.5 - 1, jnp.float32)  # [N, 8, 8, 1] in [-1, 1]
-
-
-def batch_of(key):
-    """64 random digits."""
-    return {"x": x[jax.random.randint(key, (64,), 0, len(x))]}
-
-
-def train(loss, params, batch_of, steps, rate=1e-3, statistics=None):
-    """Adam on the mean of `loss` over batches of 64; prints how it goes."""
-    optimizer = optax.adam(rate)
-    update = training.update_from_objective(loss, optimizer, statistics=statistics)
-
-    @jax.jit
-    def step(state, key):
-        for_batch, for_loss = jax.random.split(key)
-        keys = jax.random.split(for_loss, 64)
-        return update(state, batch_of(for_batch), keys, training.plain_mean)
-
-    state = training.create_state(params, optimizer)
-    for i in range(steps):
-        state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
-        if i in (0, steps // 2, steps - 1):
-            print(i + 1, {name: round(float(value), 4) for name, value in metrics.items()})
-    return state.params
+images, test = data.load_images("digits"), data.load_images("digits", "test")
+x = jnp.asarray(images.signed())  # [N, 8, 8, 1] in [-1, 1]
 
 
 def show(images, columns, factor=4):
@@ -127,19 +96,9 @@ network = diffusion.UNet(
     num_groups=4,
     dropout=0.0,
 )
-
-
-def loss(params, batch, keys, context):
-    """`simple_loss` of each image at its own random t."""
-    pairs = jax.vmap(jax.random.split)(keys)
-    t = jax.vmap(lambda key: jax.random.randint(key, (), 0, T))(pairs[:, 0])
-    x_t, noise = diffusion.q_sample(pairs[:, 1], schedule, batch["x"], t)
-    output = network.apply({"params": params}, x_t, t)
-    return diffusion.simple_loss(schedule, output, batch["x"], t, noise), {}
-
-
-params = network.init(jax.random.key(0), x[:1], jnp.zeros((1,), jnp.int32))["params"]
-params = train(loss, params, batch_of, STEPS)
+model = diffusion.DiffusionModel(network, schedule, shape=images.shape)
+loss, batches = diffusion.denoising_objective(model), data.image_batches(images, 64)
+params = training.train(loss, model.init(jax.random.key(0)), batches, STEPS, optimizer=optax.adam(1e-3)).params
 
 # %% [markdown]
 # ## Drawing
@@ -148,11 +107,7 @@ params = train(loss, params, batch_of, STEPS)
 # \epsilon_\theta(x_t, t) \right) + \sigma_t z$$
 
 # %%
-draw = jax.jit(
-    lambda params, key: diffusion.sample_trajectory(
-        key, lambda x, t: network.apply({"params": params}, x, t), (10, 8, 8, 1), schedule, 8
-    )
-)
+draw = jax.jit(lambda params, key: diffusion.sample_trajectory(key, model.denoise(params), (10, 8, 8, 1), schedule, 8))
 way = draw(params, jax.random.key(5))
 show(way.x, 10, 6)
 
@@ -167,11 +122,7 @@ show(jnp.concatenate([way.x_t[:, 0], way.x0[:, 0]]), 8, 8)
 
 # %%
 few = diffusion.respace(schedule, "ddim4" if SMALL else "ddim20")
-fast = jax.jit(
-    lambda params, key: diffusion.sample(
-        key, lambda x, t: network.apply({"params": params}, x, t), (10, 8, 8, 1), few, method="ddim"
-    )
-)
+fast = jax.jit(lambda params, key: diffusion.sample(key, model.denoise(params), (10, 8, 8, 1), few, method="ddim"))
 show(fast(params, jax.random.key(5)), 10, 6)
 
 # %% [markdown]
@@ -182,11 +133,7 @@ show(fast(params, jax.random.key(5)), 10, 6)
 # Here in bits per pixel of held-out digits; uniform pixels would cost 8.
 
 # %%
-held_out = jnp.asarray(data.load("digits", "test")["image"][:32] / 127.5 - 1, jnp.float32)
-measure = jax.jit(
-    lambda params, x0: diffusion.bits_per_dim(
-        jax.random.key(6), lambda x, t: network.apply({"params": params}, x, t), schedule, x0
-    )
-)
+held_out = jnp.asarray(test.signed(0, 32))
+measure = jax.jit(lambda params, x0: diffusion.bits_per_dim(jax.random.key(6), model.denoise(params), schedule, x0))
 bound = measure(params, held_out)
 print("L_T", jnp.mean(bound.prior), " sum", jnp.mean(bound.total), "bits per pixel")

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
+#   jupytext: {text_representation: {extension: .py, format_name: percent}}
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---
 
 # %% [markdown]
@@ -18,16 +12,15 @@
 # notebook follows chapter 5 of the notes, on a scene that is known exactly.
 
 # %%
-import importlib.util
-import subprocess
-import sys
+from importlib.util import find_spec
 
-if importlib.util.find_spec("jaxgen") is None:  # in Colab
-    wanted = "jaxgen[experiments] @ git+https://github.com/USER/jaxgen"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
+if find_spec("jaxgen") is None:  # in Colab
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q 'jaxgen[experiments] @ git+https://github.com/USER/jaxgen'")
 
 # %%
-SMALL = False  # True: every cell in seconds, and nothing learned
+SMALL = False  # True: 2 steps instead of 1000, every cell in seconds
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +28,7 @@ import numpy as np
 import optax
 from PIL import Image
 
-from jaxgen import nerf, pictures, training
+from jaxgen import data, nerf, pictures, training
 
 SIZE = 8 if SMALL else 64  # pixels a side
 VIEWS = 2 if SMALL else 20
@@ -112,39 +105,14 @@ network = nerf.NeRF(
 )  # fmt: skip
 settings = dict(background=1.0, num_coarse=4 if SMALL else 32, num_fine=4 if SMALL else 32)
 loss = nerf.nerf_loss(network, scene.NEAR, scene.FAR, **settings)
-all_rays = [nerf.camera_rays(camera, pose, pixels.reshape(-1, 2)) for pose in poses[1:]]
-all_rays = nerf.Rays(*(jnp.concatenate(parts) for parts in zip(*all_rays, strict=True)))
+rays_of_views = [nerf.camera_rays(camera, pose, pixels.reshape(-1, 2)) for pose in poses[1:]]
+all_rays = nerf.Rays(*(jnp.concatenate(parts) for parts in zip(*rays_of_views, strict=True)))
 colors = jnp.asarray(np.concatenate([photograph.reshape(-1, 3) for photograph in photographs[1:]]))
-
-
-def batch_of(key):
-    """Random rays, and what was seen there."""
-    chosen = jax.random.randint(key, (BATCH,), 0, len(colors))
-    return {"rays": nerf.Rays(*(part[chosen] for part in all_rays)), "rgb": colors[chosen]}
-
-
-def train(loss, params, batch_of, steps, rate=1e-3, statistics=None):
-    """Adam on the mean of `loss` over batches of BATCH; prints how it goes."""
-    optimizer = optax.adam(rate)
-    update = training.update_from_objective(loss, optimizer, statistics=statistics)
-
-    @jax.jit
-    def step(state, key):
-        for_batch, for_loss = jax.random.split(key)
-        keys = jax.random.split(for_loss, BATCH)
-        return update(state, batch_of(for_batch), keys, training.plain_mean)
-
-    state = training.create_state(params, optimizer)
-    for i in range(steps):
-        state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
-        if i in (0, steps // 2, steps - 1):
-            print(i + 1, {name: round(float(value), 4) for name, value in metrics.items()})
-    return state.params
-
-
+batches = data.array_batches({"rays": all_rays, "rgb": colors}, BATCH)
 for_coarse, for_fine = jax.random.split(jax.random.key(0))
 start = lambda key: network.init(key, jnp.zeros((1, 1, 3)), jnp.zeros((1, 3)))["params"]
-params = train(loss, {"coarse": start(for_coarse), "fine": start(for_fine)}, batch_of, STEPS, rate=2e-3)
+params = {"coarse": start(for_coarse), "fine": start(for_fine)}
+params = training.train(loss, params, batches, STEPS, optimizer=optax.adam(2e-3)).params
 
 # %% [markdown]
 # ## A view that was held out: truth, rendering, depth

@@ -1,13 +1,7 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
+#   jupytext: {text_representation: {extension: .py, format_name: percent}}
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
 # ---
 
 # %% [markdown]
@@ -18,16 +12,15 @@
 # notebook follows chapter 2 of the notes, on scanned digits of 8 x 8 pixels.
 
 # %%
-import importlib.util
-import subprocess
-import sys
+from importlib.util import find_spec
 
-if importlib.util.find_spec("jaxgen") is None:  # in Colab
-    wanted = "jaxgen[experiments] @ git+https://github.com/USER/jaxgen"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", wanted], check=True)
+if find_spec("jaxgen") is None:  # in Colab
+    from IPython import get_ipython
+
+    get_ipython().run_line_magic("pip", "install -q 'jaxgen[experiments] @ git+https://github.com/USER/jaxgen'")
 
 # %%
-SMALL = False  # True: every cell in seconds, and nothing learned
+SMALL = False  # True: 3 steps instead of 5000, every cell in seconds
 
 import jax
 import jax.numpy as jnp
@@ -39,34 +32,8 @@ from jaxgen import data, pictures, training, vae
 
 STEPS = 3 if SMALL else 5000
 
-images = data.load("digits")
-x = (images["image"] / 255).reshape(-1, 64).astype(np.float32)
-test = data.load("digits", "test")
-x_test = (test["image"] / 255).reshape(-1, 64).astype(np.float32)
-
-
-def batch_of(key):
-    """100 random digits."""
-    return {"x": jnp.asarray(x)[jax.random.randint(key, (100,), 0, len(x))]}
-
-
-def train(loss, params, batch_of, steps, rate=1e-3, statistics=None):
-    """Adam on the mean of `loss` over batches of 100; prints how it goes."""
-    optimizer = optax.adam(rate)
-    update = training.update_from_objective(loss, optimizer, statistics=statistics)
-
-    @jax.jit
-    def step(state, key):
-        for_batch, for_loss = jax.random.split(key)
-        keys = jax.random.split(for_loss, 100)
-        return update(state, batch_of(for_batch), keys, training.plain_mean)
-
-    state = training.create_state(params, optimizer)
-    for i in range(steps):
-        state, metrics = step(state, jax.random.fold_in(jax.random.key(1), i))
-        if i in (0, steps // 2, steps - 1):
-            print(i + 1, {name: round(float(value), 4) for name, value in metrics.items()})
-    return state.params
+images, test = data.load_images("digits"), data.load_images("digits", "test")
+x_test = test.unit()  # [N, 64] in [0, 1]
 
 
 def show(picture, factor=4):
@@ -102,8 +69,9 @@ print("KL, by sampling", jnp.mean(vae.monte_carlo_kl(z, many(mean), many(log_var
 # %%
 network = vae.mlp_vae(data_size=64, latent_sizes=(2,), widths=((128, 128),))
 likelihood = vae.bernoulli(grey=True)
-params = vae.init_params(jax.random.key(0), network, vae.mean_logits(x))
-params = train(vae.vae_loss(network, likelihood), params, batch_of, STEPS)
+params = vae.init_params(jax.random.key(0), network, vae.mean_logits(images.unit()))
+loss, batches = vae.vae_loss(network, likelihood), data.image_batches(images, 100, flat=True)
+params = training.train(loss, params, batches, STEPS, optimizer=optax.adam(1e-3)).params
 
 # %% [markdown]
 # ## What it has learned
@@ -119,7 +87,7 @@ show(pictures.grid(np.asarray(decode(vae.manifold(12))).reshape(-1, 8, 8), 12), 
 
 # %%
 (means,) = vae.posterior_means(jax.random.key(2), network, params, x_test)
-Image.fromarray(pictures.scatter(means, test["label"]))
+Image.fromarray(pictures.scatter(means, test.label))
 
 # %% [markdown]
 # New images, and the way from one test image to another.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import jaxgen  # noqa: F401 (sets XLA flags)
-from experiments import compilation_cache
+from experiments.command import compilation_cache
 
 os.environ.setdefault("NPROC", "16")
 # Many tests compile the same programs; so do the next runs of the suite, and the programs that tests start.

@@ -391,15 +391,18 @@ def fitting_files(root: Path, mutation: Mutation) -> list[str]:
     folder = root / "tests" / mutation.package
     if not folder.is_dir():
         return [f"tests/test_{module}.py"]
+    # Tests mirror the tree: those of jaxgen/vae/bounds.py are in tests/vae/test_bounds.py.
+    mirrored = root / "tests" / Path(mutation.file).relative_to("jaxgen").with_name(f"test_{module}.py")
     words = {part.rstrip("s") for part in module.split("_")}
     source = (root / mutation.file).read_text()
     users = public_users(source, mutation.function)
     scores = {}
-    for path in sorted(folder.glob("test_*.py")):
-        stem = path.stem.removeprefix("test_").removeprefix(f"{mutation.package}_")
+    for path in sorted(folder.rglob("test_*.py")):
+        stem = path.stem.removeprefix("test_")
         text = path.read_text()
         mentions = {name: len(re.findall(rf"\b{name}\b", text)) for name in public_names(source)}
         score = (
+            path == mirrored,
             stem == module,
             len(words & {part.rstrip("s") for part in stem.split("_")}),
             sum(mentions[name] for name in users),
@@ -435,7 +438,7 @@ class Copy:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
         # All copies share the suite's compile cache, which the tests look for in their own tree.
-        show = "from experiments import compilation_cache; print(compilation_cache.name())"
+        show = "from experiments.command import compilation_cache; print(compilation_cache.name())"
         name = subprocess.run([sys.executable, "-c", show], cwd=ROOT, check=True, capture_output=True, text=True).stdout
         cache = f".jax_cache-{name.strip()}"
         (ROOT / cache).mkdir(exist_ok=True)

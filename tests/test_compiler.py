@@ -246,10 +246,10 @@ def test_canary_alone(how, dtype):
 
 
 def check_engine():
-    """The engine's losses, under pmap and shard_map, and ParallelDraw's samples are right."""
+    """The engine's losses, under pmap and shard_map, and ParallelSampler's samples are right."""
     x = integers((64, 100))
 
-    def loss(params, batch, example_keys, context):
+    def loss(params, batch, keys_per_example, context):
         return params["scale"] * product_sum(batch), {}
 
     for backend in ("pmap", "shard_map"):
@@ -262,9 +262,10 @@ def check_engine():
             backend=backend,
         )
         key, state = keys.root(0), training.create_state({"scale": np.float32(1)}, optimizer)
-        state, tally = parallel(parallel.replicate(state), parallel.empty_tally(state, key), key, None, 2)
-        np.testing.assert_allclose(float(tally.totals["loss"]) / 2, right_product_sum(x).mean(), rtol=1e-6)
-    draw = training.ParallelDraw(lambda params, keys, numbers: product_sum(params[numbers]), devices=jax.devices()[:1])
+        state, sums = parallel(parallel.replicate(state), parallel.empty_sums(state, key), key, None, 2)
+        np.testing.assert_allclose(float(sums.totals["loss"]) / 2, right_product_sum(x).mean(), rtol=1e-6)
+    sums_of = lambda params, keys, numbers: product_sum(params[numbers])
+    draw = training.ParallelSampler(sums_of, devices=jax.devices()[:1])
     np.testing.assert_allclose(draw(x, keys.root(0), np.arange(64)), right_product_sum(x), rtol=1e-6)
 
 
@@ -339,8 +340,8 @@ BATCHES = training.DeviceBatches(
 )
 
 
-def convolve(params, batch, example_keys, context):
-    uniform = (jax.random.key_data(example_keys) >> 8).astype(jnp.float32) * 2**-24
+def convolve(params, batch, keys_per_example, context):
+    uniform = (jax.random.key_data(keys_per_example) >> 8).astype(jnp.float32) * 2**-24
     x = batch + 0.1 * jnp.sin(40.0 * uniform[:, :1, None, None] * batch + 6.0 * uniform[:, 1:, None, None])
     # With 32 channels, the convolutions are handed to YNNPACK.
     hidden = jnp.tanh(nn.conv(jnp.tanh(nn.conv(x, params["in"])), params["down"], stride=2))
@@ -367,11 +368,11 @@ def run_steps():
                 **options,
             )
         parallel = parallels[name]
-        state, tally = map(parallel.replicate, start or (begin, parallel.empty_tally(begin, key)))
+        state, sums = map(parallel.replicate, start or (begin, parallel.empty_sums(begin, key)))
         for number in calls:
-            state, tally = parallel(state, tally, key, None, number)
+            state, sums = parallel(state, sums, key, None, number)
         assert all(isinstance(program, jax.stages.Compiled) for program in parallel._compiled.values())
-        end = jax.device_get((state, tally))
+        end = jax.device_get((state, sums))
         assert np.isfinite(end[1].totals["loss"]) and end[1].count == end[0].step
         return training.tree_digest(end), end
 

@@ -97,8 +97,8 @@ def test_the_experiment_runs(monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     flags = ["--train.num-steps", "3", "--train.batch-size", "8", "--train.devices", "1", "--code-size", "2"]
     monkeypatch.setattr(sys, "argv", ["", "quick", *flags, "--workdir", str(tmp_path / "run")])
-    command = importlib.import_module("experiments.command")
-    command.main("linear_autoencoder", module.PRESETS, module.prepare, module.train, module.__doc__)
+    command = importlib.import_module("experiments.command.cli")
+    command.main("linear_autoencoder", module.PRESETS, module.validate_and_load, module.train, module.__doc__)
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert math.isfinite(results["metrics"]["test_error"]) and results["step"] == 3
     assert len(blocks()) == 5

@@ -19,14 +19,22 @@ from jaxgen.autoencoder.contraction import (
     sigmoid_contractive_penalty,
 )
 from jaxgen.autoencoder.corruption import gaussian_noise, masking_noise
-from jaxgen.autoencoder.evaluation import linear_probe_error, neighbour_error, reconstruction_error
-from jaxgen.autoencoder.networks import Autoencoder, Classifier, classifier_params, identity
+from jaxgen.autoencoder.evaluation import (
+    classification_error,
+    linear_probe_error,
+    map_in_chunks,
+    neighbour_error,
+    reconstruction_error,
+)
+from jaxgen.autoencoder.k_sparse import annealed_k, k_sparse_encode, k_sparse_loss, top_k
+from jaxgen.autoencoder.networks import Autoencoder, Classifier, classifier_params, identity, init_params
 from jaxgen.autoencoder.objectives import (
     classification_loss,
     cross_entropy,
     reconstruction_loss,
     squared_error,
 )
+from jaxgen.autoencoder.pretraining import Pretraining, pretrain
 from jaxgen.autoencoder.rbm import (
     contrastive_divergence,
     contrastive_divergence_update,
@@ -38,24 +46,26 @@ from jaxgen.autoencoder.rbm import (
     unroll,
     visible_given_hidden,
 )
+from jaxgen.autoencoder.sparse_codes import SparseCode, SparseMethod, build_sparse
 from jaxgen.autoencoder.sparsity import (
-    annealed_k,
     dead_units,
-    k_sparse_encode,
-    k_sparse_loss,
     kl_sparsity,
     kl_sparsity_loss,
     kl_sparsity_statistics,
     l1_sparsity,
     l1_sparsity_loss,
     linearized_kl_sparsity,
-    top_k,
 )
 
 __all__ = [
     "Autoencoder",
     "Classifier",
+    "Pretraining",
+    "SparseCode",
+    "SparseMethod",
     "annealed_k",
+    "build_sparse",
+    "classification_error",
     "classification_loss",
     "classifier_params",
     "conjugate_gradient_update",
@@ -71,6 +81,7 @@ __all__ = [
     "hidden_given_visible",
     "hutchinson_contractive_penalty",
     "identity",
+    "init_params",
     "jacobian_spectrum",
     "k_sparse_encode",
     "k_sparse_loss",
@@ -84,11 +95,13 @@ __all__ = [
     "logistic_pca",
     "logistic_pca_codes",
     "logistic_pca_reconstruct",
+    "map_in_chunks",
     "masking_noise",
     "momentum_sgd",
     "neighbour_error",
     "pca",
     "pca_reconstruct",
+    "pretrain",
     "probed_contractive_penalty",
     "rbm_params",
     "reconstruction_error",

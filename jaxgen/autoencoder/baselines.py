@@ -17,13 +17,9 @@ _CHUNK = 400_000  # numbers of one temporary array: fits a cache
 
 def _check_components(x: Any, num_components: int) -> None:
     if x.ndim != 2 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(
-            f"x is {x.dtype} {x.shape}; expected floating [N, D]: scale and flatten it"
-        )
+        raise ValueError(f"x is {x.dtype} {x.shape}; expected floating [N, D]: scale and flatten it")
     if not 1 <= num_components <= min(x.shape):
-        raise ValueError(
-            f"num_components is {num_components}; expected 1 to {min(x.shape)} for x of {x.shape}"
-        )
+        raise ValueError(f"num_components is {num_components}; expected 1 to {min(x.shape)} for x of {x.shape}")
 
 
 def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
@@ -172,9 +168,7 @@ def logistic_pca(
     return {"kernel": w[:-1], "bias": w[-1]}, np.array(history)
 
 
-def logistic_pca_codes(
-    x: Any, params: dict[str, jax.Array], ridge: float = 0.1, num_iterations: int = 20
-) -> jax.Array:
+def logistic_pca_codes(x: Any, params: dict[str, jax.Array], ridge: float = 0.1, num_iterations: int = 20) -> jax.Array:
     """The z that minimise cross_entropy(x, z W + b) + ridge |z|^2 / 2: [N, D] -> [N, K].
 
     Newton's method from z = 0; the problem is convex.

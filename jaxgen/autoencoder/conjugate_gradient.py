@@ -42,8 +42,7 @@ def conjugate_gradient_update(
     """
     if min(num_line_searches, max_evaluations) < 1:
         raise ValueError(
-            f"num_line_searches is {num_line_searches} and max_evaluations {max_evaluations};"
-            " both must be at least 1"
+            f"num_line_searches is {num_line_searches} and max_evaluations {max_evaluations}; both must be at least 1"
         )
     search = optax.scale_by_zoom_linesearch(
         max_evaluations, curv_rtol=0.1, increase_factor=3.0, initial_guess_strategy="one"

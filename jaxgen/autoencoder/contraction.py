@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxgen.autoencoder.networks import Autoencoder, apply
 from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss, reconstruction_terms
-from jaxgen.nn.draws import given_or_drawn, per_example
+from jaxgen.nn.random import given_or_drawn, per_example
 
 Encode = Callable[[jax.Array], jax.Array]
 """One example [D] -> [H]."""
@@ -167,9 +167,7 @@ def contractive_loss(
     check_error(network, error)
     if penalty not in _PENALTIES:
         raise ValueError(f"penalty is {penalty!r}; expected one of {', '.join(_PENALTIES)}")
-    if penalty == "closed_form" and (
-        len(network.widths) > 0 or network.code_activation is not jax.nn.sigmoid
-    ):
+    if penalty == "closed_form" and (len(network.widths) > 0 or network.code_activation is not jax.nn.sigmoid):
         raise ValueError(
             'penalty "closed_form" needs one sigmoid layer (widths=(), code_activation=nn.sigmoid),'
             f" but the network has widths={tuple(network.widths)} and"
@@ -193,9 +191,7 @@ def contractive_loss(
         else:
             # 0 is the corruption's.
             probe_keys = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
-            value = hutchinson_contractive_penalty(
-                probe_keys, encode, x, num_probes, probes=batch.get("probes")
-            )
+            value = hutchinson_contractive_penalty(probe_keys, encode, x, num_probes, probes=batch.get("probes"))
         return losses + weight * value, metrics | {"penalty": value}
 
     return loss

@@ -4,12 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 
-def gaussian_noise(
-    key: jax.Array | None, x: jax.Array, sigma: float, *, noise: jax.Array | None = None
-) -> jax.Array:
+def gaussian_noise(key: jax.Array | None, x: jax.Array, sigma: float, *, noise: jax.Array | None = None) -> jax.Array:
     """x~ = x + sigma e, e ~ N(0, I): [...] -> [...], not clipped to the data's range.
 
     Args:

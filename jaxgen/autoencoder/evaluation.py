@@ -12,9 +12,7 @@ from jaxgen.autoencoder.objectives import squared_error
 from jaxgen.compiler import check_once
 
 
-def reconstruction_error(
-    reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000
-) -> float:
+def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000) -> float:
     """Mean over images of sum_i (x_i - x'_i)^2, the measure of Hinton & Salakhutdinov (2006).
 
     Args:
@@ -34,6 +32,30 @@ def reconstruction_error(
     return float(np.mean(np.concatenate(values), dtype=np.float64))
 
 
+def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int = 1000) -> np.ndarray:
+    """function(x), computed and compiled for `chunk` examples at a time: [N, ...] -> [N, ...].
+
+    Args:
+        function: [B, ...] -> [B, ...], one row for each example, e.g. an encoder.
+        x: [N, ...] with N at least 1, not necessarily on the device.
+        chunk: examples at a time.
+    """
+    compiled = jax.jit(function)
+    return np.concatenate([np.asarray(compiled(x[i : i + chunk])) for i in range(0, len(x), chunk)])
+
+
+def classification_error(classify: Callable[[jax.Array], jax.Array], x: Any, labels: Any) -> float:
+    """Share of wrong labels in percent, the measure of Rifai et al. (2011).
+
+    Args:
+        classify: [B, D] -> logits [B, C].
+        x: [N, D] with N at least 1, not necessarily on the device.
+        labels: int [N].
+    """
+    predicted = map_in_chunks(lambda x: jnp.argmax(classify(x), axis=-1), x)
+    return 100 * float(np.mean(predicted != labels))
+
+
 def _check_codes(train_codes, train_labels, test_codes, test_labels) -> None:
     for name, codes, labels in (
         ("train", train_codes, train_labels),
@@ -45,9 +67,7 @@ def _check_codes(train_codes, train_labels, test_codes, test_labels) -> None:
                 " expected [N, H] and [N] with N at least 1"
             )
     if train_codes.shape[1] != test_codes.shape[1]:
-        raise ValueError(
-            f"train_codes has width {train_codes.shape[1]}, test_codes {test_codes.shape[1]}"
-        )
+        raise ValueError(f"train_codes has width {train_codes.shape[1]}, test_codes {test_codes.shape[1]}")
 
 
 @partial(jax.jit, static_argnames="num_classes")
@@ -142,9 +162,7 @@ def neighbour_error(
     check_once()
     _check_codes(train_codes, train_labels, test_codes, test_labels)
     centre = np.mean(train_codes, axis=0, dtype=np.float64)
-    train_codes, test_codes = (
-        np.asarray(np.asarray(a) - centre, np.float32) for a in (train_codes, test_codes)
-    )
+    train_codes, test_codes = (np.asarray(np.asarray(a) - centre, np.float32) for a in (train_codes, test_codes))
     codes = jnp.asarray(train_codes)
     starts = range(0, len(test_codes), batch_size)
     batches = [_nearest(jnp.asarray(test_codes[i : i + batch_size]), codes) for i in starts]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.nn import DenseStack
@@ -23,6 +24,11 @@ def apply(network: nn.Module, params: Any, x: jax.Array, method: str = "__call__
     """The value of a network's method at parameters, network.apply({"params": params}, x)."""
     value: Any = network.apply({"params": params}, x, method=method)
     return value
+
+
+def init_params(key: jax.Array, network: Any) -> Any:
+    """Fresh parameters of an `Autoencoder` or a `Classifier`, a tree of arrays, from a scalar key."""
+    return network.init(key, jnp.zeros((1, network.data_size)))["params"]
 
 
 def output_of(output: str, logits: jax.Array) -> jax.Array:
@@ -109,13 +115,7 @@ class Autoencoder(nn.Module):
 
     def setup(self) -> None:
         """Declares encoder and decoder."""
-        self.encoder = DenseStack(
-            (*self.widths, self.code_size),
-            self.activation,
-            self.kernel_init,
-            self.bias_init,
-            activate_last=False,
-        )
+        self.encoder = _encoder_of(self)
         if self.tied:
             self.decoder = _TransposedStack(len(self.widths) + 1, self.activation, self.bias_init)
         else:
@@ -155,6 +155,11 @@ class Autoencoder(nn.Module):
         return self.decode(self.encode(x))
 
 
+def _encoder_of(network: "Autoencoder | Classifier") -> DenseStack:
+    sizes = (*network.widths, network.code_size)
+    return DenseStack(sizes, network.activation, network.kernel_init, network.bias_init, activate_last=False)
+
+
 class Classifier(nn.Module):
     """logits = g(x) V + c: an `Autoencoder`'s encoder with a linear softmax head.
 
@@ -178,13 +183,7 @@ class Classifier(nn.Module):
 
     def setup(self) -> None:
         """Declares encoder and head."""
-        self.encoder = DenseStack(
-            (*self.widths, self.code_size),
-            self.activation,
-            self.kernel_init,
-            self.bias_init,
-            activate_last=False,
-        )
+        self.encoder = _encoder_of(self)
         self.head = nn.Dense(self.num_classes, kernel_init=self.head_init)
 
     def encode(self, x: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.autoencoder.networks import Autoencoder, Classifier, apply, output_of
-from jaxgen.nn.draws import checked_draws
+from jaxgen.nn.random import checked_draws
 
 Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgen.nn.draws import given_or_drawn, per_example
+from jaxgen.nn.random import given_or_drawn, per_example
 
 Params = dict[str, jax.Array]
 
@@ -217,9 +217,7 @@ def momentum_sgd(
     )
 
 
-def two_stage_momentum(
-    switch_step: int, first: float = 0.5, then: float = 0.9
-) -> optax.Schedule:
+def two_stage_momentum(switch_step: int, first: float = 0.5, then: float = 0.9) -> optax.Schedule:
     """`first` before update `switch_step`, `then` from it on (the paper's: after 5 epochs)."""
     return lambda step: jnp.where(jnp.less(step, switch_step), first, then)
 

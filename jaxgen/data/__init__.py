@@ -9,30 +9,52 @@ from jaxgen.data.arrays import (
     read_olivetti,
 )
 from jaxgen.data.augment import random_affine
+from jaxgen.data.batches import DeviceBatches, HostBatches, group_examples
 from jaxgen.data.cifar10 import read_cifar10
 from jaxgen.data.colmap import read_colmap, read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
+from jaxgen.data.image_pipeline import array_batches, image_batches, slices
+from jaxgen.data.image_set import Images, OnDisk, binarized, load_images, signed, to_bytes
 from jaxgen.data.images import read_images
 from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, load
-from jaxgen.data.mixtures import Mixture, draw_mixture, grid_mixture, mixture_log_density, ring_mixture
+from jaxgen.data.mixtures import (
+    Mixture,
+    draw_mixture,
+    grid_mixture,
+    mixture_batches,
+    mixture_log_density,
+    ring_mixture,
+    scale_to_unit_variance,
+)
 from jaxgen.data.order import locate, permuted, shuffled_index
+from jaxgen.data.pixels import shuffled_pixels
 from jaxgen.data.stored import StoredImages, stored
 from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
 
 __all__ = [
     "NAMES",
+    "DeviceBatches",
+    "HostBatches",
+    "Images",
     "Mixture",
+    "OnDisk",
     "StoredImages",
+    "array_batches",
+    "binarized",
     "curves",
     "draw_mixture",
     "fingerprint",
     "from_tfds",
     "grid_mixture",
+    "group_examples",
+    "image_batches",
     "load",
+    "load_images",
     "locate",
+    "mixture_batches",
     "mixture_log_density",
     "permuted",
     "random_affine",
@@ -52,7 +74,12 @@ __all__ = [
     "read_olivetti",
     "read_transforms",
     "ring_mixture",
+    "scale_to_unit_variance",
     "shuffled_index",
+    "shuffled_pixels",
+    "signed",
+    "slices",
     "stored",
+    "to_bytes",
     "write_blender",
 ]

@@ -20,14 +20,10 @@ FREY_FILES = (
     "the folder with frey_rawface.mat (from https://cs.nyu.edu/~roweis/data.html) or the same "
     "frames as freyfaces.npy, uint8 (1965, 560)"
 )
-OLIVETTI_FILES = (
-    "the folder with olivettifaces.mat (from https://cs.nyu.edu/~roweis/data.html)"
-)
+OLIVETTI_FILES = "the folder with olivettifaces.mat (from https://cs.nyu.edu/~roweis/data.html)"
 
 
-def read_npy_folder(
-    directory: str | os.PathLike | None, split: str = "train"
-) -> dict[str, np.ndarray]:
+def read_npy_folder(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
     """One's own images: `<split>.npy`, and `<split>_labels.npy` if there are labels.
 
     Returns:
@@ -44,9 +40,7 @@ def read_npy_folder(
     return as_dataset(read_npy(path), read_npy(labels) if labels.is_file() else None, where=path)
 
 
-def read_mat_folder(
-    directory: str | os.PathLike | None, split: str = "train"
-) -> dict[str, np.ndarray]:
+def read_mat_folder(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
     """One's own images: `<split>.mat` with the array `image` and, if there are labels, `label`.
 
     Whole numbers from 0 to 255 stored as doubles, MATLAB's default, are taken as uint8.
@@ -118,9 +112,7 @@ def _bad_mat(path: str | os.PathLike, error: Exception) -> ValueError:
     )
 
 
-def read_frey_faces(
-    directory: str | os.PathLike | None, split: str = "train"
-) -> dict[str, np.ndarray]:
+def read_frey_faces(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
     """The 1,965 video frames of Brendan Frey's face (Roweis), 28 x 20 pixels, unlabelled.
 
     No split is published. Here frames 9, 19, 29, ... are the test split (196 frames, each between
@@ -146,9 +138,7 @@ def read_frey_faces(
     return as_dataset(rows.reshape(-1, 28, 20)[is_test == (split == "test")], where=path)
 
 
-def read_olivetti(
-    directory: str | os.PathLike | None, split: str = "train"
-) -> dict[str, np.ndarray]:
+def read_olivetti(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
     """The Olivetti faces: 40 persons, 10 pictures of 64 x 64 pixels each.
 
     The last 10 persons are the test split (100 images, labels 30 to 39), so no person is in both;

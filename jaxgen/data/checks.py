@@ -19,10 +19,7 @@ def nearest(word: str, words: Sequence[str]) -> str:
 def check_split(split: str) -> None:
     """Raises ValueError unless `split` is "train" or "test"."""
     if split not in SPLITS:
-        raise ValueError(
-            f"found split {split!r}; expected 'train' or 'test' (nearest: "
-            f"{nearest(split, SPLITS)!r})"
-        )
+        raise ValueError(f"found split {split!r}; expected 'train' or 'test' (nearest: {nearest(split, SPLITS)!r})")
 
 
 def existing_folder(directory: str | os.PathLike | None, files: str) -> Path:
@@ -37,18 +34,12 @@ def existing_folder(directory: str | os.PathLike | None, files: str) -> Path:
         FileNotFoundError: there is no such folder.
     """
     if directory is None:
-        raise ValueError(
-            f"no data folder given; set directory= (on the command line --data.dir) to {files}"
-        )
+        raise ValueError(f"no data folder given; set directory= (on the command line --data.dir) to {files}")
     folder = Path(directory).expanduser()
     if folder.is_file():
-        raise ValueError(
-            f"{folder} is a file; directory= (--data.dir) must be a folder: give {files}"
-        )
+        raise ValueError(f"{folder} is a file; directory= (--data.dir) must be a folder: give {files}")
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder {folder}; set directory= (--data.dir) to {files}. Nothing is downloaded"
-        )
+        raise FileNotFoundError(f"no folder {folder}; set directory= (--data.dir) to {files}. Nothing is downloaded")
     return folder
 
 
@@ -61,9 +52,7 @@ def find_file(folder: Path, names: Sequence[str], files: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise FileNotFoundError(
-        f"no {' or '.join(names)} in {folder}, which holds {contents(folder)}; expected {files}"
-    )
+    raise FileNotFoundError(f"no {' or '.join(names)} in {folder}, which holds {contents(folder)}; expected {files}")
 
 
 def contents(folder: Path) -> str:

@@ -23,9 +23,7 @@ LABELS = 51_000  # labels of the strips: 50,000 train, then 1,000 test
 _log = logging.getLogger(__name__)
 
 
-def read_cifar10(
-    directory: str | os.PathLike | None, split: str = "train"
-) -> dict[str, np.ndarray]:
+def read_cifar10(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
     """CIFAR-10 in whichever of three layouts the folder holds; the first of these that is there.
 
     * binary: data_batch_{1..5}.bin and test_batch.bin, records of 1 + 3,072 bytes.
@@ -56,9 +54,7 @@ def read_cifar10(
     elif any(folder.glob("cifar10_batch_*.png")):
         parts = _read_strips(folder, split)
     else:
-        raise FileNotFoundError(
-            f"no CIFAR-10 batch in {folder}, which holds {contents(folder)}; expected {FILES}"
-        )
+        raise FileNotFoundError(f"no CIFAR-10 batch in {folder}, which holds {contents(folder)}; expected {FILES}")
     image, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     if label.min() < 0 or label.max() > 9:
         raise ValueError(
@@ -93,10 +89,7 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         found = f"{data.dtype} {data.shape}" if is_array else type(data).__name__
         raise ValueError(f"{path}: found data {found}; expected uint8 (N, {PIXELS}): {FILES}")
     if label.shape != (len(data),) or label.dtype.kind not in "iu":
-        raise ValueError(
-            f"{path}: found {label.dtype} labels {label.shape}; expected {len(data)} integers: "
-            f"{FILES}"
-        )
+        raise ValueError(f"{path}: found {label.dtype} labels {label.shape}; expected {len(data)} integers: {FILES}")
     return _from_planes(data), label.astype(np.int32)
 
 
@@ -112,9 +105,7 @@ def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]
     try:
         labels = np.array(json.loads(listed.group()) if listed else [], np.int32)
     except ValueError as error:
-        raise ValueError(
-            f"{labels_path}: not a list of labels ({error}); expected {FILES}"
-        ) from error
+        raise ValueError(f"{labels_path}: not a list of labels ({error}); expected {FILES}") from error
     if len(labels) != LABELS:
         raise ValueError(
             f"{labels_path}: found {len(labels):,} labels; expected {LABELS:,} (50,000 train, then "
@@ -127,7 +118,10 @@ def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]
     if len(present) < len(wanted):
         _log.warning(
             "%s: strips %s are there: %s of the %s training images",
-            folder, _ranges(present), f"{STRIP * len(present):,}", f"{STRIP * len(wanted):,}",
+            folder,
+            _ranges(present),
+            f"{STRIP * len(present):,}",
+            f"{STRIP * len(wanted):,}",
         )
     parts = []
     for i in present:
@@ -136,9 +130,7 @@ def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]
             with Image.open(path) as file:
                 strip = np.asarray(file)
         except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(
-                f"{path}: cannot be decoded ({error}); expected a PNG strip: take it again"
-            ) from error
+            raise ValueError(f"{path}: cannot be decoded ({error}); expected a PNG strip: take it again") from error
         if strip.shape != (STRIP, 32 * 32, 3) or strip.dtype != np.uint8:
             raise ValueError(
                 f"{path}: found {strip.dtype} {strip.shape}; expected uint8 ({STRIP}, 1024, 3), "
@@ -186,7 +178,7 @@ def _text(value: str | bytes) -> str:
 class _PickledType:
     """Stands in for numpy.dtype: plain numbers only."""
 
-    def __init__(self, code, align=False, copy=False):
+    def __init__(self, code, expand_dims_like=False, copy=False):
         self.code = _text(code)
         if not re.fullmatch("[biuf][1248]", self.code):
             raise pickle.UnpicklingError(f"an array of dtype {self.code!r} is refused")

@@ -64,10 +64,7 @@ def load(
     if name.startswith("tfds:"):
         return from_tfds(name.removeprefix("tfds:"), split, directory)
     if name not in NAMES:
-        raise ValueError(
-            f"unknown data set {name!r}; nearest: {nearest(name, NAMES)!r}; known: "
-            f"{', '.join(NAMES)}"
-        )
+        raise ValueError(f"unknown data set {name!r}; nearest: {nearest(name, NAMES)!r}; known: {', '.join(NAMES)}")
     check_split(split)
     match name:
         case "digits":

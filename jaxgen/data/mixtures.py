@@ -9,6 +9,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.data.batches import DeviceBatches
+
 
 class Mixture(NamedTuple):
     """p(x) = (1/K) sum_k N(x; means[k], std^2 I).
@@ -69,3 +71,19 @@ def mixture_log_density(mixture: Mixture, x: jax.Array) -> jax.Array:
     squares = jnp.sum(jnp.square((x[..., None, :] - means) / mixture.std), axis=-1)
     normaliser = math.log(num_modes) + size * math.log(mixture.std * math.sqrt(2 * math.pi))
     return jax.nn.logsumexp(-squares / 2, axis=-1) - normaliser
+
+
+def scale_to_unit_variance(mixture: Mixture) -> Mixture:
+    """The mixture, scaled about the origin so that its coordinates have mean square 1."""
+    unit = float(jnp.sqrt(jnp.mean(jnp.square(mixture.means)) + mixture.std**2))
+    return Mixture(mixture.means / unit, mixture.std / unit)
+
+
+def mixture_batches(mixture: Mixture) -> DeviceBatches:
+    """{"x": [b, D]}, points drawn anew at every step, for any batch size: a point depends on (key, step, position)."""
+
+    def make(key, arrays, step, positions):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), positions)
+        return {"x": draw_mixture(keys, Mixture(arrays["means"], mixture.std))}
+
+    return DeviceBatches(make, {"means": mixture.means})

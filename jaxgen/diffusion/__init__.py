@@ -1,6 +1,6 @@
-"""Diffusion models (chapter 4 of the notes): the noise, the way back, the bound, and how to draw.
+"""Diffusion models: the forward process, the reverse process, the bound, training losses, samplers and networks.
 
-`t` is 0-based: t = 0 is the notes' t = 1; see `jaxgen.diffusion.schedule`.
+`t` is 0-based: t = 0 is the papers' t = 1; see `jaxgen.diffusion.schedule`.
 """
 
 from jaxgen.diffusion.betas import constant_betas, cosine_betas, linear_betas, quadratic_betas, warmup_betas
@@ -14,16 +14,20 @@ from jaxgen.diffusion.bound import (
     vlb_term,
     vlb_terms,
 )
-from jaxgen.diffusion.convert import from_guided_diffusion, to_guided_diffusion
-from jaxgen.diffusion.convert_ddpm import from_ddpm, to_ddpm
-from jaxgen.diffusion.convert_entries import WeightsMismatchError, parameter_shapes
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
-from jaxgen.diffusion.draws import example_keys, example_normal
-from jaxgen.diffusion.embedding import rescaled_timesteps, timestep_embedding
 from jaxgen.diffusion.guidance import Guidance, classifier_free_guidance, classifier_guidance, drop_labels
 from jaxgen.diffusion.interpolation import ddim_interpolate, interpolate
-from jaxgen.diffusion.networks import EncoderUNet, UNet
-from jaxgen.diffusion.objectives import LossKind, TrainingLoss, prediction_target, simple_loss, training_loss
+from jaxgen.diffusion.model import DiffusionModel
+from jaxgen.diffusion.model_sampler import Cond, GuidanceKind, Sampler, SamplingVariant, make_sampler
+from jaxgen.diffusion.noisy_classifier import classifier_objective, random_crop
+from jaxgen.diffusion.objectives import (
+    LossKind,
+    TrainingLoss,
+    denoising_objective,
+    prediction_target,
+    simple_loss,
+    training_loss,
+)
 from jaxgen.diffusion.predictions import (
     Prediction,
     convert,
@@ -36,8 +40,11 @@ from jaxgen.diffusion.predictions import (
     x0_from_noise,
     x0_from_v,
 )
-from jaxgen.diffusion.process import Noised, Posterior, add_noise, check_images, q_posterior, q_sample, q_step
-from jaxgen.diffusion.published import (
+from jaxgen.diffusion.pretrained.ddpm import from_ddpm, to_ddpm
+from jaxgen.diffusion.pretrained.entries import WeightsMismatchError, parameter_shapes
+from jaxgen.diffusion.pretrained.files import Pretrained, load_pretrained, save_parameters
+from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion, to_guided_diffusion
+from jaxgen.diffusion.pretrained.released import (
     Released,
     adm_classifier,
     adm_unet,
@@ -46,25 +53,40 @@ from jaxgen.diffusion.published import (
     iddpm_unet,
     released,
 )
+from jaxgen.diffusion.process import Noised, Posterior, add_noise, check_images, q_posterior, q_sample, q_step
+from jaxgen.diffusion.random import keys_per_example, normal_per_example
 from jaxgen.diffusion.resampling import (
     LossHistory,
     init_history,
+    observe_losses,
     sample_timesteps,
     timestep_probabilities,
     update_history,
 )
 from jaxgen.diffusion.respacing import respace
 from jaxgen.diffusion.reverse import PMeanVariance, Variance, p_mean_variance, split_output
-from jaxgen.diffusion.sampling import Method, Trajectory, ddim_encode, denoise_from, sample, sample_trajectory
+from jaxgen.diffusion.sampler_options import Method, SamplerOptions
+from jaxgen.diffusion.sampling import (
+    Trajectory,
+    ddim_encode,
+    denoise_from,
+    sample,
+    sample_trajectory,
+)
 from jaxgen.diffusion.schedule import Schedule, make_schedule
 from jaxgen.diffusion.steps import Step, ancestral_step, ddim_inversion_step, ddim_step, dpm_solver_step
-from jaxgen.diffusion.upsampling import with_low_resolution
+from jaxgen.diffusion.unet.embedding import rescaled_timesteps, timestep_embedding
+from jaxgen.diffusion.unet.low_resolution import area_mean, with_low_resolution
+from jaxgen.diffusion.unet.networks import EncoderUNet, UNet
 
 __all__ = [
     "Bound",
+    "Cond",
     "Denoise",
+    "DiffusionModel",
     "EncoderUNet",
     "Guidance",
+    "GuidanceKind",
     "LossHistory",
     "LossKind",
     "Method",
@@ -72,7 +94,11 @@ __all__ = [
     "PMeanVariance",
     "Posterior",
     "Prediction",
+    "Pretrained",
     "Released",
+    "Sampler",
+    "SamplerOptions",
+    "SamplingVariant",
     "Schedule",
     "Step",
     "TrainingLoss",
@@ -85,10 +111,12 @@ __all__ = [
     "adm_unet",
     "adm_upsampler",
     "ancestral_step",
+    "area_mean",
     "bits_per_dim",
     "check_images",
     "classifier_free_guidance",
     "classifier_guidance",
+    "classifier_objective",
     "constant_betas",
     "convert",
     "cosine_betas",
@@ -98,24 +126,28 @@ __all__ = [
     "ddim_step",
     "ddpm_unet",
     "denoise_from",
+    "denoising_objective",
     "discretized_gaussian_log_likelihood",
     "dpm_solver_step",
     "drop_labels",
-    "example_keys",
-    "example_normal",
     "from_ddpm",
     "from_guided_diffusion",
     "gaussian_kl",
     "iddpm_unet",
     "init_history",
     "interpolate",
+    "keys_per_example",
     "linear_betas",
+    "load_pretrained",
+    "make_sampler",
     "make_schedule",
     "mean_from_noise",
     "mean_from_x0",
     "noise_from_v",
     "noise_from_x0",
     "noise_loss_weight",
+    "normal_per_example",
+    "observe_losses",
     "p_mean_variance",
     "parameter_shapes",
     "prediction_target",
@@ -124,12 +156,14 @@ __all__ = [
     "q_sample",
     "q_step",
     "quadratic_betas",
+    "random_crop",
     "released",
     "rescaled_timesteps",
     "respace",
     "sample",
     "sample_timesteps",
     "sample_trajectory",
+    "save_parameters",
     "simple_loss",
     "split_output",
     "timestep_embedding",

@@ -48,7 +48,7 @@ def warmup_betas(
 ) -> np.ndarray:
     """Linear from `start` to `end` over the first floor(fraction T) steps, then constant at `end`: [T], float64.
 
-    Ho et al.'s code knows fractions 0.1 and 0.5.
+    Ho et al.'s code has fractions 0.1 and 0.5.
 
     Args:
         num_steps: T.

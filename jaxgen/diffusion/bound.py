@@ -1,24 +1,24 @@
-"""The variational bound of -log p(x_0): L_T, L_{t-1}, L_0 (chapter 4 of the notes, "training").
+"""The variational bound of -log p(x_0): L_T, L_{t-1}, L_0.
 
-The notes' signs: the sum of these terms bounds -log p_theta(x_0) from above. Source: Ho et al. (2020), equation 5.
+The sum of these terms bounds -log p_theta(x_0) from above. Source: Ho et al. (2020), equation 5.
 Everything is summed over the dimensions of an example and in nats, except `bits_per_dim`.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.compiler import check_once
 from jaxgen.diffusion.decoder import Cdf, discretized_gaussian_log_likelihood
-from jaxgen.diffusion.draws import example_keys, normal_or_given
 from jaxgen.diffusion.predictions import Prediction, noise_from_x0
 from jaxgen.diffusion.process import add_noise, q_posterior
+from jaxgen.diffusion.random import keys_per_example, normal_or_given
 from jaxgen.diffusion.reverse import Variance, log_variance, p_mean_variance
-from jaxgen.diffusion.schedule import Schedule, align, at, exact_log_alphas_bar
-from jaxgen.nn.draws import checked_draws
+from jaxgen.diffusion.schedule import Schedule, exact_log_alphas_bar, expand_dims_like, gather
+from jaxgen.nn.random import checked_draws
 
 Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 """denoise(x_t [B, ...], original timesteps [B] int32) -> the network's output [B, ...]."""
@@ -110,7 +110,7 @@ def vlb_term(
     q = q_posterior(schedule, x0, x_t, t)
     divergence = gaussian_kl(q.mean, q.log_variance, p.mean, p.log_variance)
     decoder = -discretized_gaussian_log_likelihood(x0, p.mean, p.log_variance, cdf=cdf)
-    is_first = jnp.broadcast_to(align(jnp.asarray(t) == 0, x0), x0.shape)
+    is_first = jnp.broadcast_to(expand_dims_like(jnp.asarray(t) == 0, x0), x0.shape)
     return _sum(jnp.where(is_first, decoder, divergence))
 
 
@@ -149,7 +149,7 @@ def vlb_terms(
     """
     check_once()
     batch = x0.shape[0]
-    keys = None if key is None else example_keys(key, batch)
+    keys = None if key is None else keys_per_example(key, batch)
     if noise is not None:
         noise = checked_draws("noise", noise, (schedule.num_steps, *x0.shape), x0.dtype)
 
@@ -159,12 +159,8 @@ def vlb_terms(
         noise = normal_or_given(step_keys, x0, given)
         x_t = add_noise(schedule, x0, t, noise)
         output = denoise(x_t, jnp.broadcast_to(schedule.timesteps[t], (batch,)))
-        term = vlb_term(
-            schedule, output, x0, x_t, t, prediction=prediction, variance=variance, clip=clip, cdf=cdf
-        )
-        predicted = p_mean_variance(
-            schedule, output, x_t, t, prediction=prediction, variance=variance, clip=clip
-        ).x0
+        term = vlb_term(schedule, output, x0, x_t, t, prediction=prediction, variance=variance, clip=clip, cdf=cdf)
+        predicted = p_mean_variance(schedule, output, x_t, t, prediction=prediction, variance=variance, clip=clip).x0
         error = noise_from_x0(schedule, predicted, x_t, t) - noise
         return None, (term, _mean(jnp.square(predicted - x0)), _mean(jnp.square(error)))
 
@@ -172,26 +168,19 @@ def vlb_terms(
     return Bound(prior_kl(schedule, x0), terms.T, x0_mse.T, noise_mse.T)
 
 
-def bits_per_dim(
-    key: jax.Array | None,
-    denoise: Denoise,
-    schedule: Schedule,
-    x0: jax.Array,
-    *,
-    prediction: Prediction = "noise",
-    variance: Variance = "fixed_large",
-    clip: bool = True,
-    cdf: Cdf = "tanh",
-    noise: jax.Array | None = None,
-) -> Bound:
+def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0: jax.Array, **options: Any) -> Bound:
     """`vlb_terms` divided by D log 2: `total`, `rate` and `distortion` [B] are bits for each dimension of x0 [B, ...].
 
-    Arguments as in `vlb_terms`; the mean squared errors stay as they are. The published protocol: all T steps, clipped,
-    the tanh decoder.
+    The mean squared errors stay as they are. The published protocol: all T steps, clipped, the tanh decoder.
+
+    Args:
+        key: scalar key, or keys [B]; may be None where `noise` is given.
+        denoise: (x_t [B, ...], original timesteps [B]) -> the network's output.
+        schedule: the schedule.
+        x0: images of 256 levels from -1 to 1, [B, ..., C].
+        **options: `prediction`, `variance`, `clip`, `cdf` and `noise` of `vlb_terms`.
     """
-    bound = vlb_terms(
-        key, denoise, schedule, x0, prediction=prediction, variance=variance, clip=clip, cdf=cdf, noise=noise
-    )
+    bound = vlb_terms(key, denoise, schedule, x0, **options)
     unit = math.prod(x0.shape[1:]) * math.log(2)
     return bound._replace(prior=bound.prior / unit, terms=bound.terms / unit)
 
@@ -201,7 +190,7 @@ def noise_loss_weight(
 ) -> jax.Array:
     """beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha-bar_t)): what |eps - eps_theta|^2 costs in L_{t-1}.
 
-    The notes' L_t and Ho et al. (2020), equation 12; L_simple sets it to 1.
+    Ho et al. (2020), equation 12; L_simple sets it to 1.
 
     Args:
         schedule: the schedule.
@@ -213,8 +202,8 @@ def noise_loss_weight(
         [B, 1, ...].
     """
     sigma2 = jnp.exp(log_variance(schedule, None, x_t, t, variance))
-    noise = at(schedule.alphas, t, x_t) * at(schedule.one_minus_alphas_bar, t, x_t)
-    return jnp.square(at(schedule.betas, t, x_t)) / (2 * sigma2 * noise)
+    noise = gather(schedule.alphas, t, x_t) * gather(schedule.one_minus_alphas_bar, t, x_t)
+    return jnp.square(gather(schedule.betas, t, x_t)) / (2 * sigma2 * noise)
 
 
 def _sum(x: jax.Array) -> jax.Array:

@@ -9,16 +9,20 @@ from jax.core import Tracer
 
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.reverse import Variance, split_output
-from jaxgen.nn.draws import given_or_drawn, per_example
+from jaxgen.nn.random import given_or_drawn, per_example
 
 Guidance = Callable[[jax.Array, jax.Array], jax.Array]
 """guidance(x_t [B, ...], original timesteps [B]) -> the gradient of a log probability with respect to x_t, [B, ...]."""
 
 
 def classifier_guidance(
-    classifier: Callable[[jax.Array, jax.Array], jax.Array], labels: jax.Array, scale: float | jax.Array
+    classifier: Callable[[jax.Array, jax.Array], jax.Array],
+    labels: jax.Array,
+    scale: float | jax.Array,
+    *,
+    interval: tuple[float, float] | None = None,
 ) -> Guidance:
-    """s grad_x log p(y | x_t), which `sample` and the steps take as `guidance`.
+    """s grad_x log p(y | x_t), the `guidance` of `sample` and of the steps.
 
     An ancestral step adds variance x gradient to its mean (Dhariwal & Nichol 2021, algorithm 1); DDIM and DPM-Solver++
     shift eps by -sqrt(1 - alpha-bar) gradient (algorithm 2). Scale 0 is no guidance, 1 that of the model's own
@@ -29,10 +33,13 @@ def classifier_guidance(
             schedule as the network.
         labels: y, integers below K, [B].
         scale: s, a number or [B].
+        interval: original timesteps (first, last), both included, at which there is guidance; None: everywhere. All
+            timesteps of a call must be the same, as those of a sampler's step are.
 
     Raises:
-        ValueError: the labels do not fit the logits.
+        ValueError: the labels do not fit the logits, or an interval that is empty.
     """
+    _check_interval(interval)
 
     def log_probability(x, t):
         logits = classifier(x, t)
@@ -47,7 +54,9 @@ def classifier_guidance(
         s = jnp.asarray(scale, gradient.dtype)
         return (s.reshape(-1, *(1,) * (x.ndim - 1)) if s.ndim else s) * gradient
 
-    return guidance
+    if interval is None:
+        return guidance
+    return lambda x, t: jax.lax.cond(_inside(interval, t), guidance, lambda x, t: jnp.zeros_like(x), x, t)
 
 
 def classifier_free_guidance(
@@ -80,8 +89,7 @@ def classifier_free_guidance(
     Raises:
         ValueError: an interval that is empty.
     """
-    if interval is not None and not interval[0] <= interval[1]:
-        raise ValueError(f"the interval is {interval}; expected (first, last) with first <= last")
+    _check_interval(interval)
 
     def guided(x, t):
         nothing = jnp.full_like(labels, null_label)
@@ -97,11 +105,19 @@ def classifier_free_guidance(
             raise ValueError(f"labels {labels.shape} for x {x.shape}; expected one for each example")
         if interval is None:
             return guided(x, t)
-        # All timesteps of a sampler's step are the same.
-        inside = jnp.any((t >= interval[0]) & (t <= interval[1]))
-        return jax.lax.cond(inside, guided, lambda x, t: network(x, t, labels), x, t)
+        return jax.lax.cond(_inside(interval, t), guided, lambda x, t: network(x, t, labels), x, t)
 
     return denoise
+
+
+def _check_interval(interval: tuple[float, float] | None) -> None:
+    if interval is not None and not interval[0] <= interval[1]:
+        raise ValueError(f"the interval is {interval}; expected (first, last) with first <= last")
+
+
+def _inside(interval: tuple[float, float], t: jax.Array) -> jax.Array:
+    # All timesteps of a sampler's step are the same.
+    return jnp.any((t >= interval[0]) & (t <= interval[1]))
 
 
 def drop_labels(

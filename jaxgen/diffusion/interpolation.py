@@ -1,16 +1,19 @@
-"""Between two images by way of their noise."""
+"""Interpolation between two images through their noise."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxgen.diffusion.bound import Denoise
-from jaxgen.diffusion.draws import example_keys
 from jaxgen.diffusion.predictions import Prediction
 from jaxgen.diffusion.process import q_sample
+from jaxgen.diffusion.random import keys_per_example
 from jaxgen.diffusion.reverse import Variance
+from jaxgen.diffusion.sampler_options import ANCESTRAL, SamplerOptions
 from jaxgen.diffusion.sampling import ddim_encode, denoise_from
 from jaxgen.diffusion.schedule import Schedule
-from jaxgen.nn.draws import checked_draws
+from jaxgen.nn.random import checked_draws
 
 
 def interpolate(
@@ -22,10 +25,9 @@ def interpolate(
     num: int,
     t: int,
     *,
-    prediction: Prediction = "noise",
-    variance: Variance = "fixed_large",
-    clip: bool = True,
+    options: SamplerOptions = ANCESTRAL,
     noise: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+    **changes: Any,
 ) -> jax.Array:
     """Both images noised to index t, mixed linearly, and denoised with one noise for all mixtures.
 
@@ -34,17 +36,16 @@ def interpolate(
 
     Args:
         key: scalar key, or keys [B]; may be None where `noise` is given.
-        denoise: as in `sample`.
+        denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         schedule: the schedule.
         first: [B, ...].
         second: [B, ...].
         num: mixtures, at least 2, the ends included.
         t: the 0-based index to which the images are noised.
-        prediction: as in `p_mean_variance`.
-        variance: as in `p_mean_variance`.
-        clip: as in `p_mean_variance`.
+        options: of the steps back.
         noise: in place of the draws, (eps of `first` [B, ...], eps of `second` [B, ...], noise of the steps as in
             `denoise_from` [t + 1, B, ...]).
+        **changes: fields of `SamplerOptions` in place of those of `options`.
 
     Returns:
         [num, B, ...].
@@ -56,7 +57,7 @@ def interpolate(
     share = _shares(num, first)
     keys = [None, None, None]
     if key is not None:
-        split = jax.vmap(lambda k: jax.random.split(k, 3))(example_keys(key, first.shape[0]))
+        split = jax.vmap(lambda k: jax.random.split(k, 3))(keys_per_example(key, first.shape[0]))
         keys = [split[:, i] for i in range(3)]
     eps_first, eps_second, eps_steps = (None, None, None) if noise is None else noise
     start = q_sample(keys[0], schedule, first, t, noise=eps_first).x_t
@@ -71,10 +72,9 @@ def interpolate(
         mixed.reshape(-1, *first.shape[1:]),
         schedule,
         t=t,
-        prediction=prediction,
-        variance=variance,
-        clip=clip,
+        options=options,
         noise=eps_steps,
+        **changes,
     )
     return decoded.reshape(mixed.shape)
 
@@ -95,7 +95,7 @@ def ddim_interpolate(
     Nothing is random. Source: Song et al. (2020), section 5.3 (there between draws of x_T).
 
     Args:
-        denoise: as in `sample`.
+        denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         schedule: the schedule, best respaced to some 100 steps.
         first: [B, ...].
         second: [B, ...].
@@ -150,7 +150,5 @@ def _great_circle(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Arr
     # Where the two are nearly parallel the circle is the straight line.
     turns = jnp.sin(angle) > 1e-3
     safe = jnp.where(turns, angle, jnp.ones((), start.dtype))
-    weights = [
-        jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)
-    ]
+    weights = [jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)]
     return weights[0] * start[None] + weights[1] * end[None]

@@ -1,4 +1,4 @@
-"""What a network may be asked to predict, and how one prediction is turned into another.
+"""Kinds of prediction of a network, and the conversion of one into another.
 
 Given x_t, each of these fixes the others: the noise eps, the data x_0, the posterior mean mu-tilde of x_{t-1}, and the
 velocity v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0. Sources: Ho et al. (2020), equations 7, 10 and 15; for v
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgen.diffusion.schedule import Schedule, at
+from jaxgen.diffusion.schedule import Schedule, gather
 
 Prediction = Literal["noise", "x0", "mean", "v"]
 PREDICTIONS = ("noise", "x0", "mean", "v")
@@ -33,19 +33,20 @@ def noise_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Arra
 
 def mean_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
     """mu-tilde of `q_posterior` (equation 7): [B, ...]."""
-    return at(schedule.posterior_x0_coefficient, t, x_t) * x0 + at(schedule.posterior_xt_coefficient, t, x_t) * x_t
+    x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
+    return x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
 
 
 def x0_from_mean(schedule: Schedule, mean: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
     """The x_0 whose posterior mean this is: [B, ...]. Divides by 1e-4 and less where alpha-bar is small."""
-    from_xt = at(schedule.posterior_xt_coefficient, t, x_t) * x_t
-    return (mean - from_xt) / at(schedule.posterior_x0_coefficient, t, x_t)
+    from_xt = gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
+    return (mean - from_xt) / gather(schedule.posterior_x0_coefficient, t, x_t)
 
 
 def mean_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
-    """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), the notes' mu_theta (equation 11): [B, ...]."""
-    beta, inverse_sigma = at(schedule.betas, t, x_t), _inverse_sigma(schedule, x_t, t)
-    return (x_t - beta * inverse_sigma * noise) * lax.rsqrt(at(schedule.alphas, t, x_t))
+    """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), Ho et al. (2020), equation 11: [B, ...]."""
+    beta, inverse_sigma = gather(schedule.betas, t, x_t), _inverse_sigma(schedule, x_t, t)
+    return (x_t - beta * inverse_sigma * noise) * lax.rsqrt(gather(schedule.alphas, t, x_t))
 
 
 def v_from_noise_and_x0(schedule: Schedule, noise: jax.Array, x0: jax.Array, t: jax.Array | int) -> jax.Array:
@@ -124,7 +125,7 @@ def check_prediction(prediction: str) -> None:
 
 
 def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-    return jnp.sqrt(at(schedule.alphas_bar, t, x)), jnp.sqrt(at(schedule.one_minus_alphas_bar, t, x))
+    return jnp.sqrt(gather(schedule.alphas_bar, t, x)), jnp.sqrt(gather(schedule.one_minus_alphas_bar, t, x))
 
 
 # XLA turns a division by a root into a product with its inverse in one program and not in another; the last bits of a
@@ -132,8 +133,8 @@ def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[
 
 
 def _inverse_scale(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
-    return lax.rsqrt(at(schedule.alphas_bar, t, x))
+    return lax.rsqrt(gather(schedule.alphas_bar, t, x))
 
 
 def _inverse_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
-    return lax.rsqrt(at(schedule.one_minus_alphas_bar, t, x))
+    return lax.rsqrt(gather(schedule.one_minus_alphas_bar, t, x))

@@ -1,4 +1,4 @@
-"""The forward process q, which turns data into noise, and its posterior (chapter 4 of the notes, "forward").
+"""The forward process q, which turns data into noise, and its posterior.
 
 Source: Ho, Jain & Abbeel, "Denoising Diffusion Probabilistic Models" (2020), equations 2, 4, 6 and 7. t is 0-based, see
 `schedule`. Images are floating point in [-1, 1]; every function returns the dtype of the images it is given.
@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.draws import normal_or_given
-from jaxgen.diffusion.schedule import Schedule, at
+from jaxgen.diffusion.random import normal_or_given
+from jaxgen.diffusion.schedule import Schedule, gather
 
 
 class Noised(NamedTuple):
@@ -74,7 +74,7 @@ def q_step(
         ValueError: noise of another shape, or neither a key nor noise.
     """
     noise = normal_or_given(key, x_prev, noise)
-    return jnp.sqrt(at(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(at(schedule.betas, t, x_prev)) * noise
+    return jnp.sqrt(gather(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(gather(schedule.betas, t, x_prev)) * noise
 
 
 def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.Array) -> jax.Array:
@@ -89,7 +89,8 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.
     Returns:
         x_t, [B, ...].
     """
-    return jnp.sqrt(at(schedule.alphas_bar, t, x0)) * x0 + jnp.sqrt(at(schedule.one_minus_alphas_bar, t, x0)) * noise
+    sigma = jnp.sqrt(gather(schedule.one_minus_alphas_bar, t, x0))
+    return jnp.sqrt(gather(schedule.alphas_bar, t, x0)) * x0 + sigma * noise
 
 
 def q_sample(
@@ -131,6 +132,7 @@ def q_posterior(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array 
     Returns:
         mean [B, ...]; variance and log-variance, [B, 1, ...].
     """
-    mean = at(schedule.posterior_x0_coefficient, t, x_t) * x0 + at(schedule.posterior_xt_coefficient, t, x_t) * x_t
-    variance = at(schedule.posterior_variance, t, x_t)
-    return Posterior(mean, variance, at(schedule.posterior_log_variance, t, x_t))
+    x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
+    mean = x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
+    variance = gather(schedule.posterior_variance, t, x_t)
+    return Posterior(mean, variance, gather(schedule.posterior_log_variance, t, x_t))

@@ -4,13 +4,13 @@ Source: Nichol & Dhariwal (2021), section 3.3 and equation 18. The history is pa
 run goes on as if it had not stopped.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.nn.draws import given_or_drawn, per_example
+from jaxgen.nn.random import given_or_drawn, per_example
 
 
 class LossHistory(NamedTuple):
@@ -41,7 +41,7 @@ def timestep_probabilities(history: LossHistory, uniform: float = 0.001) -> jax.
 
     Args:
         history: of [T, H].
-        uniform: the part that does not depend on the losses, which keeps every t alive.
+        uniform: share that does not depend on the losses, so that every t is drawn now and then.
     """
     num_steps, length = history.losses.shape
     moments = jnp.sqrt(jnp.mean(jnp.square(history.losses), axis=1))
@@ -97,3 +97,13 @@ def update_history(history: LossHistory, t: jax.Array, losses: jax.Array) -> Los
     slot = (history.counts[t] + before) % length
     values = jax.lax.stop_gradient(losses).astype(history.losses.dtype)
     return LossHistory(history.losses.at[row, slot].set(values, mode="drop"), history.counts.at[t].add(1))
+
+
+def observe_losses(history: Any, metrics: dict[str, jax.Array]) -> Any:
+    """The history after a step, from its "timestep" and "unweighted_loss" [B]: for `training.update_from_objective`.
+
+    Args:
+        history: of [T, H].
+        metrics: those of `denoising_objective` for the whole batch.
+    """
+    return update_history(history, metrics["timestep"], metrics["unweighted_loss"])

@@ -18,7 +18,7 @@ def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
     the steps it still has. Source: Nichol & Dhariwal (2021), section 4, and `space_timesteps` of their code.
 
     "logsnrN": N steps, first and last included, as nearly equal as whole steps can be in the log of alpha-bar /
-    (1 - alpha-bar). DPM-Solver++ wants these: its extrapolation overshoots where steps grow towards the data, as
+    (1 - alpha-bar). Best for DPM-Solver++, whose extrapolation overshoots where steps grow towards the data, as
     steps equal in time do (Lu et al. 2022, "logSNR").
 
     Args:

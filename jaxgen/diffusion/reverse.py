@@ -1,4 +1,4 @@
-"""p_theta(x_{t-1} | x_t): the network's output read as a Gaussian (chapter 4 of the notes, "reverse")."""
+"""p_theta(x_{t-1} | x_t): the network's output read as a Gaussian (Ho et al. 2020; Nichol & Dhariwal 2021)."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.diffusion.predictions import Prediction, convert, mean_from_x0
-from jaxgen.diffusion.schedule import Schedule, align, at
+from jaxgen.diffusion.schedule import Schedule, expand_dims_like, gather
 
 Variance = Literal["fixed_small", "fixed_large", "learned", "learned_range"]
 VARIANCES = ("fixed_small", "fixed_large", "learned", "learned_range")
@@ -34,7 +34,7 @@ class PMeanVariance(NamedTuple):
 
 
 def split_output(model_output: jax.Array, variance: Variance) -> tuple[jax.Array, jax.Array | None]:
-    """The prediction and, where it is learned, what the network says of the variance.
+    """The prediction and, where it is learned, the network's values for the variance.
 
     Args:
         model_output: [..., C], or [..., 2 C] where the variance is learned: first all channels of the prediction.
@@ -66,12 +66,12 @@ def log_variance(
 
     "fixed_small": beta-tilde_t, right for data that is a single point. "fixed_large": beta_t, right for data that is
     N(0, I) (Ho et al. 2020, section 3.2). Both take beta-tilde_1 at t = 0. "learned": the network's value itself.
-    "learned_range": the network's value v, in [-1, 1] where it is good but not held there, goes from log beta-tilde_t
+    "learned_range": the network's value v, in [-1, 1] in a trained network but not clipped, goes from log beta-tilde_t
     to log beta_t (Nichol & Dhariwal 2021, equation 15, with (v + 1) / 2 for v as in their code).
 
     Args:
         schedule: the schedule.
-        values: what the network says, [B, ..., C], where the variance is learned.
+        values: the network's, [B, ..., C], where the variance is learned.
         x_t: [B, ..., C].
         t: integers [B], or a scalar.
         variance: one of the four.
@@ -82,12 +82,12 @@ def log_variance(
     Raises:
         ValueError: values that are missing or of another shape than x_t.
     """
-    smallest = at(schedule.posterior_log_variance, t, x_t)
+    smallest = gather(schedule.posterior_log_variance, t, x_t)
     if variance == "fixed_small":
         return smallest
-    largest = at(schedule.log_betas, t, x_t)
+    largest = gather(schedule.log_betas, t, x_t)
     if variance == "fixed_large":
-        return jnp.where(align(jnp.asarray(t), x_t) == 0, smallest, largest)
+        return jnp.where(expand_dims_like(jnp.asarray(t), x_t) == 0, smallest, largest)
     if values is None or values.shape != x_t.shape:
         found = "no values" if values is None else f"values of shape {values.shape}"
         raise ValueError(f"variance is {variance!r} with {found} for x_t of shape {x_t.shape}; expected that shape")
@@ -136,5 +136,5 @@ def p_mean_variance(
     mean = predicted if prediction == "mean" else mean_from_x0(schedule, x0, x_t, t)
     log_sigma2 = log_variance(schedule, values, x_t, t, variance)
     # At t = 0 beta-tilde is 0. Only the logarithm takes beta-tilde_1 there.
-    sigma2 = at(schedule.posterior_variance, t, x_t) if variance == "fixed_small" else jnp.exp(log_sigma2)
+    sigma2 = gather(schedule.posterior_variance, t, x_t) if variance == "fixed_small" else jnp.exp(log_sigma2)
     return PMeanVariance(mean, sigma2, log_sigma2, x0)

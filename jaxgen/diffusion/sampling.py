@@ -1,14 +1,14 @@
 """Drawing from the model: the loops over t, each one compiled program whose cost is the network's.
 
-`denoise(x, t)` is the network's output for x [B, ...] at the *original* timesteps t [B] (int32): what `respace` left
-out is the schedule's affair, not the network's. Wrap a call in `jax.jit`, with the parameters as its arguments: outside
+`denoise(x, t)` is the network's output for x [B, ...] at the *original* timesteps t [B] (int32), also where `respace`
+left steps out. Wrap a call in `jax.jit`, with the parameters as its arguments: outside
 of jit the loop is compiled anew for every new closure.
 
 Source: Ho et al. (2020), algorithm 2; the papers of the other methods are named with their steps.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+import dataclasses
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,17 @@ import numpy as np
 
 from jaxgen.compiler import check_once
 from jaxgen.diffusion.bound import Denoise
-from jaxgen.diffusion.draws import example_keys, example_normal
-from jaxgen.diffusion.guidance import Guidance
 from jaxgen.diffusion.predictions import Prediction
-from jaxgen.diffusion.reverse import EditX0, Variance
+from jaxgen.diffusion.random import keys_per_example, normal_per_example
+from jaxgen.diffusion.reverse import Variance
+from jaxgen.diffusion.sampler_options import ANCESTRAL, SamplerOptions
 from jaxgen.diffusion.schedule import Schedule
 from jaxgen.diffusion.steps import Step, ancestral_step, ddim_inversion_step, ddim_step, dpm_solver_step
-from jaxgen.nn.draws import checked_draws
-
-Method = Literal["ancestral", "ddim", "dpm_solver"]
-METHODS = ("ancestral", "ddim", "dpm_solver")
+from jaxgen.nn.random import checked_draws
 
 
 class Trajectory(NamedTuple):
-    """What a sampler passed on its way.
+    """The states of a sampler on its way.
 
     Attributes:
         x: the sample, [B, ...].
@@ -50,16 +47,11 @@ def sample(
     shape: tuple[int, ...],
     schedule: Schedule,
     *,
-    method: Method = "ancestral",
-    eta: float = 0.0,
-    prediction: Prediction = "noise",
-    variance: Variance = "fixed_large",
-    clip: bool = True,
-    edit_x0: EditX0 | None = None,
-    guidance: Guidance | None = None,
+    options: SamplerOptions = ANCESTRAL,
     dtype: Any = jnp.float32,
     x_last: jax.Array | None = None,
     noise: jax.Array | None = None,
+    **changes: Any,
 ) -> jax.Array:
     """Samples from the model: x_T ~ N(0, I), then every step of the schedule down to the data.
 
@@ -71,32 +63,24 @@ def sample(
         denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         shape: (B, ...).
         schedule: the schedule, respaced or not.
-        method: "ancestral", "ddim", or "dpm_solver", which needs the fewest steps, respaced by "logsnr20" or so.
-        eta: of DDIM, in [0, 1].
-        prediction: as in `p_mean_variance`.
-        variance: as in `p_mean_variance`.
-        clip: as in `p_mean_variance`.
-        edit_x0: as in `p_mean_variance`, at every step: (x0, t) -> x0, with the schedule's own 0-based t.
-        guidance: (x [B, ...], original timesteps [B]) -> the gradient of a log probability, `classifier_guidance`.
+        options: method, prediction, variance, guidance and the like.
         dtype: of the samples.
         x_last: x_T, of `shape`, in place of the draw.
         noise: standard normal, [T, *shape], in place of the draws of the steps, in the order in which they are taken:
             entry 0 belongs to t = T - 1. Not used by "dpm_solver" and by "ddim" with eta 0; the last entry is
             multiplied by 0.
+        **changes: fields of `SamplerOptions` in place of those of `options`, such as method="ddim".
 
     Returns:
-        [B, ...]: the model's, in [-1, 1] where clip is true.
+        [B, ...]: the model's, in [-1, 1] where the options clip.
 
     Raises:
         ValueError: an unknown method, prediction or variance; `x_last` or `noise` of another shape, or missing without
             a key.
     """
     check_once()
-    keys, x = _start(key, shape, dtype, x_last)
-    return denoise_from(
-        keys, denoise, x, schedule, method=method, eta=eta, prediction=prediction, variance=variance, clip=clip,
-        edit_x0=edit_x0, guidance=guidance, noise=noise,
-    )  # fmt: skip
+    keys, x = _init(key, shape, dtype, x_last)
+    return denoise_from(keys, denoise, x, schedule, options=options, noise=noise, **changes)
 
 
 def sample_trajectory(
@@ -106,52 +90,39 @@ def sample_trajectory(
     schedule: Schedule,
     num_frames: int,
     *,
-    method: Method = "ancestral",
-    eta: float = 0.0,
-    prediction: Prediction = "noise",
-    variance: Variance = "fixed_large",
-    clip: bool = True,
-    edit_x0: EditX0 | None = None,
-    guidance: Guidance | None = None,
+    options: SamplerOptions = ANCESTRAL,
     dtype: Any = jnp.float32,
     x_last: jax.Array | None = None,
     noise: jax.Array | None = None,
+    **changes: Any,
 ) -> Trajectory:
     """`sample`, with the states and predictions of `num_frames` equally spaced steps, the first and the last included.
 
     The samples are those of `sample` with the same arguments. Memory is 2 num_frames times that of a batch.
 
     Args:
-        key: as in `sample`.
-        denoise: as in `sample`.
+        key: scalar key, or keys [B]; None as for `sample`.
+        denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         shape: (B, ...).
-        schedule: the schedule.
+        schedule: the schedule, respaced or not.
         num_frames: from 1 (the last step) to T.
-        method: as in `sample`.
-        eta: as in `sample`.
-        prediction: as in `sample`.
-        variance: as in `sample`.
-        clip: as in `sample`.
-        edit_x0: as in `sample`.
-        guidance: as in `sample`.
-        dtype: as in `sample`.
-        x_last: as in `sample`.
-        noise: as in `sample`.
+        options: method, prediction, variance, guidance and the like.
+        dtype: of the samples.
+        x_last: x_T, of `shape`, in place of the draw.
+        noise: standard normal, [T, *shape], in place of the draws of the steps.
+        **changes: fields of `SamplerOptions` in place of those of `options`.
 
     Raises:
-        ValueError: fewer than 1 or more than T frames, and as in `sample`.
+        ValueError: fewer than 1 or more than T frames, and the errors of `sample`.
     """
     check_once()
     if not 1 <= num_frames <= schedule.num_steps:
         raise ValueError(f"num_frames is {num_frames}; the schedule has 1 to {schedule.num_steps}")
-    keys, x = _start(key, shape, dtype, x_last)
-    step = _stepper(schedule, schedule.num_steps - 1, method, eta, prediction, variance, clip, edit_x0)
+    keys, x = _init(key, shape, dtype, x_last)
     shown = np.round(np.linspace(schedule.num_steps - 1, 0, num_frames)).astype(np.int32)
     shown = shown if num_frames > 1 else np.zeros(1, np.int32)
-    # Where a step has no frame it writes beyond the last, which is dropped.
-    slots = np.full(schedule.num_steps, num_frames, np.int32)
-    slots[shown] = np.arange(num_frames)
-    return _loop(keys, denoise, x, schedule, schedule.num_steps - 1, step, guidance, noise, shown, slots)
+    options = dataclasses.replace(options, **changes)
+    return _loop(keys, denoise, x, schedule, options, schedule.num_steps - 1, noise, shown)
 
 
 def denoise_from(
@@ -161,45 +132,34 @@ def denoise_from(
     schedule: Schedule,
     *,
     t: int | None = None,
-    method: Method = "ancestral",
-    eta: float = 0.0,
-    prediction: Prediction = "noise",
-    variance: Variance = "fixed_large",
-    clip: bool = True,
-    edit_x0: EditX0 | None = None,
-    guidance: Guidance | None = None,
+    options: SamplerOptions = ANCESTRAL,
     noise: jax.Array | None = None,
+    **changes: Any,
 ) -> jax.Array:
     """From x_t at index t down to the data; `sample` is this from noise at the last index.
 
     Args:
         key: scalar key, or keys [B]; may be None where `noise` is given or the method draws nothing.
-        denoise: as in `sample`.
+        denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         x_t: [B, ...].
-        schedule: the schedule.
+        schedule: the schedule, respaced or not.
         t: the 0-based index of x_t; default the last.
-        method: as in `sample`.
-        eta: as in `sample`.
-        prediction: as in `sample`.
-        variance: as in `sample`.
-        clip: as in `sample`.
-        edit_x0: as in `sample`.
-        guidance: as in `sample`.
-        noise: as in `sample`, of the steps from t down: [t + 1, B, ...].
+        options: method, prediction, variance, guidance and the like.
+        noise: standard normal, [t + 1, B, ...], in place of the draws of the steps from t down, in their order.
+        **changes: fields of `SamplerOptions` in place of those of `options`.
 
     Returns:
         x_0, [B, ...].
 
     Raises:
-        ValueError: t is no index of the schedule, and as in `sample`.
+        ValueError: t is no index of the schedule, and the errors of `sample`.
     """
     check_once()
     start = schedule.num_steps - 1 if t is None else t
     if not 0 <= start < schedule.num_steps:
         raise ValueError(f"t is {start}; the schedule has indices 0 to {schedule.num_steps - 1}")
-    step = _stepper(schedule, start, method, eta, prediction, variance, clip, edit_x0)
-    none = np.zeros(0, np.int32)
-    return _loop(key, denoise, x_t, schedule, start, step, guidance, noise, none, none).x
+    options = dataclasses.replace(options, **changes)
+    return _loop(key, denoise, x_t, schedule, options, start, noise, np.zeros(0, np.int32)).x
 
 
 def ddim_encode(
@@ -214,7 +174,7 @@ def ddim_encode(
     """The x_T from which DDIM (eta = 0, no clipping) leads back to x0, to the order of one step's size.
 
     Args:
-        denoise: as in `sample`.
+        denoise: (x [B, ...], original timesteps [B]) -> the network's output.
         x0: [B, ...].
         schedule: the schedule, respaced or not; the more steps, the nearer x0 comes back.
         num_refinements: further evaluations a step, each at the x_t that the one before gave; a few make the inversion
@@ -242,7 +202,7 @@ def ddim_encode(
     return jax.lax.scan(body, x0, jnp.arange(schedule.num_steps))[0]
 
 
-def _start(
+def _init(
     key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array]:
     """Keys for the steps, and x_T."""
@@ -254,56 +214,77 @@ def _start(
         if x_last is None:
             raise ValueError(f"there is no key and no x_last; expected a key, or x_T of shape {shape}")
         return None, x_last
-    pairs = jax.vmap(jax.random.split)(example_keys(key, shape[0]))
-    drawn = lambda: example_normal(pairs[:, 0], jax.ShapeDtypeStruct(shape, dtype))  # type: ignore[arg-type]
+    pairs = jax.vmap(jax.random.split)(keys_per_example(key, shape[0]))
+    drawn = lambda: normal_per_example(pairs[:, 0], jax.ShapeDtypeStruct(shape, dtype))  # type: ignore[arg-type]
     return pairs[:, 1], drawn() if x_last is None else x_last
 
 
-Stepper = Callable[
-    [jax.Array | None, jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None, jax.Array | None], Step
-]
-"""(keys [B], the network's output, x_t, t, the x0 of the step before, the guidance's gradient, noise) -> Step."""
+class _State(NamedTuple):
+    """x_t before a step, and the x_0 that the step before predicted, both [B, ...]."""
+
+    x: jax.Array
+    x0: jax.Array
 
 
-def _stepper(schedule, start, method, eta, prediction, variance, clip, edit_x0) -> Stepper:
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
-    if eta and method != "ddim":
-        raise ValueError(f"eta is {eta} with method {method!r}; it belongs to 'ddim'")
-    options: dict[str, Any] = dict(prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0)
+def _take_step(
+    options: SamplerOptions,
+    schedule: Schedule,
+    denoise: Denoise,
+    state: _State,
+    t: jax.Array,
+    keys: jax.Array | None,
+    noise: jax.Array | None,
+    is_first: jax.Array,
+) -> Step:
+    """One step of the chosen method from x_t: the network, the guidance, the equation."""
+    x = state.x
+    original = jnp.broadcast_to(schedule.timesteps[t], (x.shape[0],))
+    output = denoise(x, original)
+    gradient = None if options.guidance is None else options.guidance(x, original)
+    shared: dict[str, Any] = {
+        "prediction": options.prediction,
+        "variance": options.variance,
+        "clip": options.clip,
+        "edit_x0": options.edit_x0,
+        "gradient": gradient,
+    }
+    if options.method == "dpm_solver":
+        return dpm_solver_step(schedule, output, x, t, state.x0, is_first=is_first, **shared)
+    step_keys = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, t)
+    if options.method == "ddim":
+        return ddim_step(step_keys, schedule, output, x, t, eta=options.eta, noise=noise, **shared)
+    return ancestral_step(step_keys, schedule, output, x, t, noise=noise, **shared)
 
-    def step(keys, output, x, t, before, gradient, noise):
-        if method == "ancestral":
-            return ancestral_step(keys, schedule, output, x, t, gradient=gradient, noise=noise, **options)
-        if method == "ddim":
-            return ddim_step(keys, schedule, output, x, t, eta=eta, gradient=gradient, noise=noise, **options)
-        is_first = t == start
-        return dpm_solver_step(schedule, output, x, t, before, is_first=is_first, gradient=gradient, **options)
 
-    return step
-
-
-def _loop(key, denoise, x, schedule, start, step, guidance, noise, shown, slots) -> Trajectory:
-    batch = x.shape[0]
-    keys = None if key is None else example_keys(key, batch)
+def _loop(
+    key: jax.Array | None,
+    denoise: Denoise,
+    x: jax.Array,
+    schedule: Schedule,
+    options: SamplerOptions,
+    start: int,
+    noise: jax.Array | None,
+    shown: np.ndarray,
+) -> Trajectory:
+    """All steps from index `start` down; the states at the indices `shown` are kept."""
+    keys = None if key is None else keys_per_example(key, x.shape[0])
     if noise is not None:
         noise = checked_draws("noise", noise, (start + 1, *x.shape), x.dtype)
     empty = jnp.zeros((len(shown), *x.shape), x.dtype)
+    # Where a step has no frame it writes beyond the last, which is dropped.
+    slots = np.full(schedule.num_steps, len(shown), np.int32)
+    slots[shown] = np.arange(len(shown))
     slot_of = jnp.asarray(slots)
 
-    def body(carry, each):
-        x, before, x_frames, x0_frames = carry
+    def body(carry: tuple[_State, jax.Array, jax.Array], each: tuple[jax.Array, jax.Array | None]):
+        state, x_frames, x0_frames = carry
         t, given = each
-        original = jnp.broadcast_to(schedule.timesteps[t], (batch,))
-        output = denoise(x, original)
-        gradient = None if guidance is None else guidance(x, original)
-        step_keys = None if keys is None else jax.vmap(jax.random.fold_in, (0, None))(keys, t)
-        after = step(step_keys, output, x, t, before, gradient, given)
+        after = _take_step(options, schedule, denoise, state, t, keys, given, t == start)
         if len(shown):
-            x_frames = x_frames.at[slot_of[t]].set(x, mode="drop")
+            x_frames = x_frames.at[slot_of[t]].set(state.x, mode="drop")
             x0_frames = x0_frames.at[slot_of[t]].set(after.x0, mode="drop")
-        return (after.x, after.x0, x_frames, x0_frames), None
+        return (_State(after.x, after.x0), x_frames, x0_frames), None
 
-    carry = (x, jnp.zeros_like(x), empty, empty)
-    (x, _, x_frames, x0_frames), _ = jax.lax.scan(body, carry, (jnp.arange(start, -1, -1), noise))
-    return Trajectory(x, jnp.asarray(shown), x_frames, x0_frames)
+    carry = (_State(x, jnp.zeros_like(x)), empty, empty)
+    (state, x_frames, x0_frames), _ = jax.lax.scan(body, carry, (jnp.arange(start, -1, -1), noise))
+    return Trajectory(state.x, jnp.asarray(shown), x_frames, x0_frames)

@@ -1,9 +1,9 @@
-"""The tables of a noise schedule, and how the equations read them.
+"""The tables of a noise schedule, and the lookup of their entries.
 
-`t` is 0-based everywhere in this chapter: t = 0 is the notes' t = 1, the step between the data x_0 and the first noisy
-x_1. So "x_t" of a function at index t is the notes' x_{t+1}, "x_prev" is what lies one step nearer to the data, and at
-t = 0 x_prev is the data itself. Valid t are 0, ..., T - 1. What is read at any other t is NaN, so that an index that
-is off by one shows at once.
+`t` is 0-based everywhere in this chapter: t = 0 is the papers' t = 1, the step between the data x_0 and the first noisy
+x_1. So "x_t" of a function at index t is the papers' x_{t+1}, "x_prev" is one step nearer to the data, and at t = 0
+x_prev is the data itself. Valid t are 0, ..., T - 1. Entries at any other t are NaN, which shows an index that is off
+by one.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _TABLES = (
 )
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """What every equation of the chapter needs to know of the noise. Made by `make_schedule` or `respace`.
+    """The noise schedule, as tables for the equations. Made by `make_schedule` or `respace`.
 
     A pytree, so it may be an argument of a compiled function. All tables were computed in float64 and then rounded.
 
@@ -57,7 +57,7 @@ class Schedule:
         posterior_x0_coefficient: of x_0 in the mean of q(x_{t-1} | x_t, x_0), [T].
         posterior_xt_coefficient: of x_t in it, [T].
         timesteps: the step of the original chain that each t stands for, [T], int32: t itself, unless respaced. This
-            is what the network is told.
+            is the network's input.
         exact_betas: the bytes of beta in float64, from which `respace` starts.
         exact_timesteps: the bytes of `timesteps` in int64.
         num_original_steps: T of the original chain.
@@ -157,12 +157,12 @@ def _tables(betas: np.ndarray, timesteps: np.ndarray, num_original_steps: int, d
     )
 
 
-def align(values: jax.Array, x: jax.Array) -> jax.Array:
+def expand_dims_like(values: jax.Array, x: jax.Array) -> jax.Array:
     """values [...], one for each leading index of x [..., *features], with axes of size 1 so that the two broadcast."""
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim))
 
 
-def at(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
+def gather(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
     """table[t] in the dtype of x, shaped to broadcast with x; NaN where t is not an index of the table.
 
     Args:
@@ -181,4 +181,4 @@ def at(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
     if t.shape != x.shape[: t.ndim]:
         raise ValueError(f"t has shape {t.shape} and x {x.shape}; expected one t for each example, or a scalar")
     values = table.at[t].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
-    return align(values, x).astype(x.dtype)
+    return expand_dims_like(values, x).astype(x.dtype)

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.diffusion.draws import normal_or_given
 from jaxgen.diffusion.predictions import Prediction, convert, noise_from_x0
+from jaxgen.diffusion.random import normal_or_given
 from jaxgen.diffusion.reverse import EditX0, Variance, p_mean_variance, split_output
-from jaxgen.diffusion.schedule import Schedule, align, at, exact_log_alphas_bar
+from jaxgen.diffusion.schedule import Schedule, exact_log_alphas_bar, expand_dims_like, gather
 
 
 class Step(NamedTuple):
@@ -64,7 +64,7 @@ def ancestral_step(
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     )
-    moves = align(jnp.asarray(t) > 0, x_t)
+    moves = expand_dims_like(jnp.asarray(t) > 0, x_t)
     sigma = jnp.where(moves, jnp.exp(p.log_variance / 2), jnp.zeros((), x_t.dtype))
     mean = p.mean if gradient is None else p.mean + p.variance * gradient
     return Step(mean + sigma * normal_or_given(key, x_t, noise), p.x0)
@@ -118,7 +118,7 @@ def ddim_step(
     mean = _towards(schedule, x0, noise_from_x0(schedule, x0, x_t, t), t, eta)
     if eta == 0:
         return Step(mean, x0)
-    sigma = eta * jnp.sqrt(at(schedule.posterior_variance, t, x_t))
+    sigma = eta * jnp.sqrt(gather(schedule.posterior_variance, t, x_t))
     return Step(mean + sigma * normal_or_given(key, x_t, noise), x0)
 
 
@@ -154,9 +154,9 @@ def ddim_inversion_step(
     predicted, _ = split_output(model_output, variance)
     noise = convert(schedule, predicted, x_prev if seen is None else seen, t, prediction, "noise")
     # Not a division by the root: see `predictions`.
-    inverse_scale_prev = jax.lax.rsqrt(at(schedule.alphas_bar_prev, t, x_prev))
-    x0 = (x_prev - jnp.sqrt(at(schedule.one_minus_alphas_bar_prev, t, x_prev)) * noise) * inverse_scale_prev
-    scale, sigma = at(schedule.alphas_bar, t, x_prev), at(schedule.one_minus_alphas_bar, t, x_prev)
+    inverse_scale_prev = jax.lax.rsqrt(gather(schedule.alphas_bar_prev, t, x_prev))
+    x0 = (x_prev - jnp.sqrt(gather(schedule.one_minus_alphas_bar_prev, t, x_prev)) * noise) * inverse_scale_prev
+    scale, sigma = gather(schedule.alphas_bar, t, x_prev), gather(schedule.one_minus_alphas_bar, t, x_prev)
     return jnp.sqrt(scale) * x0 + jnp.sqrt(sigma) * noise
 
 
@@ -203,7 +203,7 @@ def dpm_solver_step(
     sizes = -np.diff((log_alphas_bar - np.log(-np.expm1(log_alphas_bar))) / 2)
     weights = np.zeros(schedule.num_steps)
     weights[1:-1] = sizes[:-1] / (2 * sizes[1:])
-    weight = at(jnp.asarray(weights, schedule.betas.dtype), t, x_t)
+    weight = gather(jnp.asarray(weights, schedule.betas.dtype), t, x_t)
     weight = jnp.where(jnp.asarray(is_first), jnp.zeros((), x_t.dtype), weight)
     extrapolated = x0 + weight * (x0 - x0_before)
     return Step(_towards(schedule, extrapolated, noise_from_x0(schedule, extrapolated, x_t, t), t, 0.0), x0)
@@ -213,14 +213,14 @@ def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: jax
     """The x_0 that belongs to eps - sqrt(1 - alpha-bar) gradient."""
     if gradient is None:
         return x0
-    noise = at(schedule.one_minus_alphas_bar, t, x0)
-    return x0 + noise * jax.lax.rsqrt(at(schedule.alphas_bar, t, x0)) * gradient
+    noise = gather(schedule.one_minus_alphas_bar, t, x0)
+    return x0 + noise * jax.lax.rsqrt(gather(schedule.alphas_bar, t, x0)) * gradient
 
 
 def _towards(schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array | int, eta: float) -> jax.Array:
-    """The mean of the DDIM step that believes in this x_0 and this noise."""
-    before = at(schedule.one_minus_alphas_bar_prev, t, x0)
+    """The mean of the DDIM step from this x_0 and this noise."""
+    before = gather(schedule.one_minus_alphas_bar_prev, t, x0)
     # 1 - alpha-bar_{t-1} - sigma^2, written so that nothing cancels.
-    rest = at(schedule.alphas, t, x0) * before + (1 - eta**2) * at(schedule.betas, t, x0)
-    left = before * rest / at(schedule.one_minus_alphas_bar, t, x0)
-    return jnp.sqrt(at(schedule.alphas_bar_prev, t, x0)) * x0 + jnp.sqrt(left) * noise
+    rest = gather(schedule.alphas, t, x0) * before + (1 - eta**2) * gather(schedule.betas, t, x0)
+    left = before * rest / gather(schedule.one_minus_alphas_bar, t, x0)
+    return jnp.sqrt(gather(schedule.alphas_bar_prev, t, x0)) * x0 + jnp.sqrt(left) * noise

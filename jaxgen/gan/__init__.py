@@ -1,28 +1,35 @@
-"""Generative adversarial networks: a game of two players, and its variants (chapter 3 of the notes)."""
+"""Generative adversarial networks and their variants (Goodfellow et al. 2014)."""
 
-from jaxgen.gan.dcgan import DCGANDiscriminator, DCGANGenerator, check_labels, halvings
-from jaxgen.gan.game import (
-    VALUE_AT_EQUILIBRIUM,
-    jensen_shannon,
-    optimal_discriminator,
-    optimal_logits,
-    value,
+from jaxgen.gan.dcgan import DCGANDiscriminator, DCGANGenerator, check_labels, dcgan_players, halvings
+from jaxgen.gan.diagnostics import (
+    LastingWarnings,
+    compare_to_optimal,
+    diagnose,
+    estimate_optimal_logits,
+    warnings,
 )
+from jaxgen.gan.game import jensen_shannon, optimal_discriminator, optimal_logits
 from jaxgen.gan.networks import (
     MaxoutDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
+    Players,
     constant_bias,
     dropout,
     marginal_logits,
     maxout,
+    maxout_players,
+    mlp_players,
+    normal_noise,
     uniform_init,
+    uniform_noise,
 )
 from jaxgen.gan.objectives import (
     HINGE,
     LEAST_SQUARES,
     NON_SATURATING,
     SATURATING,
+    VALUE_AT_EQUILIBRIUM,
     WASSERSTEIN,
     Losses,
     discriminator_loss,
@@ -30,12 +37,12 @@ from jaxgen.gan.objectives import (
     hinge_discriminator_loss,
     least_squares_discriminator_loss,
     least_squares_generator_loss,
+    value,
     wasserstein_discriminator_loss,
     wasserstein_generator_loss,
 )
 from jaxgen.gan.penalties import gradient_penalty, r1_penalty, squared_gradient
-from jaxgen.gan.players import Players, normal_noise, uniform_noise
-from jaxgen.gan.sampling import sample
+from jaxgen.gan.sampling import discriminator_logits, interpolate, sample
 from jaxgen.gan.spectral import (
     advance_spectral,
     init_spectral,
@@ -54,6 +61,7 @@ __all__ = [
     "WASSERSTEIN",
     "DCGANDiscriminator",
     "DCGANGenerator",
+    "LastingWarnings",
     "Losses",
     "MLPDiscriminator",
     "MLPGenerator",
@@ -61,19 +69,27 @@ __all__ = [
     "Players",
     "advance_spectral",
     "check_labels",
+    "compare_to_optimal",
     "constant_bias",
+    "dcgan_players",
+    "diagnose",
+    "discriminator_logits",
     "discriminator_loss",
     "dropout",
+    "estimate_optimal_logits",
     "generator_loss",
     "gradient_penalty",
     "halvings",
     "hinge_discriminator_loss",
     "init_spectral",
+    "interpolate",
     "jensen_shannon",
     "least_squares_discriminator_loss",
     "least_squares_generator_loss",
     "marginal_logits",
     "maxout",
+    "maxout_players",
+    "mlp_players",
     "normal_noise",
     "optimal_discriminator",
     "optimal_logits",
@@ -88,6 +104,7 @@ __all__ = [
     "uniform_init",
     "uniform_noise",
     "value",
+    "warnings",
     "wasserstein_discriminator_loss",
     "wasserstein_generator_loss",
 ]

@@ -5,6 +5,7 @@ do not depend on how the batch is split over devices. Kernels are 4x4 with strid
 the paper, but in the discriminator, which has no normalisation by default, as He et al. (2015) give for leaky ReLU.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jax.core import Tracer
 
+from jaxgen.gan.networks import Noise, Players
 from jaxgen.nn import Conv, ConvTranspose
 
 NORMAL = nn.initializers.normal(0.02)
@@ -91,7 +93,7 @@ class DCGANGenerator(nn.Module):
         number, side = halvings(self.image_size)
         _check_condition(labels, self.num_classes)
         if labels is not None:
-            # Of length 1, as a one-hot label. As long as z, it was all that the layers heard: one image for each class.
+            # Of length 1, as a one-hot label. At the length of z the network ignored z: one image for each class.
             label = Embedding(self.num_classes, z.shape[-1], z.shape[-1] ** -0.5, name="label")(labels)
             z = jnp.concatenate([z, label], axis=-1)
         width = self.channels * 2 ** (number - 1)
@@ -142,10 +144,33 @@ class DCGANDiscriminator(nn.Module):
         if labels is None:
             return logits
         features = jnp.sum(x, axis=(1, 2))
-        # With features of about 1 at each place, the label begins with a word as loud as the dense layer's.
+        # With features of about 1 at each place, the label's term starts as large as the dense layer's.
         std = 1 / (x.shape[1] * x.shape[2] * features.shape[-1] ** 0.5)
         directions = Embedding(self.num_classes, features.shape[-1], std, name="label")(labels)
         return logits + jnp.sum(directions * features, axis=-1)
+
+
+def dcgan_players(
+    shape: Sequence[int], noise: Noise, channels: int = 64, groups: int = 8, num_classes: int = 0
+) -> Players:
+    """Convolutional players for images in [-1, 1]; with classes, labels are batch["label"].
+
+    Args:
+        shape: (height, width, channels) of an image; square.
+        noise: p_z.
+        channels: of the largest map of both networks.
+        groups: of the generator's group normalisation; 0: none.
+        num_classes: 0: unconditional.
+
+    Raises:
+        ValueError: the images are not square.
+    """
+    height, width, image_channels = shape
+    if height != width:
+        raise ValueError(f"images are {height} x {width}; these networks take squares")
+    generator = DCGANGenerator(height, image_channels, channels, groups, num_classes)
+    discriminator = DCGANDiscriminator(height, channels, num_classes=num_classes)
+    return Players(generator, discriminator, noise, "label" if num_classes else None)
 
 
 def normalized(x: jax.Array, groups: int, name: str) -> jax.Array:

@@ -1,8 +1,10 @@
-"""The min-max game of Goodfellow et al. (2014): its value, the best answer to a generator, and what that is worth.
+"""The optimal discriminator of a generator, and the divergence that the game's value then is.
+
+Goodfellow et al. (2014), section 4:
 
     V(D, G) = E_{x ~ p_r} log D(x) + E_{z ~ p_z} log(1 - D(G(z))),   D = sigmoid(logit)
 
-For a fixed generator D* = p_r / (p_r + p_g) is best, and V(D*, G) = 2 JS(p_r || p_g) - 2 log 2; at p_g = p_r that is
+For a fixed generator D* = p_r / (p_r + p_g) is optimal, and V(D*, G) = 2 JS(p_r || p_g) - 2 log 2; at p_g = p_r that is
 -2 log 2, the global minimum over G.
 """
 
@@ -12,25 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-VALUE_AT_EQUILIBRIUM = -2 * math.log(2)
-"""V when D = 1/2 everywhere: -2 log 2, nats."""
-
-
-def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
-    """log D(x) + log(1 - D(G(z))) for each pair of a real and a generated example; its average is V(D, G).
-
-    Args:
-        real_logits: of D(x), [...].
-        fake_logits: of D(G(z)), of the same shape.
-
-    Returns:
-        [...], at most 0, nats. Finite with finite gradients for every finite logit.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
-    check_pairs(real_logits, fake_logits)
-    return -jax.nn.softplus(-real_logits) - jax.nn.softplus(fake_logits)
+from jaxgen.gan.objectives import check_pairs
 
 
 def optimal_discriminator(p_real: jax.Array, p_generated: jax.Array) -> jax.Array:
@@ -69,12 +53,6 @@ def jensen_shannon(p: jax.Array, q: jax.Array, weights: jax.Array | None = None)
     if weights is not None:
         integrand = integrand * weights.reshape((1,) * (integrand.ndim - 1) + (-1,))
     return jnp.sum(integrand, axis=-1)
-
-
-def check_pairs(real: jax.Array, fake: jax.Array) -> None:
-    """Raises ValueError unless two arrays have one shape, so that nothing is broadcast by accident."""
-    if real.shape != fake.shape:
-        raise ValueError(f"shapes are {real.shape} and {fake.shape}; both must be the same")
 
 
 def _scaled(p, q):

@@ -1,8 +1,13 @@
-"""Losses of the two players from logits, one value an example. Each player minimizes its own.
+"""The value of the game and the losses of the two players, from logits: one value an example.
+
+Each player minimizes its own loss. The original game is that of Goodfellow et al. (2014),
+
+    min_G max_D V(D, G) = E_{x ~ p_r} log D(x) + E_{z ~ p_z} log(1 - D(G(z))),   D = sigmoid(logit)
 
 Argument order is (real, fake) everywhere; a critic's unbounded score counts as a logit.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -10,7 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxgen.gan.game import check_pairs, value
+VALUE_AT_EQUILIBRIUM = -2 * math.log(2)
+"""V when D = 1/2 everywhere: -2 log 2, nats."""
 
 
 class Losses(NamedTuple):
@@ -23,6 +29,23 @@ class Losses(NamedTuple):
 
     discriminator: Callable[[jax.Array, jax.Array], jax.Array]
     generator: Callable[[jax.Array], jax.Array]
+
+
+def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+    """log D(x) + log(1 - D(G(z))) for each pair of a real and a generated example; its average is V(D, G).
+
+    Args:
+        real_logits: of D(x), [...].
+        fake_logits: of D(G(z)), of the same shape.
+
+    Returns:
+        [...], at most 0, nats. Finite with finite gradients for every finite logit.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    check_pairs(real_logits, fake_logits)
+    return -jax.nn.softplus(-real_logits) - jax.nn.softplus(fake_logits)
 
 
 def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
@@ -88,6 +111,12 @@ def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> 
     """
     check_pairs(real_logits, fake_logits)
     return jax.nn.relu(1 - real_logits) + jax.nn.relu(1 + fake_logits)
+
+
+def check_pairs(real: jax.Array, fake: jax.Array) -> None:
+    """Raises ValueError unless two arrays have one shape, so that nothing is broadcast by accident."""
+    if real.shape != fake.shape:
+        raise ValueError(f"shapes are {real.shape} and {fake.shape}; both must be the same")
 
 
 NON_SATURATING = Losses(discriminator_loss, generator_loss)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 Critic = Callable[[jax.Array], jax.Array]
 Penalty = Callable[[jax.Array, Critic, jax.Array, jax.Array], jax.Array]

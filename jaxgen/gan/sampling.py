@@ -1,7 +1,4 @@
-"""Drawing from a trained generator.
-
-Notes 3: x = G(z), z ~ p_z.
-"""
+"""Samples of a trained generator, x = G(z), z ~ p_z, and logits of a discriminator (Goodfellow et al. 2014)."""
 
 import functools
 from typing import Any
@@ -11,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.compiler import check_once
-from jaxgen.gan.players import Players
+from jaxgen.gan.networks import Players
 
 
 def sample(
@@ -64,7 +61,58 @@ def sample(
     return np.concatenate(parts)
 
 
+def interpolate(
+    key: jax.Array, players: Players, params: Any, num_walks: int, num_steps: int, labels: Any = None
+) -> np.ndarray:
+    """G(z) on straight lines between pairs of draws of z.
+
+    Args:
+        key: scalar key.
+        players: the players.
+        params: the generator's parameters, a tree.
+        num_walks: number of lines.
+        num_steps: points on each, both ends included.
+        labels: int [num_walks] for players with a condition.
+
+    Returns:
+        [num_walks * num_steps, ...], the points of one line after those of another.
+    """
+    z = np.asarray(players.noise(jax.random.split(key, 2 * num_walks)))
+    t = np.linspace(0, 1, num_steps, dtype=z.dtype)[:, None]
+    noise = np.concatenate([(1 - t) * a + t * b for a, b in zip(z[0::2], z[1::2], strict=True)])
+    labels = None if labels is None else np.repeat(labels, num_steps)
+    return sample(None, players, params, len(noise), labels, noise=noise)
+
+
+def discriminator_logits(
+    players: Players, params: Any, x: Any, labels: Any = None, batch_size: int = 1000
+) -> np.ndarray:
+    """Logits of D(x) without dropout, in batches on the device.
+
+    Args:
+        players: the players.
+        params: the discriminator's parameters, a tree (with spectral normalisation: `spectrally_normalized`).
+        x: examples, [N, ...].
+        labels: int [N] for players with a condition.
+        batch_size: examples at a time.
+
+    Returns:
+        [N].
+    """
+    parts = []
+    for start in range(0, len(x), batch_size):
+        part = slice(start, start + batch_size)
+        chosen = None if labels is None else jnp.asarray(labels[part])
+        parts.append(np.asarray(_logits(players, params, jnp.asarray(x[part]), chosen)))
+    return np.concatenate(parts)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(players, params, key, numbers, labels, noise):
     keys = None if key is None else jax.vmap(jax.random.fold_in, (None, 0))(key, numbers)
     return players.generate(params, keys, labels, noise=noise)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(players, params, x, labels):
+    return players.discriminate(params, None, x, labels)

@@ -52,15 +52,19 @@ def init_spectral(key: jax.Array, params: Tree) -> Tree:
 
 
 def advance_spectral(params: Tree, vectors: Tree, num_steps: int = 1) -> Tree:
-    """`power_iteration` of every kernel: trees of `init_spectral` -> new vectors."""
+    """`power_iteration` of every kernel: trees of `init_spectral` -> new vectors. Vectors of None stay None."""
+    if vectors is None:
+        return None
     return jax.tree.map(lambda p, u: None if u is None else power_iteration(p, u, num_steps), params, vectors)
 
 
 def spectrally_normalized(params: Tree, vectors: Tree) -> Tree:
     """W / sigma(W) for every kernel that has a vector, other leaves as they are: trees of `init_spectral` -> tree.
 
-    The gradient with respect to `params` passes through sigma.
+    The gradient with respect to `params` passes through sigma. With vectors of None, `params` are returned.
     """
+    if vectors is None:
+        return params
 
     def divide(p, u):
         return p if u is None else p / jnp.maximum(spectral_norm(p, u), jnp.finfo(p.dtype).tiny)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -113,3 +113,48 @@ def _log_densities(x, samples, sigmas):
         return jax.nn.logsumexp(-squares / (2 * sigma**2), axis=1) - normaliser
 
     return jnp.stack([at(sigma) for sigma in sigmas], axis=1)
+
+
+def parzen_table(sets: Mapping[str, Any], validation: Any, test: Any) -> dict[str, float]:
+    """`parzen_log_likelihood` of several sets of samples, such as a model's, training data and k-means centres.
+
+    Args:
+        sets: {name: samples [N, D]}.
+        validation: [V, D], held out, not the test data.
+        test: [T, D].
+
+    Returns:
+        {name: mean}, and for each name "..._standard_error", "..._sigma" and "..._sigma_at_edge", nats.
+    """
+    table: dict[str, float] = {}
+    for name, samples in sets.items():
+        found = parzen_log_likelihood(samples, validation, test)
+        table |= {
+            name: found.mean,
+            f"{name}_standard_error": found.standard_error,
+            f"{name}_sigma": found.sigma,
+            f"{name}_sigma_at_edge": found.at_edge,
+        }
+    return table
+
+
+def kmeans_centres(x: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
+    """Centres of data to compare a model's samples with, by mini-batch k-means (scikit-learn).
+
+    It takes one pass from examples drawn at random, and a little more.
+
+    Args:
+        x: data, [N, D].
+        number: of centres, at most N.
+        seed: of the draw of the first centres.
+
+    Returns:
+        float32 [number, D].
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    # Each batch must hold several examples for a centre, or the centres stay the examples that they began as.
+    batch_size = min(len(x), 2 * number)
+    settings: dict[str, Any] = {"batch_size": batch_size, "max_iter": 2, "init": "random", "n_init": 1}
+    clusters = MiniBatchKMeans(number, reassignment_ratio=0, random_state=seed, **settings)
+    return np.asarray(clusters.fit(x).cluster_centers_, np.float32)

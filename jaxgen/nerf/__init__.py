@@ -1,13 +1,14 @@
-"""Neural radiance fields (chapter 5 of the notes)."""
+"""Neural radiance fields (Mildenhall et al. 2020)."""
 
 from jaxgen.nerf import analytic_scene, convert, mesh
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
+from jaxgen.nerf.diagnostics import Collapsed, warning
 from jaxgen.nerf.distortion import distort, undistort, undistort_rays
 from jaxgen.nerf.encoding import positional_encoding
 from jaxgen.nerf.learning_rate import decayed_rate
 from jaxgen.nerf.memory import free_memory, rays_at_once
 from jaxgen.nerf.ndc import ndc_project, ndc_rays
-from jaxgen.nerf.networks import JoinedDense, NeRF, shifted_softplus
+from jaxgen.nerf.networks import JoinedDense, NeRF, init_params, shifted_softplus
 from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
 from jaxgen.nerf.paths import hemisphere, spiral, turntable
 from jaxgen.nerf.pose_report import PoseReport, describe_poses
@@ -27,9 +28,13 @@ from jaxgen.nerf.poses import (
 from jaxgen.nerf.quadrature import Composite, composite, disparity
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
 from jaxgen.nerf.rendering import Field, Rendering, network_field, render_image, render_rays
+from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background, place_cameras
+from jaxgen.nerf.views import RenderOutput, RenderRays, RenderView, pixel_sampler, ray_renderer, view_renderer
 
 __all__ = [
+    "BACKGROUNDS",
     "Camera",
+    "Collapsed",
     "Composite",
     "Field",
     "JoinedDense",
@@ -37,7 +42,12 @@ __all__ = [
     "NeRF",
     "PoseReport",
     "Rays",
+    "RenderOutput",
+    "RenderRays",
+    "RenderView",
     "Rendering",
+    "Scene",
+    "Views",
     "analytic_scene",
     "average_pose",
     "camera_rays",
@@ -52,6 +62,7 @@ __all__ = [
     "free_memory",
     "hemisphere",
     "importance_samples",
+    "init_params",
     "invert_pose",
     "look_at",
     "mesh",
@@ -63,9 +74,13 @@ __all__ = [
     "opencv_to_opengl",
     "opengl_to_colmap",
     "opengl_to_opencv",
+    "over_background",
     "photometric_loss",
+    "pixel_sampler",
+    "place_cameras",
     "positional_encoding",
     "quaternion_to_rotation",
+    "ray_renderer",
     "rays_at_once",
     "recenter_poses",
     "render_image",
@@ -77,4 +92,6 @@ __all__ = [
     "turntable",
     "undistort",
     "undistort_rays",
+    "view_renderer",
+    "warning",
 ]

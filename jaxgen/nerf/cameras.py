@@ -1,4 +1,4 @@
-"""The pinhole camera and the ray of a pixel, r(t) = o + t d (notes 5).
+"""The pinhole camera and the ray of a pixel, r(t) = o + t d (Mildenhall et al. 2020).
 
 Axes are OpenGL's: in its own coordinates a camera has x to the right, y up, and looks along -z. A pose is a
 camera-to-world matrix: its columns are the camera's x, y, z axes and its centre, in world coordinates. Other axes are
@@ -24,7 +24,7 @@ class Rays(NamedTuple):
     Attributes:
         origin: [..., 3].
         direction: [..., 3], not normalised: t is in units of its length.
-        view: [..., 3], the unit vector of viewing that the network sees. It stays in world coordinates where
+        view: [..., 3], the unit vector of viewing that the network takes. It stays in world coordinates where
             `ndc_rays` bends the other two.
     """
 

@@ -1,4 +1,4 @@
-"""Questions that can be asked of values only outside of a transformation, where they are known."""
+"""Checks of values, which are known only outside of a transformation."""
 
 from typing import Any
 

@@ -6,7 +6,7 @@
 | the authors | model_200000.npy, model_fine_200000.npy | Keras: kernel [in, out], bias, ..., in the order of layers |
 
 Both lay gamma(x) before the hidden layer after a skip ([x, h]); later JAX code lays it behind ([h, x]). Read files
-with `jaxgen.nn.read_weights`, which runs nothing that is in them.
+with `jaxgen.weights.read_weights`, which runs nothing that is in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.nerf.networks import NeRF
-from jaxgen.nn import read_weights
+from jaxgen.weights import read_weights
 
 _PYTORCH = {"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"}
 
@@ -118,7 +118,7 @@ def to_authors(tree: Mapping[str, Any]) -> list[np.ndarray]:
     """One network's tree -> the authors' list of arrays of any shape.
 
     Raises:
-        ValueError: more than one layer knows the direction of view; theirs has one.
+        ValueError: more than one layer takes the direction of view; theirs has one.
     """
     if _count(tree, "view") > 1:
         raise ValueError(f"{_count(tree, 'view')} layers know the direction of view; the authors' network has one")

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 _LIVE = 4
-"""Layers' activations that are alive at the same time while a field is asked, encodings included."""
+"""Live activations per field evaluation, encodings included."""
 
 
 def rays_at_once(num_samples: int, width: int, device: Any = None, *, share: float = 0.25, most: int = 16_384) -> int:

@@ -90,7 +90,7 @@ def marching_cubes(grid: np.ndarray, level: float, low: Any = (-1.0, -1.0, -1.0)
 
 
 def vertex_colors(field: Field, mesh: Mesh, chunk: int = 65_536) -> np.ndarray:
-    """What the field shows of each vertex to one who looks at it straight from outside: uint8 [V, 3]."""
+    """The field's color at each vertex, viewed from outside along the normal: uint8 [V, 3]."""
     ask = jax.jit(lambda points, view: field(points[:, None], view)[0][:, 0])
     number, parts = len(mesh.vertices), []
     chunk = min(chunk, number)

@@ -1,9 +1,10 @@
-"""The network F: position and direction of view -> color and density (notes 5).
+"""The network F: position and direction of view -> color and density.
 
 Source: Mildenhall et al. (2020), section 3 and appendix A (figure 7).
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,7 @@ class NeRF(nn.Module):
         depth: hidden layers.
         width: their width.
         skips: numbers of the layers (from 0) whose output is joined by gamma(x).
-        view_depth: hidden layers that know the direction of view: 1 as the authors ran it (their text says 4).
+        view_depth: hidden layers after the direction of view is added: 1 in the authors' runs, 4 in their text.
         view_width: their width.
         view_dependent: False leaves the direction out ("no view dependence" of the paper's table 2); the color is
             then a linear layer on the last hidden layer.
@@ -132,3 +133,18 @@ class NeRF(nn.Module):
         if density_noise is not None:
             raw_density = raw_density + density_noise
         return rgb * (1 + 2 * self.rgb_padding) - self.rgb_padding, self.density_activation(raw_density)
+
+
+def init_params(key: jax.Array, network: nn.Module, fine: bool = True) -> dict[str, Any]:
+    """Random parameters of the coarse and the fine network: {"coarse": tree, "fine": tree}.
+
+    Args:
+        key: scalar key.
+        network: of both fields, e.g. `NeRF`.
+        fine: whether there is a fine network.
+    """
+    names = ("coarse", "fine") if fine else ("coarse",)
+    # Lazily: the layers are not compiled and run one by one.
+    points, view = jax.ShapeDtypeStruct((1, 1, 3), jnp.float32), jax.ShapeDtypeStruct((1, 3), jnp.float32)
+    keys = zip(names, jax.random.split(key, len(names)), strict=True)
+    return {name: network.lazy_init(key, points, view)["params"] for name, key in keys}

@@ -1,4 +1,4 @@
-"""The loss of coarse and fine together (notes 5)."""
+"""The loss of coarse and fine together (Mildenhall et al. 2020)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def photometric_loss(coarse: jax.Array, fine: jax.Array | None, target: jax.Arra
     """|C-hat_c(r) - C(r)|^2 + |C-hat_f(r) - C(r)|^2 of each ray: [..., C] each -> [...].
 
     Mildenhall et al. (2020), equation 6, whose sum over rays is left to the caller. Both terms matter: the coarse
-    weights decide where the fine field is asked. The authors' code averages over the channels too, a third of this.
+    weights decide where the fine field is sampled. The authors' code averages over the channels too, a third of this.
 
     Args:
         coarse: colors of the coarse field.
@@ -45,7 +45,7 @@ def nerf_loss(
         far: likewise.
         noise_std: as in `network_field`.
         background: as in `composite`, the color behind the images; batch["background"] [B, 3] overrides it.
-        **settings: of `render_rays`: num_coarse, num_fine, in_disparity, half_end_bins, endless.
+        **settings: of `render_rays`: num_coarse, num_fine, in_disparity, half_end_bins, infinite_last_interval.
 
     Returns:
         loss(params, batch, keys, context) of params {"coarse": tree, "fine": tree} (without "fine": one network, one

@@ -1,6 +1,6 @@
-"""What a set of cameras looks like in numbers, and what about it looks wrong.
+"""Scale, axes and bounds of a set of cameras, and suspicious poses among them.
 
-Ours: what to look at before a scene is trained on.
+Ours: for a check before training.
 """
 
 from typing import NamedTuple

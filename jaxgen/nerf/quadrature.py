@@ -11,7 +11,7 @@ product with a density of zero is zero, not NaN."""
 
 
 class Composite(NamedTuple):
-    """What a ray sees.
+    """The rendering of a ray.
 
     Attributes:
         color: C-hat, [..., C].
@@ -70,7 +70,7 @@ def composite(
     length = jnp.linalg.norm(direction, axis=-1)
     deltas = jnp.concatenate([steps, last[..., None]], axis=-1) * length[..., None]
     optical = density * deltas
-    # Without the last term from the start: subtracting an endless interval again would leave no digits.
+    # Without the last term from the start: subtracting an infinite interval again would leave no digits.
     before = jnp.concatenate([jnp.zeros_like(optical[..., :1]), jnp.cumsum(optical[..., :-1], axis=-1)], axis=-1)
     transmittance = jnp.exp(-before)
     weights = transmittance * -jnp.expm1(-optical)
@@ -83,7 +83,7 @@ def composite(
 
 
 def disparity(depth: jax.Array, opacity: jax.Array) -> jax.Array:
-    """1 / (mean depth of what is seen) = opacity / depth: [...] each -> [...]. 0 on an empty ray: infinitely far.
+    """1 / (mean depth) = opacity / depth: [...] each -> [...]. 0 on an empty ray: infinitely far.
 
     The authors' code divides 0 by 0 there.
     """

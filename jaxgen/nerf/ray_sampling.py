@@ -1,4 +1,4 @@
-"""Where along a ray the field is asked: stratified samples, and samples where light comes from (notes 5)."""
+"""Samples along a ray: stratified, and by the weights of a coarse rendering (Mildenhall et al. 2020)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgen.nerf.checks import check_interval
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 
 def stratified_samples(
@@ -82,7 +82,7 @@ def importance_samples(
 ) -> jax.Array:
     """Draws from the piecewise-constant density of w-hat_i = w_i / sum_j w_j, by the inverse of its distribution.
 
-    Mildenhall et al. (2020), section 5.2. No gradient flows back: samples are where the field is asked, not part of
+    Mildenhall et al. (2020), section 5.2. No gradient flows back: samples are where the field is evaluated, not part of
     the equation that is differentiated.
 
     Args:
@@ -92,7 +92,7 @@ def importance_samples(
         weights: [..., M], at least 0, of any sum: shares of probability, whatever the bin's width.
         num_samples: N, at least 1.
         padding: added to each weight, as in the authors' code; keeps samples coming from where the coarse network
-            sees nothing yet. Where all padded weights are 0 all bins are equally likely.
+            has no density yet. Where all padded weights are 0 all bins are equally likely.
         uniforms: u in [0, 1], [..., N], in place of the draw: the quantiles of the samples.
 
     Returns:

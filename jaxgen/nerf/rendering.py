@@ -1,4 +1,4 @@
-"""From rays to colors: coarse and fine together, and whole images in chunks (notes 5)."""
+"""From rays to colors: coarse and fine together, and whole images in chunks (Mildenhall et al. 2020)."""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from jaxgen.nerf.checks import check_interval, check_vectors
 from jaxgen.nerf.poses import check_poses
 from jaxgen.nerf.quadrature import Composite, composite
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 Field = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 """points [..., S, 3], unit directions of view [..., 3] -> rgb [..., S, 3], density [..., S]."""
@@ -88,7 +88,7 @@ def render_rays(
     background: Any = None,
     in_disparity: bool = False,
     half_end_bins: bool = False,
-    endless: bool = True,
+    infinite_last_interval: bool = True,
     uniforms: tuple[jax.Array | None, jax.Array | None] | None = None,
 ) -> Rendering:
     """N_c stratified samples through the coarse field; the fine field at these and N_f more where they saw something.
@@ -108,7 +108,7 @@ def render_rays(
         background: as in `composite`: 1.0 for white; None for black.
         in_disparity: as in `stratified_samples`.
         half_end_bins: as in `stratified_samples`.
-        endless: whether the last interval has no end (the paper), or ends at `far`.
+        infinite_last_interval: whether the last interval has no end (the paper), or ends at `far`.
         uniforms: of `stratified_samples` [..., N_c] and of `importance_samples` [..., N_f], in place of their draws. A
             part that is None is drawn from the key, or deterministic without one.
 
@@ -128,7 +128,7 @@ def render_rays(
     def see(field: Field, t: jax.Array) -> Composite:
         points = rays.origin[..., None, :] + t[..., None] * rays.direction[..., None, :]
         rgb, density = field(points, rays.view)
-        return composite(rgb, density, t, rays.direction, background, far=None if endless else far)
+        return composite(rgb, density, t, rays.direction, background, far=None if infinite_last_interval else far)
 
     t = stratified_samples(
         coarse_key, near, far, num_coarse, in_disparity=in_disparity, half_end_bins=half_end_bins,

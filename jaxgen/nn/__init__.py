@@ -6,7 +6,6 @@ from jaxgen.nn.dense import DenseStack
 from jaxgen.nn.normalization import GroupNorm, at_least_float32, group_norm
 from jaxgen.nn.products import dense_dot, matmul
 from jaxgen.nn.upsampling import nearest, upsampled_conv
-from jaxgen.nn.weight_files import UnsafeWeightsError, read_weights, write_weights
 
 __all__ = [
     "Conv",
@@ -14,7 +13,6 @@ __all__ = [
     "DenseStack",
     "GroupNorm",
     "SubPixelConv",
-    "UnsafeWeightsError",
     "at_least_float32",
     "conv",
     "conv_transpose",
@@ -23,7 +21,5 @@ __all__ = [
     "matmul",
     "nearest",
     "pixel_shuffle",
-    "read_weights",
     "upsampled_conv",
-    "write_weights",
 ]

@@ -27,10 +27,7 @@ class DenseStack(nn.Module):
 
     def setup(self) -> None:
         """Declares the layers."""
-        self.layers = [
-            nn.Dense(width, kernel_init=self.kernel_init, bias_init=self.bias_init)
-            for width in self.widths
-        ]
+        self.layers = [nn.Dense(width, kernel_init=self.kernel_init, bias_init=self.bias_init) for width in self.widths]
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., D] -> [..., widths[-1]]."""

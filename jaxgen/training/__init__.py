@@ -3,19 +3,24 @@
 Everything here is written once, against the shape `update(state, batch, keys, mean) -> (state, metrics)`.
 """
 
+from jaxgen.data.batches import DeviceBatches, HostBatches
+
 from . import hosts, keys
-from .batches import DeviceBatches, HostBatches
+from .best import KeepBest
 from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_digest
-from .config import Settings, free, to_dict
-from .drawing import ParallelDraw
+from .config import Settings, from_dict, old_names, renamed, to_dict, untracked, untracked_fields
 from .files import CannotWrite
 from .hosts import HostLost, fetch
-from .loop import Every, Interrupted, NonFiniteLoss, fit, pick_devices
+from .loop import Callback, Interrupted, NonFiniteLoss, fit, pick_devices
 from .mean import Mean, device_mean, exact_mean, plain_mean
-from .parallel import ParallelUpdate, Tally, check_split
-from .placement import bytes_per_device, num_rows
-from .run import Run, RunRefused
+from .memory import MemoryEstimate, StepCost, estimate_memory
+from .optimizers import Optimizer, build_optimizer
+from .parallel import MetricSums, ParallelUpdate, check_split
+from .placement import bytes_per_device, data_parallel_size
+from .run import Limits, Run, RunRefused, StoppedEarly
+from .sampling import ParallelSampler
 from .state import TrainState, create_state
+from .train import train, train_state
 from .update import (
     Context,
     Objective,
@@ -27,42 +32,56 @@ from .update import (
 
 __all__ = [
     "CannotWrite",
+    "Callback",
     "Checkpoints",
     "Context",
     "DamagedCheckpoint",
     "DeviceBatches",
-    "Every",
     "HostBatches",
     "HostLost",
     "Interrupted",
+    "KeepBest",
+    "Limits",
     "Mean",
+    "MemoryEstimate",
     "NonFiniteLoss",
     "NonFiniteState",
     "Objective",
-    "ParallelDraw",
+    "Optimizer",
+    "ParallelSampler",
     "ParallelUpdate",
     "Run",
     "RunRefused",
     "Settings",
-    "Tally",
+    "StepCost",
+    "StoppedEarly",
+    "MetricSums",
     "TrainState",
     "Update",
     "average_parameters",
+    "build_optimizer",
     "bytes_per_device",
     "check_split",
     "create_state",
     "device_mean",
+    "estimate_memory",
     "exact_mean",
     "fetch",
     "fit",
-    "free",
+    "from_dict",
     "hosts",
     "keys",
-    "num_rows",
+    "data_parallel_size",
+    "old_names",
     "pick_devices",
     "plain_mean",
+    "renamed",
     "to_dict",
+    "train",
+    "train_state",
     "tree_digest",
+    "untracked",
+    "untracked_fields",
     "update_from_objective",
     "warm_up_decay",
 ]

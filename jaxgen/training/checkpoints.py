@@ -8,7 +8,6 @@ With several processes, process 0 writes and reads: the others send it their pie
 hold together, and receive what it read.
 """
 
-import hashlib
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from jaxgen import weights
 
 from . import hosts
 from .files import CannotWrite
@@ -68,16 +69,16 @@ class Checkpoints:
             CannotWrite: the previous checkpoint could not be written.
         """
         self.wait()
-        if hosts.from_first(step in self.steps()):
+        if hosts.broadcast_from_primary(step in self.steps()):
             return
-        arrays = flatten(tree)
+        arrays = weights.flatten(hosts.fetch(tree))
         bad = [name for name, x in arrays.items() if np.issubdtype(x.dtype, np.inexact) and not np.isfinite(x).all()]
         if bad:
             raise NonFiniteState(
                 f"the state at step {step} is not finite in {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}; "
                 f"it was not saved. {self.last_good()}"
             )
-        if hosts.is_first():
+        if hosts.is_primary():
             self._saving = self._thread.submit(self._write, step, arrays)
 
     def restore(self, target: Tree) -> tuple[int, Tree] | None:
@@ -96,9 +97,9 @@ class Checkpoints:
             ValueError: the checkpoint is whole but belongs to another model: its names, shapes or dtypes differ.
         """
         self.wait()
-        step, arrays = self._newest_whole() if hosts.is_first() else (0, None)
-        step, arrays = hosts.from_first(step), hosts.arrays_from_first(arrays)
-        return None if arrays is None else (step, unflatten(arrays, target, self.directory / str(step)))
+        step, arrays = self._newest_whole() if hosts.is_primary() else (0, None)
+        step, arrays = hosts.broadcast_from_primary(step), hosts.broadcast_arrays_from_primary(arrays)
+        return None if arrays is None else (step, weights.unflatten(arrays, target, self.directory / str(step)))
 
     def _newest_whole(self) -> tuple[int, dict[str, np.ndarray] | None]:
         for step in reversed(self.steps()):
@@ -123,7 +124,7 @@ class Checkpoints:
     def last_good(self) -> str:
         """A sentence that names the newest checkpoint, once the save under way has ended."""
         self.wait()
-        if not hosts.is_first():
+        if not hosts.is_primary():
             return "The checkpoints are with process 0."
         steps = self.steps()
         if not steps:
@@ -175,7 +176,7 @@ class Checkpoints:
     def _write(self, step: int, arrays: dict[str, np.ndarray]) -> None:
         import orbax.checkpoint as ocp
 
-        digests = {name: digest(x) for name, x in arrays.items()}
+        digests = {name: weights.array_digest(x) for name, x in arrays.items()}
         saved = ocp.args.Composite(
             state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave({"step": step, "sha256": digests})
         )
@@ -195,7 +196,7 @@ class Checkpoints:
             raise DamagedCheckpoint(f"cannot be read ({type(error).__name__}: {_first_line(error)})") from error
         if digests.keys() != arrays.keys():
             raise DamagedCheckpoint(f"arrays are missing or extra: {sorted(digests.keys() ^ arrays.keys())[:5]}")
-        wrong = [name for name, x in arrays.items() if digest(x) != digests[name]]
+        wrong = [name for name, x in arrays.items() if weights.array_digest(x) != digests[name]]
         if wrong:
             raise DamagedCheckpoint(f"sha256 differs from what was saved in {', '.join(wrong[:5])}")
         return arrays
@@ -209,49 +210,9 @@ class Checkpoints:
         return aside
 
 
-def digest(x: np.ndarray) -> str:
-    """sha256 of an array's dtype, shape and bytes."""
-    x = np.ascontiguousarray(x)
-    hashed = hashlib.sha256(f"{x.dtype.str}{x.shape}".encode())
-    hashed.update(x.reshape(-1).view(np.uint8).data)
-    return hashed.hexdigest()
-
-
 def tree_digest(tree: Tree) -> str:
     """sha256 over the names and bytes of all arrays of a tree: equal exactly when the trees are bit-identical."""
-    arrays = flatten(tree)
-    lines = [f"{name} {digest(arrays[name])}\n" for name in sorted(arrays)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def flatten(tree: Tree) -> dict[str, np.ndarray]:
-    """{path such as 'params/encoder/kernel': NumPy array} of a tree of arrays, cut among devices or not."""
-    leaves = jax.tree_util.tree_leaves_with_path(hosts.fetch(tree))
-    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
-
-
-def unflatten(arrays: dict[str, np.ndarray], target: Tree, where: str | Path = "the checkpoint") -> Tree:
-    """The tree of `target`'s structure with the arrays of the same names.
-
-    Raises:
-        ValueError: names, shapes or dtypes differ; the message lists which.
-    """
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(target)
-    expected = {_name(path): leaf for path, leaf in leaves}
-    problems = [f"{name}: missing" for name in expected if name not in arrays]
-    problems += [f"{name}: not in this model" for name in arrays if name not in expected]
-    for name, leaf in expected.items():
-        found = arrays.get(name)
-        if found is not None and (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
-            problems.append(f"{name}: {found.dtype}{list(found.shape)}, expected {leaf.dtype}{list(leaf.shape)}")
-    if problems:
-        listed = "\n  ".join(problems[:10] + ["..."] * (len(problems) > 10))
-        raise ValueError(f"{where} belongs to another model or configuration:\n  {listed}")
-    return jax.tree_util.tree_unflatten(treedef, [arrays[_name(path)] for path, _ in leaves])
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return weights.tree_digest(hosts.fetch(tree))
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,12 +1,18 @@
-"""Configs are frozen dataclasses. This file turns them into plain data and tells two of them apart."""
+"""Configs are frozen dataclasses. This file turns them into plain data and back, and compares them."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 
-def free(default: Any) -> Any:
+def untracked(default: Any, *, old_names: tuple[str, ...] = ()) -> Any:
     """A dataclass field that may change when a run is resumed, because no result depends on it."""
-    return dataclasses.field(default=default, metadata={"free": True})
+    return dataclasses.field(default=default, metadata={"untracked": True, "old_names": old_names})
+
+
+def renamed(default: Any, *old_names: str) -> Any:
+    """A dataclass field that is also read under the names it had before, in records and on the command line."""
+    return dataclasses.field(default=default, metadata={"old_names": old_names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,28 +27,28 @@ class Settings:
     """micro-batches a device computes one after another for one update (saves memory, same gradient)"""
     exact_shards: int = 0
     """K > 0: always K micro-shards in one order of sums, so the bits do not depend on the number of devices"""
-    log_every: int = free(100)
+    log_every: int = untracked(100)
     """steps averaged in one line of metrics.jsonl"""
-    save_every: int = free(1000)
+    save_every: int = untracked(1000)
     """steps between checkpoints"""
-    keep_checkpoints: int = free(3)
+    keep_checkpoints: int = untracked(3)
     """newest checkpoints kept"""
-    steps_per_call: int = free(0)
+    steps_per_call: int = untracked(0)
     """updates a call of the compiled program; 0: as many as take about half a second"""
-    prefetch: int = free(0)
+    prefetch: int = untracked(0)
     """batches that the host makes ahead, for data too large for a device; 0: made on the device inside the step"""
-    devices: int = free(0)
+    devices: int = untracked(0)
     """devices to use; 0: all there are"""
-    model_devices: int = free(1)
-    """M > 1: each M devices hold one copy of the model, cut among them, for models that do not fit on one"""
-    backend: Literal["pmap", "shard_map"] = free("pmap")
-    """'pmap', or 'shard_map' for jit(shard_map), which model_devices > 1 takes in any case"""
+    model_parallel_size: int = untracked(1, old_names=("model_devices",))
+    """M > 1: each M devices share one copy of the model, for models that do not fit on one device"""
+    backend: Literal["pmap", "shard_map"] = untracked("pmap")
+    """'pmap', or 'shard_map' for jit(shard_map), which model_parallel_size > 1 always uses"""
     deterministic: bool = False
     """on GPU: only kernels that give the same bits each time (CPU always does)"""
 
     def __post_init__(self):
         counts = ("num_steps", "batch_size", "accumulate", "log_every", "save_every", "keep_checkpoints")
-        for name in (*counts, "model_devices"):
+        for name in (*counts, "model_parallel_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("exact_shards", "steps_per_call", "prefetch", "devices"):
@@ -65,42 +71,102 @@ def to_dict(config: Any) -> Any:
     raise TypeError(f"a config holds numbers, strings, tuples and dataclasses, not {type(config).__name__}")
 
 
-def differences(old: dict, config: Any, may_grow: tuple[str, ...] = ()) -> list[str]:
-    """The fields in which a recorded config (`to_dict`'s output) differs from `config`, as 'name: old -> new'.
+def from_dict(default: Any, recorded: Mapping[str, Any]) -> Any:
+    """The config that `to_dict` recorded, from one of its kind.
 
     Args:
-        old: what config.json holds.
-        config: the dataclass of this run.
-        may_grow: dotted names that may be larger than recorded.
+        default: a config; fields that the record lacks are as their classes define them.
+        recorded: what config.json holds, perhaps under names that fields had before.
+
+    Raises:
+        ValueError: the record has a field that such a config does not have.
     """
-    released = set(_free_names(config))
-    was, now = _leaves(old), _leaves(to_dict(config))
-    found = []
-    for name in [*now, *(n for n in was if n not in now)]:
-        a, b = was.get(name, "(absent)"), now.get(name, "(absent)")
-        if a == b or name in released or any(name.startswith(f"{r}.") for r in released):
-            continue
-        if name in may_grow and isinstance(a, int) and isinstance(b, int) and b > a:
-            continue
-        found.append(f"{name}: {a!r} -> {b!r}")
-    return found
+    recorded, changes = _upgraded(default, recorded), {}
+    for field in dataclasses.fields(default):
+        found, value = _take(recorded, field)
+        if not found:
+            value = _class_default(field, getattr(default, field.name))
+        elif dataclasses.is_dataclass(getattr(default, field.name)) and isinstance(value, dict):
+            value = from_dict(getattr(default, field.name), value)
+        changes[field.name] = _tuples(value)
+    if recorded:
+        raise ValueError(f"the run's config has a field {next(iter(recorded))!r} that {type(default).__name__} lacks")
+    return dataclasses.replace(default, **changes)
 
 
-def _free_names(config: Any, prefix: str = ""):
+def differences(recorded: Mapping[str, Any], config: Any, extendable_fields: tuple[str, ...] = ()) -> list[str]:
+    """The fields in which a recorded config differs from `config`, as 'name: recorded -> now'.
+
+    A field that the record lacks counts as the default of its class, since the run was made before there was one.
+
+    Args:
+        recorded: what config.json holds (`to_dict`), perhaps under names that fields had before.
+        config: the dataclass of this run.
+        extendable_fields: dotted names that may be larger than recorded.
+    """
+    return list(_differences(recorded, config, extendable_fields, ""))
+
+
+def _differences(recorded: Mapping[str, Any], config: Any, extendable: tuple[str, ...], prefix: str) -> Iterator[str]:
+    recorded = _upgraded(config, recorded)
     for field in dataclasses.fields(config):
-        name = prefix + field.name
-        value = getattr(config, field.name)
-        if field.metadata.get("free"):
-            yield name
-        elif dataclasses.is_dataclass(value):
-            yield from _free_names(value, f"{name}.")
+        name, now = prefix + field.name, getattr(config, field.name)
+        found, before = _take(recorded, field)
+        if field.metadata.get("untracked"):
+            continue
+        if not found:
+            default = _class_default(field, dataclasses.MISSING)
+            before = "(absent)" if default is dataclasses.MISSING else to_dict(default)
+        if dataclasses.is_dataclass(now) and isinstance(before, dict):
+            yield from _differences(before, now, extendable, f"{name}.")
+            continue
+        now = to_dict(now)
+        grows = name in extendable and isinstance(before, int) and isinstance(now, int) and now > before
+        if before != now and not grows:
+            yield f"{name}: {before!r} -> {now!r}"
+    yield from (f"{prefix}{name}: {value!r} -> '(absent)'" for name, value in recorded.items())
 
 
-def _leaves(tree: dict, prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat.update(_leaves(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat
+def untracked_fields(config: Any, prefix: str = "") -> list[str]:
+    """Dotted names of the untracked fields, also of those inside an untracked dataclass."""
+    names = []
+    for field in dataclasses.fields(config):
+        if field.metadata.get("untracked"):
+            names.append(prefix + field.name)
+        if dataclasses.is_dataclass(value := getattr(config, field.name)):
+            names += untracked_fields(value, f"{prefix}{field.name}.")
+    return names
+
+
+def old_names(config: Any, prefix: str = "") -> dict[str, str]:
+    """{dotted name that a field had before: its name now}."""
+    names = {}
+    for field in dataclasses.fields(config):
+        names |= {prefix + old: prefix + field.name for old in field.metadata.get("old_names", ())}
+        if dataclasses.is_dataclass(value := getattr(config, field.name)):
+            names |= old_names(value, f"{prefix}{field.name}.")
+    return names
+
+
+def _upgraded(config: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the record, with values of earlier versions translated by the config's `upgrade`, if it has one."""
+    upgrade = getattr(config, "upgrade", dict)
+    return upgrade(dict(recorded))
+
+
+def _take(recorded: dict[str, Any], field: dataclasses.Field) -> tuple[bool, Any]:
+    """Whether the record has the field, under whatever name, and its value; it is taken out of the record."""
+    for name in (field.name, *field.metadata.get("old_names", ())):
+        if name in recorded:
+            return True, recorded.pop(name)
+    return False, None
+
+
+def _class_default(field: dataclasses.Field, otherwise: Any) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return otherwise if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value

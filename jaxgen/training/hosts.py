@@ -51,42 +51,42 @@ def join(how: str) -> None:
         raise ValueError(f"cannot join the other processes ({error}). {expected}") from error
 
 
-def are_several() -> bool:
+def is_multihost() -> bool:
     """Whether `join` has joined more processes than this one; opens no devices where it was not called."""
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes."""
-    return not are_several() or jax.process_index() == 0
+    return not is_multihost() or jax.process_index() == 0
 
 
-def from_first(value: Any) -> Any:
+def broadcast_from_primary(value: Any) -> Any:
     """Process 0's `value`, plain data as JSON holds it, on every process. All must call it."""
-    if not are_several():
+    if not is_multihost():
         return value
-    return json.loads(_bytes_from_first(json.dumps(value).encode()))
+    return json.loads(_bytes_from_primary(json.dumps(value).encode()))
 
 
-def arrays_from_first(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
+def broadcast_arrays_from_primary(arrays: dict[str, np.ndarray] | None) -> dict[str, np.ndarray] | None:
     """Process 0's `arrays`, bit for bit, on every process. All must call it."""
-    if not are_several():
+    if not is_multihost():
         return arrays
     heads = {name: (x.dtype.str, x.shape) for name, x in (arrays or {}).items()}
-    heads = from_first(heads if arrays is not None else None)
+    heads = broadcast_from_primary(heads if arrays is not None else None)
     if heads is None:
         return None
     received = {}
     for name, (dtype, shape) in heads.items():
         # As bytes, because a sum, which a broadcast is, turns -0.0 into 0.0.
-        data = _bytes_from_first(np.ascontiguousarray(arrays[name]).tobytes() if arrays and is_first() else b"")
+        data = _bytes_from_primary(np.ascontiguousarray(arrays[name]).tobytes() if arrays and is_primary() else b"")
         received[name] = np.frombuffer(bytearray(data), np.dtype(dtype)).reshape(shape)
     return received
 
 
 def joined(x: np.ndarray) -> np.ndarray:
     """The processes' arrays of the same shape one after another, bit for bit, on every process. All must call it."""
-    if not are_several():
+    if not is_multihost():
         return x
     from jax.experimental import multihost_utils
 
@@ -100,7 +100,7 @@ def local(tree: Any) -> Any:
 
     Those that are cut among devices are put together one after another, as NumPy arrays: no device may hold them all.
     """
-    if not are_several():
+    if not is_multihost():
         return tree
     from jax.experimental import multihost_utils
 
@@ -119,7 +119,7 @@ def fetch(tree: Any) -> Any:
 
 def largest(number: int) -> int:
     """The largest of the processes' numbers, on every process. All must call it."""
-    if not are_several():
+    if not is_multihost():
         return number
     from jax.experimental import multihost_utils
 
@@ -132,7 +132,7 @@ def check_same(what: str, value: Any) -> None:
     Raises:
         ValueError: on every process, where one has another value than process 0.
     """
-    theirs = from_first(value)
+    theirs = broadcast_from_primary(value)
     if largest(theirs != json.loads(json.dumps(value))):
         raise ValueError(f"the processes of this run do not have the same {what}; here it is {value!r}")
 
@@ -142,19 +142,19 @@ def leave(code: int) -> None:
 
     With several processes at once: an orderly end waits for the others, and they wait for this one.
     """
-    if are_several():
+    if is_multihost():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def _bytes_from_first(data: bytes) -> bytes:
+def _bytes_from_primary(data: bytes) -> bytes:
     from jax.experimental import multihost_utils
 
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(data))))
     # Few lengths, since each is a program.
     padded = np.zeros(max(1024, 1 << (size - 1).bit_length() if size else 0), np.uint8)
-    if is_first():
+    if is_primary():
         padded[:size] = np.frombuffer(data, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(padded)).tobytes()[:size]

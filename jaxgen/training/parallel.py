@@ -15,11 +15,11 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgen.compiler import check_once, with_options
+from jaxgen.data.batches import DeviceBatches, HostBatches
 
 from . import keys as key_streams
-from .batches import DeviceBatches, HostBatches
 from .mean import device_mean, exact_mean, plain_mean
-from .placement import MODEL_AXIS, check_shared, num_rows, tree_shardings, tree_specs
+from .placement import MODEL_AXIS, check_shared, data_parallel_size, tree_shardings, tree_specs
 from .state import TrainState
 from .update import Update
 
@@ -28,7 +28,7 @@ AXIS = "data"
 Backend = Literal["pmap", "shard_map"]
 
 
-class Tally(NamedTuple):
+class MetricSums(NamedTuple):
     """Metrics added up since the last log line; carried through the compiled loop.
 
     Attributes:
@@ -40,6 +40,10 @@ class Tally(NamedTuple):
     totals: dict[str, Any]
     count: Any
     first_bad_step: Any
+
+    def not_finite(self) -> str:
+        """The names of the metrics whose sums, fetched to the host, are not finite."""
+        return ", ".join(name for name, total in self.totals.items() if not abs(float(total)) < float("inf"))
 
 
 def check_split(batch_size: int, num_devices: int, accumulate: int = 1, exact_shards: int = 0) -> None:
@@ -67,7 +71,7 @@ def check_split(batch_size: int, num_devices: int, accumulate: int = 1, exact_sh
 
 
 class ParallelUpdate:
-    """An update compiled over devices: `state, tally = parallel(state, tally, key, first_batch, num_steps)`.
+    """An update compiled over devices: `state, sums = parallel(state, sums, key, first_batch, num_steps)`.
 
     Args:
         update: `update(state, batch, keys, mean) -> (state, metrics)`.
@@ -78,8 +82,8 @@ class ParallelUpdate:
         accumulate: micro-shards of each device, computed one after another (gradient accumulation).
         exact_shards: K > 0 fixes K micro-shards and the order of their sum, so that the bits do not depend on the
             number of devices.
-        model_devices: M > 1: the devices are rows of M that hold the state together (`place`) and compute alike what a
-            single device computes otherwise; needs "shard_map".
+        model_parallel_size: M > 1: the devices are rows of M, each of which holds one copy of the state (`place`) and
+            computes what a single device computes otherwise; needs "shard_map".
 
     Raises:
         ValueError: the batch or the devices do not divide evenly, or M > 1 with what cannot go with it.
@@ -95,16 +99,16 @@ class ParallelUpdate:
         backend: Backend = "pmap",
         accumulate: int = 1,
         exact_shards: int = 0,
-        model_devices: int = 1,
+        model_parallel_size: int = 1,
     ):
         devices = list(jax.devices() if devices is None else devices)
         check_once()
-        rows = num_rows(len(devices), model_devices)
+        rows = data_parallel_size(len(devices), model_parallel_size)
         check_split(batch_size, rows, accumulate, exact_shards)
-        if model_devices > 1:
+        if model_parallel_size > 1:
             check_shared(backend, exact_shards)
         # XLA takes no collectives over a manual axis of one beside an automatic axis.
-        is_one_row = rows == 1 and model_devices > 1
+        is_one_row = rows == 1 and model_parallel_size > 1
         if exact_shards:
             mean = exact_mean(AXIS, exact_shards, rows)
         else:
@@ -112,13 +116,13 @@ class ParallelUpdate:
         self._update, self._batches, self._backend = update, batches, backend
         self._platform = devices[0].platform
         self._compiled: dict[Any, Callable[..., Any]] = {}
-        if model_devices > 1:
-            self._mesh = Mesh(np.array(devices).reshape(rows, model_devices), (AXIS, MODEL_AXIS))
+        if model_parallel_size > 1:
+            self._mesh = Mesh(np.array(devices).reshape(rows, model_parallel_size), (AXIS, MODEL_AXIS))
         else:
             self._mesh = Mesh(np.array(devices), (AXIS,))
-        by_device = np.array(devices).reshape(rows, model_devices)
+        by_device = np.array(devices).reshape(rows, model_parallel_size)
         local = [i for i, row in enumerate(by_device) if any(d.process_index == jax.process_index() for d in row)]
-        self._model_devices = model_devices
+        self._model_devices = model_parallel_size
         by_row = np.arange(batch_size, dtype=np.int32).reshape(rows, -1)[local]
         self.local_positions = by_row.reshape(-1)
         self._num_local = len(local)
@@ -126,29 +130,31 @@ class ParallelUpdate:
         self._make = batches.make if isinstance(batches, DeviceBatches) else None
         self._arrays = self.replicate(batches.arrays) if isinstance(batches, DeviceBatches) else None
 
-        def steps(state, tally, key, arrays, positions, batch, num_steps):
+        def steps(state, sums, key, arrays, positions, batch, num_steps):
             order = key_streams.stream(key, "order")
             model = key_streams.stream(key, "model")
 
             def one(_, carry):
-                state, tally = carry
+                state, sums = carry
                 keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
-                made = self._make(order, arrays, state.step, positions) if self._make else batch
+                made = self._make(jax.random.clone(order), arrays, state.step, positions) if self._make else batch
                 # The update compiles alike, wherever its batch comes from.
                 made = lax.optimization_barrier(made)
                 new_state, metrics = update(state, made, keys, mean)
-                if model_devices > 1:
-                    cut = tree_shardings(new_state, self._mesh) if is_one_row else tree_specs(new_state, model_devices)
+                if model_parallel_size > 1:
+                    cut = (
+                        tree_shardings(new_state, self._mesh)
+                        if is_one_row
+                        else tree_specs(new_state, model_parallel_size)
+                    )
                     new_state = lax.with_sharding_constraint(new_state, cut)
-                return new_state, _add(tally, metrics, state.step)
+                return new_state, _add(sums, metrics, state.step)
 
-            return lax.fori_loop(0, num_steps, one, (state, tally))
+            return lax.fori_loop(0, num_steps, one, (state, sums))
 
         per_call = (None, None, None, None, 0, 0, None)
         if backend == "pmap":
-            self._program = jax.pmap(
-                steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,)
-            )
+            self._program = jax.pmap(steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,))
         elif backend == "shard_map":
             specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in per_call)
             # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.
@@ -161,13 +167,13 @@ class ParallelUpdate:
             raise ValueError(f"backend is {backend!r}; it must be 'pmap' or 'shard_map'")
 
     def __call__(
-        self, state: TrainState, tally: Tally, key: jax.Array, batch: Tree, num_steps: int
-    ) -> tuple[TrainState, Tally]:
+        self, state: TrainState, sums: MetricSums, key: jax.Array, batch: Tree, num_steps: int
+    ) -> tuple[TrainState, MetricSums]:
         """Runs `num_steps` updates and returns without waiting for them. `state` is given away (donated).
 
         Args:
             state: on the devices (`place`).
-            tally: metrics so far.
+            sums: metrics so far.
             key: the run's root key.
             batch: with HostBatches, this process's part of the batch, leading axis len(local_positions), and
                 num_steps must be 1; with DeviceBatches, None.
@@ -177,7 +183,7 @@ class ParallelUpdate:
             if num_steps != 1:
                 raise ValueError("batches fed by the host run one step a call")
             batch = self._split(batch)
-        args = (state, tally, key, self._arrays, self._positions, batch, jnp.int32(num_steps))
+        args = (state, sums, key, self._arrays, self._positions, batch, jnp.int32(num_steps))
         leaves, structure = jax.tree.flatten(args)
         shapes = (structure, *((x.shape, x.dtype) for x in leaves))
         if shapes not in self._compiled:
@@ -209,8 +215,8 @@ class ParallelUpdate:
         sharding = NamedSharding(self._mesh, PartitionSpec())
         return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
 
-    def empty_tally(self, state: TrainState, key: jax.Array) -> Tally:
-        """A tally of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
+    def empty_sums(self, state: TrainState, key: jax.Array) -> MetricSums:
+        """A sums of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
 
         def metrics(state, key, arrays, batch, positions):
             if self._make:
@@ -225,7 +231,7 @@ class ParallelUpdate:
             if value.shape != ():
                 raise ValueError(f"metric {name!r} has shape {value.shape}; a metric is one number")
         return self.replicate(
-            Tally(
+            MetricSums(
                 totals={name: jnp.zeros((), jnp.float32) for name in names},
                 count=jnp.int32(0),
                 first_bad_step=jnp.int32(-1),
@@ -252,13 +258,13 @@ def warn_if_pool_unset(exact_shards: int) -> None:
         )
 
 
-def _add(tally: Tally, metrics: dict[str, jax.Array], step: jax.Array) -> Tally:
+def _add(sums: MetricSums, metrics: dict[str, jax.Array], step: jax.Array) -> MetricSums:
     finite = jnp.stack([jnp.isfinite(v) for v in metrics.values()]).all()
-    is_first = (tally.first_bad_step < 0) & ~finite
-    return Tally(
-        totals={name: tally.totals[name] + metrics[name].astype(jnp.float32) for name in metrics},
-        count=tally.count + 1,
-        first_bad_step=jnp.where(is_first, step, tally.first_bad_step),
+    is_first = (sums.first_bad_step < 0) & ~finite
+    return MetricSums(
+        totals={name: sums.totals[name] + metrics[name].astype(jnp.float32) for name in metrics},
+        count=sums.count + 1,
+        first_bad_step=jnp.where(is_first, step, sums.first_bad_step),
     )
 
 

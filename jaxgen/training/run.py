@@ -4,21 +4,39 @@ import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 
 from . import environment, hosts
 from .checkpoints import Checkpoints, tree_digest
-from .config import differences, to_dict
+from .config import differences, to_dict, untracked_fields
 from .files import read_json, write_json
 from .logs import Logs
 
 
 class RunRefused(ValueError):
     """The working directory cannot take this run; nothing was written."""
+
+
+class Limits(NamedTuple):
+    """Ends a run early, for trials of what a run does.
+
+    Attributes:
+        max_steps: updates of each training, or None.
+        max_trainings: after so many trainings `StoppedEarly` is raised, or None.
+        callbacks: replace those of the experiment, or None.
+    """
+
+    max_steps: int | None = None
+    max_trainings: int | None = None
+    callbacks: Sequence[tuple[int, Callable[[int, Any], None]]] | None = None
+
+
+class StoppedEarly(Exception):
+    """The run has done `Limits.max_trainings` trainings."""
 
 
 class Run:
@@ -31,8 +49,9 @@ class Run:
         config: frozen dataclass with a field `seed`; recorded, and compared when the run is resumed.
         experiment: name of the experiment.
         preset: name of the preset it started from.
-        may_grow: dotted names of fields that may be larger on resume ("train.num_steps").
+        extendable_fields: dotted names of fields that may be larger on resume ("train.num_steps").
         quiet: nothing is shown on the terminal.
+        limits: where the run ends early.
 
     Raises:
         RunRefused: the directory belongs to another run or config, is in use, is not a run, or cannot be written.
@@ -45,23 +64,25 @@ class Run:
         *,
         experiment: str,
         preset: str = "",
-        may_grow: tuple[str, ...] = (),
+        extendable_fields: tuple[str, ...] = (),
         quiet: bool = False,
+        limits: Limits | None = None,
     ):
         self.workdir = Path(workdir).absolute()
         self.experiment, self.preset, self.config = experiment, preset, config
+        self.limits, self.trainings = limits or Limits(), 0
         self._scratch, refusal = None, None
         try:
-            if hosts.is_first():
-                self._open(may_grow)
+            if hosts.is_primary():
+                self._open(extendable_fields)
         except Exception as error:
             refusal = error
-        said = hosts.from_first(refusal and str(refusal))
+        said = hosts.broadcast_from_primary(refusal and str(refusal))
         if refusal:
             raise refusal
         if said:
             raise RunRefused(f"process 0 cannot open the run: {said}")
-        if not hosts.is_first():
+        if not hosts.is_primary():
             self._scratch = tempfile.TemporaryDirectory(prefix="jaxgen-")
             self.workdir = Path(self._scratch.name)
             self._open(())
@@ -70,11 +91,11 @@ class Run:
         except BaseException:
             self._close()
             raise
-        self.logs = Logs(self.workdir, quiet or not hosts.is_first())
+        self.logs = Logs(self.workdir, quiet or not hosts.is_primary())
 
-    def _open(self, may_grow: tuple[str, ...]) -> None:
+    def _open(self, extendable_fields: tuple[str, ...]) -> None:
         try:
-            self._check_resumable(may_grow)
+            self._check_resumable(extendable_fields)
             self.workdir.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.workdir / ".lock", "a+")
         except OSError as error:
@@ -95,7 +116,7 @@ class Run:
 
     def _check_hosts(self) -> None:
         """All processes must have the same config, and should have the same libraries and flags."""
-        theirs = hosts.from_first([self.experiment, to_dict(self.config)])
+        theirs = hosts.broadcast_from_primary([self.experiment, to_dict(self.config)])
         changed = differences(theirs[1], self.config)
         if hosts.largest(bool(changed or theirs[0] != self.experiment)):
             listed = "".join(f"\n  {line}" for line in changed)
@@ -103,7 +124,7 @@ class Run:
                 f"the processes do not have the same config{listed and '; process 0 -> this one:'}{listed}"
             )
         now = environment.describe()
-        if changed := environment.differences(hosts.from_first(now), now):
+        if changed := environment.differences(hosts.broadcast_from_primary(now), now):
             warnings.warn(
                 f"process {jax.process_index()} has another environment than process 0:\n  " + "\n  ".join(changed),
                 stacklevel=3,
@@ -115,6 +136,7 @@ class Run:
             "preset": self.preset,
             "seed": self.config.seed,
             "config": to_dict(self.config),
+            "untracked": untracked_fields(self.config),
         }
         write_json(self.workdir / "config.json", record)
         self._note_environment()
@@ -166,23 +188,27 @@ class Run:
         write_json(self.workdir / "results.json", results)
         return results
 
-    def once(self, name: str, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """What `measure` returns, kept in measured.json under `name`, so that a resumed run does not measure it again.
+    def cached(self, what: str, measure: Callable[[], dict[str, float]], **depends_on: Any) -> dict[str, float]:
+        """The result of `measure`, kept in measured.json, so that a resumed run does not measure it again.
 
         Args:
-            name: unique in the run; it must say what the result depends on (the stage, the step).
+            what: name of the measurement.
             measure: returns finite numbers by name.
+            depends_on: all that the result depends on within this run, such as images=40, step=1000; values as in a
+                config.
         """
-        path = self.workdir / "measured.json"
-        kept = read_json(path) if path.exists() else {}
-        values = hosts.from_first(kept.get(name))
+        path, key = self.workdir / "measured.json", to_dict({"what": what, **depends_on})
+        entries = read_json(path) if path.exists() else []
+        if isinstance(entries, dict):  # as 0.1.0 kept them, under sentences
+            entries = [{"key": {"what": sentence}, "values": values} for sentence, values in entries.items()]
+        values = hosts.broadcast_from_primary(next((e["values"] for e in entries if e["key"] == key), None))
         if values is None:
             # Every process measures, in case that needs them all; process 0's values stand.
-            values = hosts.from_first({key: float(value) for key, value in measure().items()})
-            write_json(path, {**kept, name: values})
+            values = hosts.broadcast_from_primary({name: float(value) for name, value in measure().items()})
+            write_json(path, [*entries, {"key": key, "values": values}])
         return values
 
-    def note_data(self, name: str, fingerprint: str) -> None:
+    def record_dataset(self, name: str, fingerprint: str) -> None:
         """Records the data's fingerprint in environment.json, and warns where it is not the one the run began with."""
         hosts.check_same(f"data {name}", fingerprint)
         path = self.workdir / "environment.json"
@@ -196,7 +222,7 @@ class Run:
             )
         write_json(path, recorded)
 
-    def _check_resumable(self, may_grow: tuple[str, ...]) -> None:
+    def _check_resumable(self, extendable_fields: tuple[str, ...]) -> None:
         path = self.workdir / "config.json"
         if self.workdir.exists() and not self.workdir.is_dir():
             raise RunRefused(f"{self.workdir} is a file; --workdir must be a directory")
@@ -220,7 +246,7 @@ class Run:
                 f"{self.workdir} holds a run of {recorded['experiment']!r}, not of {self.experiment!r}. "
                 "Choose another --workdir."
             )
-        changed = differences(recorded["config"], self.config, may_grow)
+        changed = differences(recorded["config"], self.config, extendable_fields)
         if changed:
             listed = "\n  ".join(changed)
             raise RunRefused(

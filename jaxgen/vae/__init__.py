@@ -8,6 +8,8 @@ from jaxgen.vae.bounds import (
     importance_weighted_bound,
     normalized_weights,
 )
+from jaxgen.vae.builders import Architecture, Objective, build_likelihood, build_loss, build_network
+from jaxgen.vae.convolutional import conv_vae
 from jaxgen.vae.evaluation import MarginalLikelihood, active_units, log_marginal_likelihood, posterior_means
 from jaxgen.vae.gaussian import (
     from_noise,
@@ -28,7 +30,7 @@ from jaxgen.vae.likelihoods import (
     gaussian,
     gaussian_log_likelihood,
 )
-from jaxgen.vae.networks import VAE, GaussianLayer, conv_vae, draw_noise, init_params, mean_logits, mlp_vae
+from jaxgen.vae.networks import VAE, GaussianLayer, draw_noise, init_params, mean_logits, mlp_vae
 from jaxgen.vae.objectives import (
     free_bits_statistics,
     iwae_loss,
@@ -42,13 +44,18 @@ from jaxgen.vae.sampling import interpolate, manifold, reconstruct, sample, trav
 
 __all__ = [
     "VAE",
+    "Architecture",
     "GaussianLayer",
     "Likelihood",
     "MarginalLikelihood",
+    "Objective",
     "active_units",
     "bernoulli",
     "bernoulli_log_likelihood",
     "bits_per_dim",
+    "build_likelihood",
+    "build_loss",
+    "build_network",
     "check_data",
     "conv_vae",
     "discretized_logistic",

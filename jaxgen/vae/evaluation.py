@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.compiler import check_once
+from jaxgen.vae.bounds import bits_per_dim
 from jaxgen.vae.likelihoods import Likelihood
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
@@ -29,6 +30,25 @@ class MarginalLikelihood(NamedTuple):
     log_likelihood: jax.Array
     standard_error: jax.Array
     elbo: jax.Array
+
+    def summary(self, data_size: int) -> dict[str, float]:
+        """Means over the N examples, with their errors.
+
+        Args:
+            data_size: D, the dimensions of x.
+
+        Returns:
+            numbers: "negative_log_likelihood" in nats; "standard_error" of that mean, from how the examples differ;
+            "sampling_error" of that mean from the K samples, far smaller; "bits_per_dim" (nats / (D log 2)).
+        """
+        num = len(self.log_likelihood)
+        nll = -float(jnp.mean(self.log_likelihood))
+        return {
+            "negative_log_likelihood": nll,
+            "standard_error": float(jnp.std(self.log_likelihood)) / num**0.5,
+            "sampling_error": float(jnp.sqrt(jnp.sum(jnp.square(self.standard_error)))) / num,
+            "bits_per_dim": float(bits_per_dim(-jnp.float32(nll), data_size)),
+        }
 
 
 def log_marginal_likelihood(

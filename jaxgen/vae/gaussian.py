@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 _LOG_2_PI = math.log(2 * math.pi)
 

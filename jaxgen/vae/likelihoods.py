@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.nn.draws import given_or_drawn
+from jaxgen.nn.random import given_or_drawn
 
 
 def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:

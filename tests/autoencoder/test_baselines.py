@@ -132,9 +132,7 @@ def test_newton_steps_that_overshoot_are_halved():
         codes = np.asarray(logistic_pca_codes(_as_many(x), params, ridge=0.1, num_iterations=40))
     # A full first step from zero would raise the objective.
     p = 1 / (1 + np.exp(8.0))
-    full = np.linalg.solve(
-        p * (1 - p) * LOADINGS @ LOADINGS.T + 0.1 * np.eye(2), LOADINGS @ (x[0] - p)
-    )
+    full = np.linalg.solve(p * (1 - p) * LOADINGS @ LOADINGS.T + 0.1 * np.eye(2), LOADINGS @ (x[0] - p))
     best = _best_code(x[0], LOADINGS, b, 0.1)
     objective = lambda z: _objective(z, LOADINGS, b, x[0], 0.1)
     assert objective(full) > objective(np.zeros(2)) > objective(best)
@@ -168,9 +166,7 @@ def test_pca_30_on_mnist_is_the_papers_13_87():
     def images(name):
         path = Path(folder) / "mnist" / f"{name}-images-idx3-ubyte.gz"
         return (
-            np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
-            .reshape(-1, 784)
-            .astype(np.float32)
+            np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16).reshape(-1, 784).astype(np.float32)
             / 255
         )
 

@@ -79,9 +79,7 @@ def test_orthogonal_probes_give_the_exact_penalty():
 def test_hutchinson_is_unbiased():
     num = 4000
     x = np.repeat(X[:1], num, 0).astype(np.float32)
-    estimates = in_float32(
-        lambda x: hutchinson_contractive_penalty(jax.random.key(0), _two_layers, x, 2), x
-    )
+    estimates = in_float32(lambda x: hutchinson_contractive_penalty(jax.random.key(0), _two_layers, x, 2), x)
     jacobian = _numpy_jacobians(X[:1], True)[0]
     gram = jacobian.T @ jacobian
     assert abs(estimates.mean() - np.trace(gram)) < 4 * estimates.std() / np.sqrt(num)

@@ -86,9 +86,7 @@ def test_denoising_loss_compares_the_clean_input_with_the_corrupted_ones_reconst
     network = Autoencoder(5, (4,), 2)
     batch = _batch()
     params = random_params(network, 5)
-    everything_masked = reconstruction_loss(
-        network, "squared_error", corrupt=partial(masking_noise, fraction=1.0)
-    )
+    everything_masked = reconstruction_loss(network, "squared_error", corrupt=partial(masking_noise, fraction=1.0))
     losses, reconstruction = in_float32(
         lambda *a: (
             everything_masked(*a, _keys(), CONTEXT)[0],

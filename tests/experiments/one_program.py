@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import features, flat_images
-from jaxgen import training
+from experiments.command import image_data
+from experiments.sample_batches import feature_classifier
+from jaxgen import metrics, training
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,17 +93,12 @@ def killed_after(step, folder):
 
 def few_images(monkeypatch, number=100):
     """Takes the first images of each split, as many of both: then they have one shape."""
-    load = flat_images.load
+    load = image_data.load
 
-    def first(config):
-        return tuple(
-            flat_images.FlatImages(
-                split.x[:number], None if split.label is None else split.label[:number], split.shape, split.fingerprint
-            )
-            for split in load(config)
-        )
+    def first(config, labelled=False):
+        return tuple(split.select(slice(number)) for split in load(config, labelled))
 
-    monkeypatch.setattr(flat_images, "load", first)
+    monkeypatch.setattr(image_data, "load", first)
 
 
 def pixel_features(monkeypatch):
@@ -117,9 +113,9 @@ def pixel_features(monkeypatch):
             probabilities = np.exp(found - found.max(axis=1, keepdims=True))
             return found.astype(np.float32), probabilities / probabilities.sum(axis=1, keepdims=True)
 
-        return features.Extractor("classifier_fid", extract, "0" * 64, 0.5)
+        return metrics.Extractor("classifier_fid", extract, "0" * 64, 0.5)
 
-    monkeypatch.setattr(features, "cached", cached)
+    monkeypatch.setattr(feature_classifier, "cached", cached)
 
 
 def _traced(tree):

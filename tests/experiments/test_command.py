@@ -7,15 +7,17 @@ import json
 import sys
 
 import numpy as np
-import one_program
 import pytest
-import tour_check
-from one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from PIL import Image
 
-from experiments import command, contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae, vae_figures
+from experiments import contractive_autoencoder, deep_autoencoder, sparse_autoencoder, vae
+from experiments.command import cli
+from experiments.vae import evaluate as vae_evaluate
+from experiments.vae import figures as vae_figures
 from jaxgen import autoencoder
 from jaxgen import vae as variational
+from tests.experiments import one_program, tour_check
+from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 SCRIPTS = {
     "deep_autoencoder": deep_autoencoder,
@@ -65,8 +67,11 @@ def call(monkeypatch, tmp_path):
         if where and "--train.devices" not in arguments:
             where += ["--train.devices", "1"]
         monkeypatch.setattr(sys, "argv", [name, *arguments, *where])
-        may_grow = getattr(script, "may_grow", lambda config: ())
-        command.main(name, script.PRESETS, script.prepare, script.train, script.__doc__ or "", may_grow=may_grow)
+        extendable_fields = getattr(script, "extendable_fields", lambda config: ())
+        about = script.__doc__ or ""
+        cli.main(
+            name, script.PRESETS, script.validate_and_load, script.train, about, extendable_fields=extendable_fields
+        )
         return workdir
 
     return run
@@ -104,7 +109,7 @@ def few_programs(monkeypatch):
     estimate = variational.log_marginal_likelihood
     on_host = lambda *args, **kwargs: one_program.on_host(estimate(*args, **kwargs))
     monkeypatch.setattr(variational, "log_marginal_likelihood", on_host)
-    monkeypatch.setattr(vae, "jnp", np)
+    monkeypatch.setattr(vae_evaluate, "jnp", np)
     monkeypatch.setattr(vae_figures, "jnp", np)
 
 
@@ -290,6 +295,13 @@ def test_a_sweep_measures_every_model_on_the_way(call):
     measured = workdir / "measured.json"
     altered = measured.read_text().replace(str(metrics["nz3_bound_at_2e1_test"]), "-1.25")
     measured.write_text(altered)
+    call("vae", *arguments)
+    assert json.loads((workdir / "results.json").read_text())["metrics"]["nz3_bound_at_2e1_test"] == -1.25
+    # As 0.1.0 recorded them, under sentences.
+    bounds = [entry for entry in json.loads(measured.read_text()) if entry["key"]["what"] == "bound"]
+    sentences = {f"{e['key']['model']} bound at {e['key']['points']}": e["values"] for e in bounds}
+    assert len(sentences) == 4 and "nz3 bound at 20" in sentences
+    measured.write_text(json.dumps(sentences))
     call("vae", *arguments)
     assert json.loads((workdir / "results.json").read_text())["metrics"]["nz3_bound_at_2e1_test"] == -1.25
 

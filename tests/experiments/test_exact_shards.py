@@ -11,17 +11,17 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import deep_autoencoder, flat_images, optimizers, sparse_autoencoder
+from experiments import deep_autoencoder, sparse_autoencoder
 from experiments import vae as vae_experiment
-from jaxgen import autoencoder, diffusion, training, vae
+from jaxgen import autoencoder, data, diffusion, training, vae
 from tests.parameters import random_parameters
 
 WIDTH, BATCH = 20, 16
 
 
 def images():
-    x = np.random.default_rng(0).integers(0, 256, (40, WIDTH), dtype=np.uint8)
-    return flat_images.FlatImages(x, None, (4, 5, 1), "random")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, WIDTH), dtype=np.uint8)
+    return data.Images(pixels.reshape(40, 4, 5, 1), None, "random")
 
 
 def fresh(network):
@@ -32,7 +32,7 @@ def deep():
     preset = deep_autoencoder.PRESETS["mnist"]
     model = dataclasses.replace(preset.model, widths=(12,), code_size=3)
     network = deep_autoencoder.build(model, WIDTH)
-    optimizer = optimizers.build(preset.optimizer, 1000)
+    optimizer = training.build_optimizer(preset.optimizer, 1000)
     loss = autoencoder.reconstruction_loss(network, model.error)
     return training.update_from_objective(loss, optimizer), training.create_state(fresh(network), optimizer)
 
@@ -61,13 +61,12 @@ def boltzmann():
 def variational(bound, num_samples, **model):
     config = dataclasses.replace(
         vae_experiment.PRESETS["mnist"],
-        model=vae_experiment.Model(widths=(12,), upper_widths=(6,), **model),
-        objective=vae_experiment.Objective(bound, num_samples, "dreg"),
+        model=vae.Architecture(widths=(12,), upper_widths=(6,), **model),
+        objective=vae.Objective(bound, num_samples, "dreg"),
         binarization="grey",
     )
-    network = vae_experiment.build(config.model, images())
-    loss, _ = vae_experiment.objective(config, config.model, images())
-    optimizer = optimizers.build(config.optimizer, 1000)
+    network, _, loss, _ = vae_experiment.build(config, config.model, images())
+    optimizer = training.build_optimizer(config.optimizer, 1000)
     update = training.update_from_objective(loss, optimizer, ema_decay=training.warm_up_decay(config.ema))
     return update, training.create_state(vae.init_params(jax.random.key(1), network), optimizer, ema=True)
 
@@ -108,13 +107,13 @@ def ends(name, device_counts):
     """Digest of the end of four steps, for each number of devices."""
     update, state = CASES[name]()
     state = jax.device_get(state)
-    batches = flat_images.batches(images(), BATCH)
+    batches = data.image_batches(images(), BATCH, flat=True)
     key, found = training.keys.root(0), []
     for devices in device_counts:
         parallel = training.ParallelUpdate(
             update, batches, batch_size=BATCH, devices=jax.devices()[:devices], exact_shards=4
         )
-        end = parallel(parallel.replicate(state), parallel.empty_tally(state, key), key, None, 4)
+        end = parallel(parallel.replicate(state), parallel.empty_sums(state, key), key, None, 4)
         found.append(training.tree_digest(end))
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compilation_cache
+from experiments.command import compilation_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
@@ -35,10 +35,11 @@ for name in ("vae", "deep_autoencoder"):
 modules = sorted(sys.modules)
 """
 CHECK = """
-from experiments import command, vae
+from experiments import vae
+from experiments.command import cli
 found = []
 for preset in ("quick", "paper_burda"):
-    command.checked(vae.PRESETS[preset], lambda config: None)
+    cli.checked(vae.PRESETS[preset], lambda config: None)
     found.append(jax.config.jax_persistent_cache_enable_xla_caches)
 """
 

@@ -24,8 +24,6 @@ def arrays(x_shape, kernel_shape, dtype):
     return tuple(generator.normal(size=shape).astype(dtype) for shape in (x_shape, kernel_shape))
 
 
-
-
 def assert_close(found, expected, dtype, case):
     """To the tolerance of the type, relative to the largest entry."""
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

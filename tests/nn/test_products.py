@@ -1,6 +1,5 @@
 """Layouts that are fast on CPU compute what the plain ones do: values, gradients, second derivatives."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -33,9 +33,9 @@ def parameters(seed=0):
     return {name: 0.3 * rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def objective(params, batch, example_keys, context):
+def objective(params, batch, keys_per_example, context):
     # From the bits of an example's key: with jax.random.normal, compiling takes 1.6 times as long.
-    uniform = (jax.random.key_data(example_keys) >> 8).astype(jnp.float32) * 2**-24
+    uniform = (jax.random.key_data(keys_per_example) >> 8).astype(jnp.float32) * 2**-24
     noise = 0.1 * jnp.sin(40.0 * uniform[:, :1] * jnp.arange(1.0, FEATURES + 1)[None] + 6.0 * uniform[:, 1:])
     hidden = jnp.tanh((batch["x"] + noise) @ params["in"])
     losses = jnp.sum((hidden @ params["out"] - batch["x"]) ** 2, axis=-1)
@@ -76,12 +76,12 @@ def compiled(optimizer=OPTIMIZER, devices=1, options=()):
 
 
 def run_steps(calls, *, optimizer=OPTIMIZER, seed=0, devices=1, start=None, **options):
-    """Final (state, tally) on the host after calls of the given numbers of steps."""
+    """Final (state, sums) on the host after calls of the given numbers of steps."""
     parallel = compiled(optimizer, devices, tuple(options.items()))
     key = keys.root(seed)
     begin = state(optimizer, seed) if start is None else start[0]
-    tally = parallel.empty_tally(begin, key) if start is None else parallel.replicate(start[1])
+    sums = parallel.empty_sums(begin, key) if start is None else parallel.replicate(start[1])
     current = parallel.place(begin)
     for number in calls:
-        current, tally = parallel(current, tally, key, None, number)
-    return jax.device_get((current, tally))
+        current, sums = parallel(current, sums, key, None, number)
+    return jax.device_get((current, sums))

@@ -12,10 +12,10 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from engine_toy import BATCHES, FEATURES, Config, order, state, take_on_host, update
 
 from jaxgen import training
 from jaxgen.training import hosts, keys
+from tests.training.engine_toy import BATCHES, FEATURES, Config, order, state, take_on_host, update
 
 
 def main(workdir, address, *events):
@@ -23,7 +23,7 @@ def main(workdir, address, *events):
     config = Config()
     settings = dataclasses.replace(config.train, exact_shards=4, steps_per_call=0, num_steps=20)
     if rows := [int(event.split()[-1]) for event in events if event.startswith("rows of")]:
-        settings = dataclasses.replace(settings, exact_shards=0, model_devices=rows[0])
+        settings = dataclasses.replace(settings, exact_shards=0, model_parallel_size=rows[0])
     batches = training.HostBatches(fed) if "fed" in events else BATCHES
     number = signal.SIGTERM if "SIGTERM" in events else signal.SIGKILL if "SIGKILL" in events else None
     hit = number is not None and jax.process_index() == (0 if "first" in events else 1)
@@ -36,15 +36,15 @@ def main(workdir, address, *events):
             signal.raise_signal(number)
 
     # Every process has the same calls.
-    also = [training.Every(1, look)]
+    also = [(1, look)]
     config = dataclasses.replace(config, train=settings)
     try:
         with training.Run(workdir, config, experiment="toy", quiet=True) as run:
-            measured = run.once("where", lambda: {"process": float(jax.process_index())})
+            measured = run.cached("where", lambda: {"process": float(jax.process_index())})
             # Where devices share the model, each array is made in place.
             begin = state if rows else state()
             end = training.fit(
-                run, settings, update=update(), state=begin, batches=batches, key=keys.root(0), also=also
+                run, settings, update=update(), state=begin, batches=batches, key=keys.root(0), callbacks=also
             )
             print("end", training.tree_digest(end), "measured by", measured["process"], flush=True)
     except training.Interrupted as stopped:

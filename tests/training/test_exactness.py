@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import optax
 import pytest
-from engine_toy import run_steps
 
 from jaxgen.training import tree_digest
+from tests.training.engine_toy import run_steps
 
 
 def same(a, b):
@@ -20,9 +20,9 @@ def largest_difference(a, b):
 
 def assert_same_to_rounding(a, b):
     """Adam hides a gradient that is too large by the number of devices; the metrics include its norm."""
-    (state, tally), (other, other_tally) = a, b
+    (state, sums), (other, other_tally) = a, b
     assert largest_difference(state.params, other.params) < 1e-6
-    assert largest_difference(tally.totals, other_tally.totals) < 1e-4
+    assert largest_difference(sums.totals, other_tally.totals) < 1e-4
 
 
 @pytest.fixture(scope="module")

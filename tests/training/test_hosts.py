@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toy import BATCH, BATCHES, Config, run_steps, state, update
 
-from jaxgen import training
+from jaxgen import training, weights
 from jaxgen.training import hosts, keys
+from tests.training.engine_toy import BATCH, BATCHES, Config, run_steps, state, update
 
 HERE = Path(__file__).parent
 
@@ -111,13 +111,13 @@ def test_devices_of_several_hosts_share_a_model(tmp_path, rows):
     with training.Checkpoints(workdir / "checkpoints") as checkpoints:
         stopped = checkpoints.steps()[-1]
         saved = checkpoints.arrays(stopped)
-    straight = training.checkpoints.flatten(run_steps([stopped])[0])
+    straight = weights.flatten(run_steps([stopped])[0])
     assert 6 <= stopped < 20 and max(np.abs(saved[f"state/{n}"] - x).max() for n, x in straight.items()) < 1e-6
     ((said, code),) = ends(start(workdir, 1, "fed", "rows of 2"))
     assert code == 0, said
     with training.Checkpoints(workdir / "checkpoints") as checkpoints:
         end = checkpoints.arrays(20)
-    straight = training.checkpoints.flatten(run_steps([20])[0])
+    straight = weights.flatten(run_steps([20])[0])
     assert max(np.abs(end[f"state/{name}"] - x).max() for name, x in straight.items()) < 1e-6
     # A host reads the examples of its rows: half a batch each, or the same batch both.
     first, second = (reads(said) for said, _ in both)
@@ -149,16 +149,16 @@ def test_when_process_0_dies_the_other_stops_and_one_host_goes_on(tmp_path):
 
 def test_hosts_with_different_configs_are_refused(tmp_path, monkeypatch):
     theirs = ["toy", {**training.to_dict(Config()), "seed": 1}]
-    monkeypatch.setattr(hosts, "from_first", lambda value: theirs if isinstance(value, list) else value)
+    monkeypatch.setattr(hosts, "broadcast_from_primary", lambda value: theirs if isinstance(value, list) else value)
     with pytest.raises(training.RunRefused, match="(?s)do not have the same config; .*seed: 1 -> 0"):
         training.Run(tmp_path, Config(), experiment="toy", quiet=True)
 
 
 def test_hosts_with_different_data_are_refused(tmp_path, monkeypatch):
     with training.Run(tmp_path, Config(), experiment="toy", quiet=True) as run:
-        monkeypatch.setattr(hosts, "from_first", lambda value: "aaaa")
+        monkeypatch.setattr(hosts, "broadcast_from_primary", lambda value: "aaaa")
         with pytest.raises(ValueError, match="do not have the same data digits; here it is 'bbbb'"):
-            run.note_data("digits", "bbbb")
+            run.record_dataset("digits", "bbbb")
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,6 @@ def test_addresses_that_are_none(address):
 
 def test_one_process_needs_nobody():
     hosts.join("")
-    assert hosts.is_first() and not hosts.are_several()
-    assert hosts.from_first({"x": 1.5}) == {"x": 1.5} and hosts.largest(3) == 3
+    assert hosts.is_primary() and not hosts.is_multihost()
+    assert hosts.broadcast_from_primary({"x": 1.5}) == {"x": 1.5} and hosts.largest(3) == 3
     hosts.check_same("data", [1])

@@ -15,16 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from engine_toy import BATCHES, DATA, Config, run_steps, state, take_on_host, update
 
 from jaxgen import training
 from jaxgen.training import keys
+from tests.training.engine_toy import BATCHES, DATA, Config, run_steps, state, take_on_host, update
 
 
-def train(path, *, make=None, begin=None, batches=BATCHES, also=(), stage="", **changes):
+def train(path, *, make=None, begin=None, batches=BATCHES, callbacks=(), stage="", **changes):
     config = Config()
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{"devices": 1, **changes}))
-    with training.Run(path, config, experiment="toy", quiet=True, may_grow=("train.num_steps",)) as run:
+    with training.Run(path, config, experiment="toy", quiet=True, extendable_fields=("train.num_steps",)) as run:
         return training.fit(
             run,
             config.train,
@@ -33,8 +33,19 @@ def train(path, *, make=None, begin=None, batches=BATCHES, also=(), stage="", **
             batches=batches,
             key=keys.root(config.seed),
             stage=stage,
-            also=also,
+            callbacks=callbacks,
         )
+
+
+def limited(path, limits, callbacks=()):
+    """The states of two trainings of one run, with limits."""
+    config = dataclasses.replace(Config(), train=dataclasses.replace(Config().train, devices=1))
+    with training.Run(path, config, experiment="toy", quiet=True, limits=limits) as run:
+        for stage in ("one", "two"):
+            yield training.fit(
+                run, config.train, update=update(), state=state(), batches=BATCHES, key=keys.root(0), stage=stage,
+                callbacks=callbacks,
+            )  # fmt: skip
 
 
 def lines(path, name="metrics.jsonl"):
@@ -49,6 +60,19 @@ def straight(tmp_path_factory):
 
 def test_it_is_the_bare_steps(straight):
     assert training.tree_digest(straight[0]) == training.tree_digest(run_steps([12])[0])
+
+
+def test_limits_end_a_run_early_and_replace_callbacks(tmp_path):
+    own, limits = [], []
+    note = lambda seen: [(2, lambda step, state: seen.append(step))]
+    trained = limited(tmp_path, training.Limits(5, 1, note(limits)), note(own))
+    with pytest.raises(training.StoppedEarly, match="1 trainings"):
+        next(trained)
+    assert limits == [2, 4, 5] and not own
+    # Then the same run goes on to its end, as if it had not been stopped.
+    ends = list(limited(tmp_path, training.Limits(), note(own)))
+    assert {training.tree_digest(end) for end in ends} == {training.tree_digest(run_steps([12])[0])}
+    assert own == [6, 8, 10, 12, 2, 4, 6, 8, 10, 12] and limits == [2, 4, 5]
 
 
 def test_metrics_are_means_over_the_interval(straight):
@@ -123,9 +147,9 @@ def test_half_written_last_line_after_a_kill(straight, tmp_path):
 
 def test_ctrl_c_saves_and_the_next_run_goes_on(straight, tmp_path, capsys):
     """At a step that is no multiple of anything; the running mean of the metrics is saved too."""
-    interrupt = training.Every(5, lambda step, state: step == 5 and signal.raise_signal(signal.SIGINT))
+    interrupt = (5, lambda step, state: step == 5 and signal.raise_signal(signal.SIGINT))
     with pytest.raises(training.Interrupted, match="130") as stopped:
-        train(tmp_path, also=[interrupt], steps_per_call=1)
+        train(tmp_path, callbacks=[interrupt], steps_per_call=1)
     assert "Stopped at step 5 of 12" in stopped.value.message
     assert "then saving" in capsys.readouterr().err
     end = train(tmp_path)
@@ -135,9 +159,9 @@ def test_ctrl_c_saves_and_the_next_run_goes_on(straight, tmp_path, capsys):
 
 def test_ctrl_c_in_the_last_step_or_on_a_finished_stage_does_not_go_on(tmp_path, monkeypatch):
     """Several stages follow one another in a run: a stop must stop all of them."""
-    interrupt = training.Every(12, lambda step, state: signal.raise_signal(signal.SIGINT))
+    interrupt = (12, lambda step, state: signal.raise_signal(signal.SIGINT))
     with pytest.raises(training.Interrupted) as stopped:
-        train(tmp_path, also=[interrupt])
+        train(tmp_path, callbacks=[interrupt])
     assert "Stopped at step 12 of 12" in stopped.value.message
     restore = training.Checkpoints.restore
 
@@ -153,13 +177,13 @@ def test_ctrl_c_in_the_last_step_or_on_a_finished_stage_does_not_go_on(tmp_path,
 def test_metrics_are_fetched_only_where_they_are_needed(tmp_path, monkeypatch):
     fetched, get = [], jax.device_get
     monkeypatch.setattr(
-        jax, "device_get", lambda tree: (isinstance(tree, training.Tally) and fetched.append(1), get(tree))[1]
+        jax, "device_get", lambda tree: (isinstance(tree, training.MetricSums) and fetched.append(1), get(tree))[1]
     )
     train(tmp_path, steps_per_call=1, log_every=6, save_every=12)
     assert len(fetched) == 2
 
 
-def poisoned(state, batch, example_keys, mean):
+def poisoned(state, batch, keys_per_example, mean):
     """From step 7 on the parameters are not finite; where they begin above 1, a metric is not finite at step 6."""
     loss = jnp.where((state.step == 6) & (state.params > 1), jnp.inf, 1.0)
     params = jnp.where(state.step == 7, jnp.nan, state.params)
@@ -194,7 +218,7 @@ def test_a_checkpoint_saved_on_one_device_goes_on_on_two(tmp_path):
 
 def test_previews_see_their_step(tmp_path):
     seen = []
-    train(tmp_path, also=[training.Every(5, lambda step, state: seen.append((step, int(state.step))))])
+    train(tmp_path, callbacks=[(5, lambda step, state: seen.append((step, int(state.step))))])
     assert seen == [(5, 5), (10, 10), (12, 12)]
 
 
@@ -228,7 +252,7 @@ def test_what_a_kill_leaves_in_the_middle_of_a_save(tmp_path, straight, monkeypa
 
 KILLED = """
 import sys, time
-from engine_toy import Config, update, state, BATCHES
+from tests.training.engine_toy import Config, update, state, BATCHES
 import dataclasses, jax
 from jaxgen import training
 from jaxgen.training import keys, checkpoints
@@ -242,7 +266,7 @@ if sys.argv[2] == "slow":  # so that the kill falls into the middle of a save
     checkpoints.Checkpoints._write = slow
 config = Config()
 config = dataclasses.replace(config, train=dataclasses.replace(config.train, devices=1))
-with training.Run(sys.argv[1], config, experiment="toy", quiet=True, may_grow=("train.num_steps",)) as run:
+with training.Run(sys.argv[1], config, experiment="toy", quiet=True, extendable_fields=("train.num_steps",)) as run:
     end = training.fit(run, config.train, update=update(), state=state(), batches=BATCHES, key=keys.root(0))
 print(training.tree_digest(end))
 """

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from engine_toy import BATCH, BATCHES, OPTIMIZER, Config, compiled, run_steps, state, update
 from jax.sharding import PartitionSpec
 
 from jaxgen import diffusion, training
 from jaxgen.training import keys, placement
+from tests.training.engine_toy import BATCH, BATCHES, OPTIMIZER, Config, compiled, run_steps, state, update
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_bytes_of_a_device_by_hand():
 
 
 def shared(**options):
-    return {"backend": "shard_map", "model_devices": 2, "devices": 4, **options}
+    return {"backend": "shard_map", "model_parallel_size": 2, "devices": 4, **options}
 
 
 def largest_difference(a, b):
@@ -58,7 +58,7 @@ ONE_ROW = shared(devices=2)
         (shared(), OPTIMIZER),
         (ONE_ROW, OPTIMIZER),
         pytest.param(shared(), SGD, marks=pytest.mark.slow),
-        pytest.param(shared(model_devices=4), SGD, marks=pytest.mark.slow),
+        pytest.param(shared(model_parallel_size=4), SGD, marks=pytest.mark.slow),
         pytest.param(shared(accumulate=2), SGD, marks=pytest.mark.slow),
     ],
 )
@@ -71,13 +71,13 @@ def test_it_equals_the_whole_model_to_rounding(options, optimizer):
 
 
 def test_every_device_holds_its_piece_alone():
-    parallel = compiled(devices=4, options=(("backend", "shard_map"), ("model_devices", 2)))
+    parallel = compiled(devices=4, options=(("backend", "shard_map"), ("model_parallel_size", 2)))
     begin = state()
     placed = parallel.place(begin)
     made = parallel.create(state)
     assert training.tree_digest(placed) == training.tree_digest(begin)
     assert largest_difference(jax.device_get(made), jax.device_get(begin)) < 1e-6
-    end, tally = parallel(placed, parallel.empty_tally(begin, keys.root(0)), keys.root(0), None, 3)
+    end, sums = parallel(placed, parallel.empty_sums(begin, keys.root(0)), keys.root(0), None, 3)
     assert jax.tree.leaves(placed.params)[0].is_deleted() and np.isfinite(begin.params["in"]).all()
     for tree in (made, end):
         adam = tree.opt_state[1][0]
@@ -89,7 +89,7 @@ def test_every_device_holds_its_piece_alone():
             for shard in group["in"].addressable_shards:
                 copies[str(shard.index)].append(np.asarray(shard.data))
             assert len(copies) == 2 and all(np.array_equal(*pair) for pair in copies.values())
-    assert int(tally.count) == 3
+    assert int(sums.count) == 3
 
 
 def test_a_run_goes_on_where_devices_share_otherwise(tmp_path):
@@ -98,13 +98,13 @@ def test_a_run_goes_on_where_devices_share_otherwise(tmp_path):
         train = dataclasses.replace(config.train, num_steps=num_steps, save_every=2, log_every=2, **options)
         config = dataclasses.replace(config, train=train)
         grows = ("train.num_steps",)
-        with training.Run(tmp_path / "run", config, experiment="toy", quiet=True, may_grow=grows) as run:
+        with training.Run(tmp_path / "run", config, experiment="toy", quiet=True, extendable_fields=grows) as run:
             end = training.fit(run, train, update=update(), state=state, batches=BATCHES, key=keys.root(0))
             return jax.device_get(end)
 
-    go_on(4, devices=4, model_devices=2)
+    go_on(4, devices=4, model_parallel_size=2)
     go_on(6, devices=2)
-    end = go_on(8, devices=2, model_devices=2)
+    end = go_on(8, devices=2, model_parallel_size=2)
     straight, _ = run_steps([8])
     assert largest_difference(end, straight) < 1e-6
 
@@ -118,8 +118,8 @@ def test_a_unet_is_cut_and_trains_alike():
     params = jax.tree.map(lambda s: generator.normal(size=s.shape, scale=0.1).astype(np.float32), shapes)
     images = generator.normal(size=(8, 8, 8, 1)).astype(np.float32)
 
-    def loss(params, batch, example_keys, context):
-        given = batch["x"], jnp.full(len(batch["x"]), 3), jnp.zeros(len(batch["x"]), jnp.int32), example_keys
+    def loss(params, batch, keys_per_example, context):
+        given = batch["x"], jnp.full(len(batch["x"]), 3), jnp.zeros(len(batch["x"]), jnp.int32), keys_per_example
         return jnp.mean(jnp.square(network.apply({"params": params}, *given) - 1.0), axis=(1, 2, 3)), {}
 
     def trained(**options):
@@ -129,11 +129,11 @@ def test_a_unet_is_cut_and_trains_alike():
             batch_size=8, backend="shard_map", **options,
         )  # fmt: skip
         begin = training.create_state(params, SGD)
-        tally = parallel.empty_tally(begin, keys.root(0))
-        end, _ = parallel(parallel.place(begin), tally, keys.root(0), None, 2)
+        sums = parallel.empty_sums(begin, keys.root(0))
+        end, _ = parallel(parallel.place(begin), sums, keys.root(0), None, 2)
         return end
 
-    cut = trained(devices=jax.devices()[:4], model_devices=2)
+    cut = trained(devices=jax.devices()[:4], model_parallel_size=2)
     kernel = cut.params["up_1_block_0"]["conv1"]["kernel"]
     assert {shard.data.shape for shard in kernel.addressable_shards} == {(3, 3, 64, 64)}
     whole = jax.device_get(trained(devices=jax.devices()[:1]))
@@ -145,13 +145,13 @@ def test_what_cannot_go_together():
     make = lambda devices, **options: training.ParallelUpdate(
         update(), BATCHES, batch_size=BATCH, devices=jax.devices()[:devices], **options
     )
-    with pytest.raises(ValueError, match="4 devices do not form rows of model_devices = 3; 6 would"):
-        make(4, model_devices=3, backend="shard_map")
+    with pytest.raises(ValueError, match="4 devices do not form rows of model_parallel_size = 3; 6 would"):
+        make(4, model_parallel_size=3, backend="shard_map")
     with pytest.raises(ValueError, match="devices that share a model need 'shard_map'"):
-        make(4, model_devices=2)
-    with pytest.raises(ValueError, match="leave model_devices at 1"):
-        make(4, model_devices=2, backend="shard_map", exact_shards=4)
+        make(4, model_parallel_size=2)
+    with pytest.raises(ValueError, match="leave model_parallel_size at 1"):
+        make(4, model_parallel_size=2, backend="shard_map", exact_shards=4)
     with pytest.raises(ValueError, match="16 does not divide into 3 devices x accumulate 1"):
-        make(6, model_devices=2, backend="shard_map")
-    with pytest.raises(ValueError, match="model_devices is 0; it must be at least 1"):
-        training.Settings(1, 1, model_devices=0)
+        make(6, model_parallel_size=2, backend="shard_map")
+    with pytest.raises(ValueError, match="model_parallel_size is 0; it must be at least 1"):
+        training.Settings(1, 1, model_parallel_size=0)

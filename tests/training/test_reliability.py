@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_toy import BATCHES, Config, run_steps, state, update
 from PIL import Image
 
 from jaxgen import data, training
 from jaxgen.training import files, keys
 from jaxgen.training.logs import Logs
+from tests.training.engine_toy import BATCHES, Config, run_steps, state, update
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -249,7 +249,7 @@ def test_data_that_changed_between_two_sessions(kept, tmp_path):
         with training.Run(tmp_path / "run", Config(), experiment="toy", quiet=True) as run:
             expect = pytest.warns(UserWarning, match=f"'{kept}' is not what this run began with.*not a continuation")
             with expect if warns else contextlib.nullcontext():
-                run.note_data(kept, found)
+                run.record_dataset(kept, found)
         said.append(files.read_json(tmp_path / "run" / "environment.json")["data"])
 
     sizes = write()

@@ -9,9 +9,9 @@ import sys
 
 import jax
 import pytest
-from engine_toy import Config
 
 from jaxgen import training
+from tests.training.engine_toy import Config
 
 
 def opened(path, config=None, **options):
@@ -69,10 +69,10 @@ def test_num_steps_may_grow_only_where_said(tmp_path):
         pass
     with pytest.raises(training.RunRefused, match="train.num_steps: 12 -> 20"):
         opened(tmp_path, with_train(num_steps=20))
-    with opened(tmp_path, with_train(num_steps=20), may_grow=("train.num_steps",)):
+    with opened(tmp_path, with_train(num_steps=20), extendable_fields=("train.num_steps",)):
         pass
     with pytest.raises(training.RunRefused, match="train.num_steps: 20 -> 12"):
-        opened(tmp_path, with_train(num_steps=12), may_grow=("train.num_steps",))
+        opened(tmp_path, with_train(num_steps=12), extendable_fields=("train.num_steps",))
 
 
 def test_another_experiment_is_refused(tmp_path):
@@ -151,10 +151,10 @@ def test_whatever_changes_bits_is_named(tmp_path, monkeypatch):
 
 def test_other_data_is_a_warning(tmp_path):
     with opened(tmp_path) as run:
-        run.note_data("train", "aaaa")
-        run.note_data("train", "aaaa")
+        run.record_dataset("train", "aaaa")
+        run.record_dataset("train", "aaaa")
         with pytest.warns(UserWarning, match="not what this run began with"):
-            run.note_data("train", "bbbb")
+            run.record_dataset("train", "bbbb")
 
 
 @pytest.mark.parametrize(
@@ -180,12 +180,64 @@ def test_what_was_measured_is_kept_for_the_resumed_run(tmp_path):
 
     for _ in range(2):
         with opened(tmp_path / "run") as run:
-            assert run.once("at step 10", measure) == {"bound": -91.0}
+            assert run.cached("at step 10", measure) == {"bound": -91.0}
     assert len(calls) == 1
     with opened(tmp_path / "run") as run:
-        assert run.once("at step 20", measure) == {"bound": -92.0}
+        assert run.cached("at step 20", measure) == {"bound": -92.0}
         with pytest.raises(ValueError):
-            run.once("at step 30", lambda: {"bound": float("nan")})
+            run.cached("at step 30", lambda: {"bound": float("nan")})
+
+
+def test_what_a_measurement_depends_on_is_its_key(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return {"bound": len(calls)}
+
+    keys = [
+        {"what": "bound"}, {"what": "bound", "images": 40}, {"what": "bound", "images": 50}, {"what": "likelihood"},
+        {"what": "bound", "train": Config().train}, {"what": "bound", "train": with_train(num_steps=13).train},
+        {"what": "bound", "sizes": (2, 3)}, {"what": "bound", "images": 40, "step": 1},
+    ]  # fmt: skip
+    for _ in range(2):
+        with opened(tmp_path) as run:
+            assert [run.cached(measure=measure, **key) for key in keys] == [{"bound": n} for n in range(1, 9)]
+            # The order of the names does not matter.
+            assert run.cached("bound", measure, step=1, images=40) == {"bound": 8.0}
+    assert len(calls) == 8
+    entries = json.loads((tmp_path / "measured.json").read_text())
+    assert entries[1] == {"key": {"what": "bound", "images": 40}, "values": {"bound": 2.0}}
+    assert entries[4]["key"]["train"]["batch_size"] == 16 and entries[6]["key"]["sizes"] == [2, 3]
+
+
+def test_what_0_1_0_measured_is_read_under_its_sentence(tmp_path):
+    with opened(tmp_path):
+        pass
+    (tmp_path / "measured.json").write_text('{"nz3 bound at 1000": {"bound": -90.5}, "nz3 and figures": {"nats": 3}}')
+    with opened(tmp_path) as run:
+        assert run.cached("nz3 bound at 1000", lambda: 1 / 0) == {"bound": -90.5}
+        assert run.cached("bound", lambda: {"bound": -91}, model="nz3", points=1000) == {"bound": -91.0}
+    with opened(tmp_path) as run:
+        assert run.cached("nz3 and figures", lambda: 1 / 0) == {"nats": 3}
+        assert run.cached("bound", lambda: 1 / 0, model="nz3", points=1000) == {"bound": -91.0}
+
+
+def test_a_record_under_old_names_resumes(tmp_path):
+    """As of 0.1.0: fields have other names, some are not there yet, and none is listed as deciding nothing."""
+    with opened(tmp_path):
+        pass
+    record = json.loads((tmp_path / "config.json").read_text())
+    assert "train.log_every" in record.pop("untracked")
+    settings = record["config"]["train"]
+    settings["model_devices"] = settings.pop("model_parallel_size")
+    del settings["exact_shards"], settings["prefetch"], record["config"]["width"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(training.RunRefused, match="width: 8 -> 9"):
+        opened(tmp_path, dataclasses.replace(Config(), width=9))
+    with opened(tmp_path, with_train(model_parallel_size=2, backend="shard_map", log_every=7)):
+        pass
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["train"]["model_parallel_size"] == 2
 
 
 @pytest.mark.parametrize("content", ['{"model_type": "bert"}', "[]"])
@@ -198,7 +250,7 @@ def test_a_config_of_something_else_is_refused(tmp_path, content):
 
 def test_every_environment_a_run_was_resumed_in_is_kept(tmp_path, monkeypatch):
     with opened(tmp_path / "run") as run:
-        run.note_data("toy", "abc")
+        run.record_dataset("toy", "abc")
     monkeypatch.setenv("NPROC", "3")
     for _ in range(2):
         with pytest.warns(UserWarning, match="NPROC: '16' -> '3'"), opened(tmp_path / "run"):

@@ -3,16 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from engine_toy import BATCH, DATA, objective, parameters
 
 from jaxgen import training
 from jaxgen.training import keys
+from tests.training.engine_toy import BATCH, DATA, objective, parameters
 
 BATCH_ARRAYS = {"x": DATA[:BATCH]}
 ROWS = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
 
 
-def example_keys(n=BATCH):
+def keys_per_example(n=BATCH):
     return keys.per_example(keys.stream(keys.root(0), "model"), jnp.arange(n))
 
 
@@ -21,10 +21,11 @@ def test_one_sgd_step_against_the_gradient():
 
     @jax.jit
     def both():
-        mean_loss = lambda p: jnp.mean(objective(p, BATCH_ARRAYS, example_keys(), None)[0])
+        mean_loss = lambda p: jnp.mean(objective(p, BATCH_ARRAYS, keys_per_example(), None)[0])
         update = training.update_from_objective(objective, optimizer)
         begin = training.create_state(params, optimizer)
-        return jax.value_and_grad(mean_loss)(params), update(begin, BATCH_ARRAYS, example_keys(), training.plain_mean)
+        updated = update(begin, BATCH_ARRAYS, keys_per_example(), training.plain_mean)
+        return jax.value_and_grad(mean_loss)(params), updated
 
     (value, gradient), (state, metrics) = both()
     np.testing.assert_allclose(metrics["loss"], value, rtol=1e-6)
@@ -45,7 +46,7 @@ def test_moving_average_against_its_closed_form_and_the_step_in_the_context():
 
     optimizer = optax.sgd(1.0)
     update = training.update_from_objective(grow, optimizer, ema_decay=decay)
-    step = jax.jit(lambda state: update(state, BATCH_ARRAYS, example_keys(), training.plain_mean))
+    step = jax.jit(lambda state: update(state, BATCH_ARRAYS, keys_per_example(), training.plain_mean))
     state = training.create_state({"a": np.float32(0)}, optimizer, ema=True)
     for number in range(n):
         state, metrics = step(state)
@@ -65,7 +66,7 @@ def test_a_moving_average_must_have_been_asked_for():
     update = training.update_from_objective(objective, optimizer, ema_decay=0.9)
     state = training.create_state(parameters(), optimizer)
     with pytest.raises(ValueError, match=r"create_state\(..., ema=True\)"):
-        jax.eval_shape(lambda state: update(state, BATCH_ARRAYS, example_keys(), training.plain_mean), state)
+        jax.eval_shape(lambda state: update(state, BATCH_ARRAYS, keys_per_example(), training.plain_mean), state)
 
 
 SPLITS = [
@@ -79,21 +80,21 @@ SPLITS = [
 
 
 def two_steps(update, params, optimizer, devices, options, **kwargs):
-    """The state after one step, and the state and the tally after two."""
+    """The state after one step, and the state and the sums after two."""
     parallel = training.ParallelUpdate(update, ROWS, batch_size=BATCH, devices=jax.devices()[:devices], **options)
     begin, key = training.create_state(params, optimizer, **kwargs), keys.root(0)
-    first, tally = parallel(parallel.replicate(begin), parallel.empty_tally(begin, key), key, None, 1)
-    return jax.device_get(first), *jax.device_get(parallel(first, tally, key, None, 1))
+    first, sums = parallel(parallel.replicate(begin), parallel.empty_sums(begin, key), key, None, 1)
+    return jax.device_get(first), *jax.device_get(parallel(first, sums, key, None, 1))
 
 
 @pytest.mark.parametrize("devices, options", SPLITS)
 def test_statistics_and_observers_are_of_the_global_batch_on_any_split(devices, options):
     """A loss of a batch statistic has the same gradient; an observer receives every example, in global order."""
 
-    def mean_of_a(params, batch, example_keys, context):
+    def mean_of_a(params, batch, keys_per_example, context):
         return {"a": batch["x"] @ params["w"]}
 
-    def square_of_the_mean(params, batch, example_keys, context):
+    def square_of_the_mean(params, batch, keys_per_example, context):
         """(mean_i a_i)^2 by its exact linearisation at the global mean m: m^2 + 2 m (a_i - m)."""
         a, m = batch["x"] @ params["w"], context.statistics["a"]
         first = batch["x"][:, 0]
@@ -108,11 +109,11 @@ def test_statistics_and_observers_are_of_the_global_batch_on_any_split(devices, 
     optimizer = optax.sgd(1.0)
     update = training.update_from_objective(square_of_the_mean, optimizer, statistics=mean_of_a, observe=observe)
     model_state = {"count": np.float32(0), "first": np.zeros(BATCH, np.float32)}
-    first, end, tally = two_steps(update, {"w": w}, optimizer, devices, options, model_state=model_state)
+    first, end, sums = two_steps(update, {"w": w}, optimizer, devices, options, model_state=model_state)
     np.testing.assert_allclose(w - first.params["w"], 2 * mean * rows.mean(0), rtol=1e-5, atol=1e-6)
     losses = mean**2 + np.mean(rows @ first.params["w"]) ** 2
-    np.testing.assert_allclose(tally.totals["loss"], losses, rtol=1e-5)
+    np.testing.assert_allclose(sums.totals["loss"], losses, rtol=1e-5)
     np.testing.assert_array_equal(end.model_state["first"], DATA[:BATCH, 0])
     assert float(end.model_state["count"]) == 2
     # The objective of each step saw the state before it: 0, then 1.
-    assert float(tally.totals["count"]) == 1
+    assert float(sums.totals["count"]) == 1

@@ -1,0 +1,106 @@
+"""Evaluation of a trained field: held-out views against their images, an animation, and a mesh."""
+
+import time
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.nerf import figures
+from jaxgen import metrics, nerf, pictures, training
+
+
+def render_held_out(render: nerf.RenderView, params: Any, scene: nerf.Scene, i: int) -> nerf.RenderOutput:
+    """The rendering of one held-out view, through its lens."""
+    views = scene.test
+    return render(params, views.camera(i, scene.pixel_center), views.pose[i], views.lens(i))
+
+
+def preview_callback(every: int, render: nerf.RenderView, scene: nerf.Scene, run: training.Run) -> training.Callback:
+    """Measures PSNR of the first held-out view, and the seconds since the run began."""
+
+    def measure_first(params: Any) -> dict[str, float]:
+        output = render_held_out(render, params, scene, 0)
+        return {"psnr": _psnr(output.color, scene.test.rgb(0, scene.background)), "seconds": run.logs.total_seconds()}
+
+    def preview(step: int, state: training.TrainState) -> None:
+        if step % every == 0:
+            run.cached("preview", lambda: measure_first(state.params), step=step)
+
+    return every, preview
+
+
+def measure(
+    render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, views: int, step: int
+) -> dict[str, float]:
+    """Means over the held-out views; each view's own values go to measured.json, its pictures to figures/."""
+    number = min(views or len(scene.test.image), len(scene.test.image))
+    view = lambda i: run.cached(
+        "view", lambda: measure_view(render, params, scene, run, i), name=scene.test.name[i], step=step
+    )
+    rows = [view(i) for i in range(number)]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0] if name != "seconds"}
+    return means | {"views": number}
+
+
+def measure_view(
+    render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, i: int
+) -> dict[str, float]:
+    """PSNR, SSIM and the time of one held-out view; on the embedded scene also the errors of depth and opacity."""
+    truth = scene.test.rgb(i, scene.background)
+    start = time.perf_counter()
+    output = render_held_out(render, params, scene, i)
+    measured = {"psnr": _psnr(output.color, truth), "seconds": time.perf_counter() - start}
+    measured["psnr_coarse"] = _psnr(output.coarse_color, truth)
+    if min(truth.shape[:2]) >= 11:
+        measured["ssim"] = float(metrics.ssim(jnp.asarray(output.color), jnp.asarray(truth)))
+    if scene.exact:
+        camera, pose = scene.test.camera(i, scene.pixel_center), scene.test.pose[i]
+        exact = nerf.analytic_scene.render_view(camera, pose, 0.0)
+        opaque = exact.opacity > 0.99
+        measured["depth_error"] = float(np.abs(output.depth - exact.depth)[opaque].mean())
+        measured["opacity_error"] = float(np.abs(output.opacity - exact.opacity).mean())
+    figures.draw_view(run.figures / f"view-{i}.png", truth, output, scene)
+    return measured
+
+
+def save_film(
+    render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, frames: int, step: int
+) -> dict[str, float]:
+    """An animation on a circle around the point that the cameras look at, or on a spiral where they face one way."""
+
+    def make() -> dict[str, float]:
+        report = nerf.describe_poses(scene.train.pose)
+        camera = scene.train.camera(0, scene.pixel_center)
+        if report.surrounding:
+            name, poses = "turntable", nerf.turntable(frames, report.distance, 30.0, tuple(report.focus))
+        else:
+            name, poses = "spiral", nerf.spiral(jnp.asarray(scene.train.pose), *scene.bounds, num_frames=frames)
+        start = time.perf_counter()
+        outputs = [render(params, camera, np.asarray(pose)) for pose in poses]
+        seconds = time.perf_counter() - start
+        colors = [np.rint(255 * np.clip(output.color, 0, 1)).astype(np.uint8) for output in outputs]
+        pictures.save_film(run.figures / name, colors)
+        depths = [pictures.depth_map(output.depth, output.opacity, scene.near, scene.far) for output in outputs]
+        pictures.save_film(run.figures / f"{name}-depth", depths)
+        return {"frames": frames, "seconds_per_frame": seconds / frames}
+
+    return run.cached("film", make, frames=frames, step=step)
+
+
+def write_mesh(
+    network: nerf.NeRF, params: Any, scene: nerf.Scene, run: training.Run, level: float, resolution: int
+) -> None:
+    """Writes mesh.ply: the surface of the finest network's density, with its color seen along the normal."""
+    if scene.ndc:
+        raise ValueError("a mesh is of world coordinates: train with --data.no-ndc")
+    field = nerf.network_field(network, params["fine" if "fine" in params else "coarse"])
+    middle = nerf.describe_poses(scene.train.pose, *scene.bounds).focus
+    low, high = middle - 1, middle + 1
+    density = lambda points: field(points[:, None], jnp.zeros_like(points))[1][:, 0]
+    surface = nerf.mesh.marching_cubes(nerf.mesh.density_grid(density, low, high, resolution), level, low, high)
+    nerf.mesh.write_ply(run.workdir / "mesh.ply", surface, nerf.mesh.vertex_colors(field, surface))
+
+
+def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+    return float(metrics.psnr(jnp.asarray(image), jnp.asarray(truth)))

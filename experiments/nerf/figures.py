@@ -1,0 +1,44 @@
+"""Figures of a radiance field: held-out views, depth, the cameras, and progress over time."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from jaxgen import nerf, pictures, training
+
+
+def describe_cameras(run: training.Run, scene: nerf.Scene) -> None:
+    """Writes poses.txt and figures/cameras.png, and prints the problems of the poses."""
+    # In NDC the bounds are in another space.
+    report = nerf.describe_poses(scene.train.pose, *((None, None) if scene.ndc else (scene.near, scene.far)))
+    (run.workdir / "poses.txt").write_text(report.text)
+    for problem in report.problems:
+        print(f"cameras: {problem}", file=sys.stderr)
+    poses = {"training": scene.train.pose, "held out": scene.test.pose}
+    pictures.save_png(run.figures / "cameras.png", pictures.cameras(poses, report.focus, 0.25 * report.distance))
+
+
+def draw_view(path: Path, truth: np.ndarray, output: nerf.RenderOutput, scene: nerf.Scene) -> None:
+    """One held-out view: the photograph, the rendering, their difference, depth and opacity, side by side."""
+    panels = [
+        truth,
+        np.clip(output.color, 0, 1),
+        np.clip(1 - 4 * np.abs(output.color - truth), 0, 1),
+        pictures.depth_map(output.depth, output.opacity, scene.near, scene.far) / 255,
+        np.repeat(np.clip(output.opacity, 0, 1)[..., None], 3, axis=-1),
+    ]
+    factor = max(1, 160 // truth.shape[0])
+    pictures.save_png(path, pictures.upscale(pictures.grid(np.stack(panels), len(panels)), factor))
+
+
+def draw_progress(run: training.Run) -> None:
+    """figures/progress.png: PSNR of the previews over time."""
+    path = run.workdir / "measured.json"
+    entries = json.loads(path.read_text()) if path.exists() else []
+    points = [(e["values"]["seconds"], e["values"]["psnr"]) for e in entries if e["key"]["what"] == "preview"]
+    if points:
+        seconds, psnr = np.array(sorted(points)).T
+        series = {"held-out view": (seconds / 60, psnr)}
+        pictures.save_png(run.figures / "progress.png", pictures.curves(series, "minutes", "PSNR / dB"))

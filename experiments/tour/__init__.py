@@ -1,0 +1,1 @@
+"""A tour of all chapters on one page: `python -m experiments.tour`."""

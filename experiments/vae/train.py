@@ -1,0 +1,110 @@
+"""Trains one or several variational autoencoders, and measures them."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+
+from experiments.command import checks, image_data
+from experiments.vae import evaluate
+from experiments.vae.config import Config, paper_values
+from jaxgen import data, training, vae
+
+
+def validate_and_load(config: Config) -> image_data.Splits:
+    """The training and the test images, binarized where they are so once, after refusing impossible settings."""
+    train_set, test_set = image_data.validate_and_load(config)
+    attempts = [partial(build, config, model, train_set) for model in models(config).values()]
+    problems = checks.errors_of(*attempts)
+    if not 0 <= config.train_examples <= len(train_set):
+        problems.append(f"train_examples is {config.train_examples}; the data has {len(train_set)}, 0 takes all")
+    checks.refuse(problems)
+    if config.train_examples:
+        train_set = dataclasses.replace(train_set.select(slice(config.train_examples)), label=None)
+    if config.binarization != "grey":
+        key = training.keys.stream(training.keys.root(config.seed), "eval")
+        test_set = data.binarized(jax.random.fold_in(key, 1), test_set)
+        if config.binarization == "fixed":
+            train_set = data.binarized(jax.random.fold_in(key, 0), train_set)
+    vae.check_data(vae.build_likelihood(config.model, config.binarization == "grey"), test_set.unit(0, 1000))
+    return train_set, test_set
+
+
+def models(config: Config) -> dict[str, vae.Architecture]:
+    """The models to train by name; one alone has the name ""."""
+    sizes = config.compared_latent_sizes
+    compared = {f"nz{size}": dataclasses.replace(config.model, latent_sizes=(size,)) for size in sizes}
+    return compared or {"": config.model}
+
+
+def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
+    image_data.record(run, config.data, images)
+    metrics, trained, steps = {}, {}, 0
+    for number, (name, model) in enumerate(models(config).items()):
+        key = training.keys.root(config.seed)
+        network, likelihood, loss, statistics = build(config, model, images[0])
+        context = evaluate.Context(name, training.keys.stage(key, number) if name else key, network, likelihood)
+        params, bounds = train_one(config, context, loss, statistics, images, run)
+        trained[name or "vae"], steps = params, steps + config.train.num_steps
+        measure = partial(evaluate.measure_and_draw, config.evaluation, context, params, images[1], run)
+        depends_on = {"model": name, "step": config.train.num_steps, "evaluation": config.evaluation}
+        measured = {**bounds, **run.cached("results and figures", measure, **depends_on)}
+        metrics |= {f"{name}_{metric}" if name else metric: value for metric, value in measured.items()}
+    return run.finish(step=steps, params=trained, metrics=metrics, paper=paper_values(config, metrics))
+
+
+def train_one(
+    config: Config, context: evaluate.Context, loss, statistics, images: image_data.Splits, run: training.Run
+) -> tuple[Any, dict[str, float]]:
+    """(parameters to evaluate, {name: bound} at config.evaluation.bound_at) of one model."""
+    train_set, size = images[0], config.train.batch_size
+    has_bias = config.model.data_bias and config.model.likelihood == "bernoulli"
+    bias = vae.mean_logits(train_set.unit()) if has_bias else None
+    params = vae.init_params(training.keys.stream(context.key, "params"), context.network, bias)
+    optimizer = training.build_optimizer(config.optimizer, config.train.num_steps)
+    ema = training.warm_up_decay(config.ema) if config.ema else None
+    stochastic = config.binarization == "stochastic"
+    averaged = lambda state: training.fetch(state.ema if config.ema else state.params)
+    cached_bounds = lambda points, measure: run.cached("bound", measure, model=context.name, points=points)
+
+    def at_point(points: int, step: int, state: training.TrainState) -> None:
+        if step == points // size:
+            params = averaged(state)
+            cached_bounds(points, partial(evaluate.bounds, context, images, stochastic, params, points))
+
+    def missing(points: int):
+        raise ValueError(f"the bound at {points} images was not measured while training; start in an empty --workdir")
+
+    measured = [points for points in config.evaluation.bound_at if points <= config.train.num_steps * size]
+    state = training.fit(
+        run,
+        config.train,
+        update=training.update_from_objective(loss, optimizer, statistics=statistics, ema_decay=ema),
+        state=training.create_state(params, optimizer, ema=bool(config.ema)),
+        batches=data.image_batches(
+            train_set, size, flat=True, distort=config.data.distort, binarize=stochastic, shuffle=config.shuffle
+        ),
+        key=context.key,
+        stage=context.name,
+        callbacks=[(points // size, partial(at_point, points)) for points in measured],
+    )
+    bounds = {}
+    for points in measured:
+        # 0.1.0 recorded them under sentences.
+        sentence = f"{context.name or 'vae'} bound at {points}"
+        bounds |= cached_bounds(points, partial(run.cached, sentence, partial(missing, points)))
+    return averaged(state), bounds
+
+
+def build(config: Config, model: vae.Architecture, images: data.Images):
+    """(network, likelihood, loss, statistics or None) for images of this shape and number."""
+    network = vae.build_network(model, images.shape)
+    likelihood = vae.build_likelihood(model, config.binarization == "grey")
+    return network, likelihood, *vae.build_loss(config.objective, network, likelihood, len(images))
+
+
+def make_sample_fn(config: Config, images: image_data.Splits):
+    """(params, keys [n], numbers [n]) -> (E[x | z], x) of the first model, for `training.ParallelSampler`."""
+    network, likelihood, *_ = build(config, next(iter(models(config).values())), images[0])
+    return lambda params, keys, numbers: vae.sample(keys, network, params, likelihood, len(numbers))

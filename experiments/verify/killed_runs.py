@@ -1,0 +1,82 @@
+"""Kills one training after another at random moments, resumes it, and compares its end with an unkilled run's."""
+
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from experiments.verify import short_runs
+from experiments.verify.processes import ForkedTraining
+
+
+class KilledRuns:
+    """The runs of one training with a checkpoint after every step, in folders of their own.
+
+    Each kill comes at a moment drawn evenly over the time that a whole training takes from the opening of its run
+    directory. A run is started again until it ends; then its arrays and metrics.jsonl must be those of a run that was
+    never killed, or all its kills count as lost.
+
+    Args:
+        name: of the experiment.
+        config: its reduced config.
+        folder: of all runs.
+        log: called with a line about every run that was judged.
+
+    Attributes:
+        kills, lost, runs: numbers of kills, of lost kills, and of runs that were judged.
+        saved: steps that were saved at each kill.
+        whole: the folder of the run that was never killed.
+
+    Raises:
+        ValueError: two unkilled runs end differently, or a process failed.
+    """
+
+    def __init__(self, name: str, config: Any, folder: Path, log: Callable[[str], object] = lambda line: None):
+        self.kills, self.lost, self.runs, self.saved = 0, 0, 0, list[int]()
+        self.whole = folder / "whole"
+        config = short_runs.replace_fields(config, {"train.save_every": 1})
+        self._start = lambda workdir: ForkedTraining(name, config, workdir)
+        self._name, self._folder, self._log, self._pending = name, folder, log, 0
+        self._start(self.whole).finish()
+        # Once more with compiled programs, for the time that it takes.
+        process = self._start(folder / "timed")
+        process.wait_open()
+        began = time.perf_counter()
+        process.finish()
+        self._seconds = time.perf_counter() - began
+        self._expected = short_runs.read_end(self.whole).digest()
+        if short_runs.read_end(folder / "timed").digest() != self._expected:
+            raise ValueError(f"{name}: two runs without a kill have different ends")
+
+    def kill(self) -> None:
+        """Starts or resumes a run and kills it; a run that ends before its kill is judged, and the next is killed."""
+        while True:
+            process = self._start(self._run)
+            process.wait_open()
+            began = time.perf_counter()
+            if process.kill_after(self._seconds * secrets.randbelow(10_000) / 10_000):
+                self.kills, self._pending = self.kills + 1, self._pending + 1
+                self.saved.append(short_runs.steps_saved(self._run))
+                return
+            process.finish()
+            if not self._pending:
+                # An uninterrupted run; the machine may be less busy than before.
+                self._seconds = min(self._seconds, time.perf_counter() - began)
+            self._judge()
+
+    def end(self) -> None:
+        """Lets the current run end, and judges it."""
+        if self._pending:
+            self._start(self._run).finish()
+            self._judge()
+
+    @property
+    def _run(self) -> Path:
+        return self._folder / f"run-{self.runs}"
+
+    def _judge(self) -> None:
+        is_same = short_runs.read_end(self._run).digest() == self._expected
+        self.lost += 0 if is_same else self._pending
+        self._log(f"{self._name}: {'the same' if is_same else 'ANOTHER'} end after {self._pending} kills")
+        self.runs, self._pending = self.runs + 1, 0

@@ -1,0 +1,162 @@
+"""A split of images, in memory or on disk, as the pixels that networks take."""
+
+import dataclasses
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.data.load import fingerprint, load
+from jaxgen.data.stored import StoredImages, stored
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """A split of a data set.
+
+    Attributes:
+        image: uint8 [N, H, W, C], an array or an `OnDisk`.
+        label: int32 [N], or None.
+        fingerprint: sha256 of the data.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.image.shape[1:]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """uint8 [N, D] with D = H W C, of images in memory."""
+        return self.image.reshape(len(self.image), -1)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N].
+
+        Raises:
+            ValueError: the data has no labels.
+        """
+        if self.label is None:
+            raise ValueError("the data has no labels to classify; choose digits, mnist, cifar10, ...")
+        return self.label
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def unit(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 [n, D] in [0, 1]."""
+        return self.flat[start:stop].astype(np.float32) / 255
+
+    def signed(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 [n, H, W, C] in [-1, 1]."""
+        return signed(self.image[start:stop])
+
+    def pictures(self, x) -> np.ndarray:
+        """Vectors [n, D] as images [n, H, W, C]."""
+        return np.asarray(x).reshape(-1, *self.shape)
+
+    def read(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """{"image": uint8 [n, H, W, C], "label": integers [n] (if there are labels)} of the images `numbers` [n]."""
+        if isinstance(self.image, OnDisk):
+            return self.image.read(numbers)
+        labels = {} if self.label is None else {"label": self.label[numbers]}
+        return {"image": self.image[numbers], **labels}
+
+    def spread_over_classes(self, num: int) -> np.ndarray:
+        """Numbers [n] of the first example of each class, then the second, and so on; at most `num`.
+
+        Without labels, of the first examples.
+        """
+        num = min(num, len(self))
+        if self.label is None:
+            return np.arange(num)
+        rank = np.empty(len(self), int)
+        for label in np.unique(self.label):
+            members = np.flatnonzero(self.label == label)
+            rank[members] = np.arange(len(members))
+        return np.lexsort((self.label, rank))[:num]
+
+    def select(self, chosen: slice | np.ndarray) -> "Images":
+        """The chosen images, with their labels."""
+        label = None if self.label is None else self.label[chosen]
+        return dataclasses.replace(self, image=self.image[chosen], label=label)
+
+
+class OnDisk:
+    """Images on disk, uint8 [N, H, W, C]: indexing by a slice or by integers [n] reads an array."""
+
+    def __init__(self, source: StoredImages):
+        self.shape = (source.number, *source.shape)
+        self.read = source.read
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, chosen) -> np.ndarray:
+        if isinstance(chosen, slice):
+            chosen = np.arange(*chosen.indices(len(self)))
+        if not len(chosen):
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        return self.read(chosen)["image"]
+
+
+def load_images(
+    name: str,
+    split: str = "train",
+    directory: str | os.PathLike | None = None,
+    *,
+    size: int | None = None,
+    on_disk: bool = False,
+) -> Images:
+    """A split of the data set `name`, see `load`.
+
+    Args:
+        name: of the data set.
+        split: "train" or "test", or a split of a TensorFlow data set.
+        directory: folder of a data set that is not embedded.
+        size: for "images": side to which images are cropped and resized.
+        on_disk: "images" and "tfds:<name>" stay on disk and are read by number, with their labels.
+
+    Raises:
+        FileNotFoundError: the folder or a file in it is missing.
+        ValueError: what `load` or `stored` refuse.
+    """
+    if on_disk:
+        source = stored(name, split, directory, size=size)
+        return Images(OnDisk(source), None, source.fingerprint)  # type: ignore[arg-type]
+    dataset = load(name, split, directory, size=size)
+    return Images(dataset["image"], dataset.get("label"), fingerprint(dataset))
+
+
+def signed(image):
+    """Bytes, any shape -> float32 in [-1, 1], x / 127.5 - 1: the same bits from NumPy and from XLA.
+
+    A division would not give the same: XLA replaces it by a product with the reciprocal, and fuses what is added.
+    """
+    numpy = np if isinstance(image, np.ndarray) else jnp
+    return (2 * image.astype(numpy.float32) - numpy.float32(255)) * numpy.float32(1 / 255)
+
+
+def to_bytes(x) -> np.ndarray:
+    """Floating point in [-1, 1], any shape -> the nearest of the 256 levels, uint8; values outside are clipped."""
+    return np.rint(np.clip((np.asarray(x, np.float32) + 1) * 127.5, 0, 255)).astype(np.uint8)
+
+
+def binarized(key: jax.Array, images: Images) -> Images:
+    """The images drawn once as zeros and ones, each pixel with its grey level as the probability of 1.
+
+    Args:
+        key: scalar key.
+        images: of any [N, H, W, C], in memory.
+    """
+    draw = jax.jit(lambda key, x: jax.random.bernoulli(key, x))
+    parts = [
+        np.asarray(draw(jax.random.fold_in(key, i), images.unit(i, i + 1000))) for i in range(0, len(images), 1000)
+    ]
+    return dataclasses.replace(images, image=images.pictures(np.concatenate(parts)).astype(np.uint8) * np.uint8(255))
