@@ -18,6 +18,7 @@ from experiments.tour import equations, programs
 from experiments.tour.page import CHAPTERS, is_finished, tour_page
 from experiments.tour.programs import Programs
 from jaxgen import pictures, training
+from jaxgen.training import files
 from tests.experiments.report.page_reader import Page
 
 LESSONS = [lesson for chapter in CHAPTERS for lesson in chapter.lessons]
@@ -28,7 +29,7 @@ def leave_behind(lesson, folder, config=None):
     """A folder as a finished run of the lesson leaves it."""
     preset = importlib.import_module(f"experiments.{lesson.experiment}").PRESETS["quick"]
     (folder / "figures").mkdir(parents=True)
-    save = lambda name, value: (folder / name).write_text(json.dumps(value))
+    save = lambda name, value: files.write_json(folder / name, value)  # in one piece, as a run does
     record = {"experiment": lesson.experiment, "preset": "quick", "seed": 0}
     save("config.json", record | {"config": config or training.to_dict(preset)})
     (folder / "metrics.jsonl").write_text(json.dumps({"step": 5, "other": 9.0} | dict.fromkeys(lesson.quantities, 1.5)))
