@@ -96,7 +96,7 @@ def row(
     batch_size: int,
     model_parallel_size: int = 1,
 ) -> dict[str, Any]:
-    """Bytes on each of so many devices, and bytes saved and FLOPs of those that share a model.
+    """Bytes on each device, and the bytes saved and FLOPs of the devices that share a model.
 
     Args:
         name: of the network.

@@ -38,7 +38,7 @@ class Options:
     dir: str = ""
     """folder of the images"""
     size: int = 0
-    """"images": crop and resize to so many pixels a side; 0: as they are"""
+    """"images": side in pixels to which images are cropped and resized; 0: unchanged"""
     side: int = 32
     """pixels a side of the images that are written"""
     number: int = 5000

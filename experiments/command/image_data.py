@@ -19,7 +19,7 @@ class FlatImageData:
     dir: str = training.untracked("")
     """folder of a dataset that is not embedded, in its original format"""
     size: int = 0
-    """"images": crop and resize to so many pixels a side; 0: as they are"""
+    """"images": side in pixels to which images are cropped and resized; 0: unchanged"""
     distort: float = 0.0
     """random distortion of half the training images; 1: up to 10 degrees, 10 % in size, 0.1 shear and 1 pixel"""
 
@@ -37,7 +37,7 @@ class ImageData:
     dir: str = training.untracked("")
     """folder of a dataset that is not embedded, in its original format"""
     size: int = 0
-    """"images": crop and resize to so many pixels a side; 0: as they are"""
+    """"images": side in pixels to which images are cropped and resized; 0: unchanged"""
     flip: bool = False
     """half of the training images, drawn anew at each visit, are mirrored left to right"""
     on_disk: bool = training.untracked(False)

@@ -175,7 +175,7 @@ class Guidance:
                 )
             if kind in ("classifier", "classifier_free") and not labels.conditional:
                 problems.append(
-                    f"guidance.kinds has {kind!r}, and the model is unconditional: it knows no classes; set "
+                    f"guidance.kinds has {kind!r}, and the model is unconditional, so it has no classes; set "
                     "--labels.conditional, or --guidance.kinds classifier_alone"
                 )
             if kind in ("classifier_alone", "classifier_free") and labels.conditional and not labels.dropout:
@@ -262,7 +262,7 @@ class Config(ddpm.Config):
 def build_classifier(
     network: ClassifierNetwork, process: ddpm_model.DiffusionConfig, classes: int, shape: tuple[int, int, int]
 ) -> diffusion.DiffusionModel:
-    """The classifier of a config for images [H, W, C] of so many classes."""
+    """The classifier of a config for images [H, W, C] with `classes` labels."""
     encoder = diffusion.EncoderUNet(
         in_channels=shape[2], out_channels=classes, pool=network.pool, **network.attributes()
     )

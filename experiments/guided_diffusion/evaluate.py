@@ -90,8 +90,8 @@ class GuidedEvaluation:
         if variant.kind in ("classifier", "classifier_alone"):
             assert classifier is not None
             params["classifier"] = classifier.params
-        first, last = self.config.guidance.interval
-        inside = "" if variant.kind == "none" or (first, last) == (0, 1) else f"-{first:g}-{last:g}"
+        guided_inside = variant.interval if variant.kind != "none" else None
+        inside = "" if guided_inside is None else f"-{guided_inside[0]:g}-{guided_inside[1]:g}"
         kind = variant.kind if variant.labels or variant.kind != "none" else "without-labels"
         name = f"samples-{kind}-{variant.scale:g}{inside}-{variant.sampler.name}"
         cond = self.null_cond if unlabelled else self.cond

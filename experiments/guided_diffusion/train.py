@@ -60,7 +60,7 @@ def validate_and_load(config: Config) -> Prepared:
 
 
 def count_classes(config: Config, images: image_data.Splits) -> int:
-    """K, or 0 where nothing needs labels.
+    """The number of classes, or 0 if neither the model nor a classifier uses labels.
 
     Raises:
         ValueError: labels are needed and missing, outside the classes, or not counted.

@@ -134,7 +134,7 @@ class MakeReference:
     split: Literal["all", "train", "test"] = "all"
     """the papers take the training split"""
     size: int = 0
-    """"images": crop and resize to so many pixels a side; 0: as they are"""
+    """"images": side in pixels to which images are cropped and resized; 0: unchanged"""
     images: int = 10_000
     """number of images in the file, for precision and recall; the moments are of all; 0: all"""
     on_disk: bool = False

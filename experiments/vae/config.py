@@ -36,7 +36,7 @@ class Config:
     binarization: Literal["stochastic", "fixed", "grey"] = "stochastic"
     """"stochastic": pixels are drawn anew at each visit, of test images once; "fixed": drawn once; "grey": unchanged"""
     train_examples: int = 0
-    """number of training images, from the first; 0: all"""
+    """number of training images, the first ones; 0: all"""
     shuffle: bool = True
     """false: the same order of images in every epoch, as in the released code of Burda et al."""
     model: vae.Architecture = vae.Architecture()

@@ -88,7 +88,7 @@ def test_the_papers_settings():
         ({"labels__classes": 9}, "labels go from 0 to 9, outside the 9 classes 0 to 8"),
         (
             {"labels": Labels(conditional=False)},
-            "'classifier', and the model is unconditional: it knows no classes",
+            "'classifier', and the model is unconditional, so it has no classes",
         ),
         ({"labels__dropout": 0.0}, "needs the model without labels too, and labels.dropout is 0"),
         ({"labels__conditional": False}, "leaves labels out that the network is not told"),
