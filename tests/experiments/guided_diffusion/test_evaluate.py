@@ -67,7 +67,8 @@ def test_guidance_of_the_model_alone_and_beyond_and_inside_its_interval(guided):
         for name in ("classifier_3", "classifier_free_3"):
             expected = alone if close else whole.samples(variant[name], 5)
             inside = dataclasses.replace(variant[name], interval=some.variants[0].interval)
-            assert np.abs(some.samples(inside, 5).astype(int) - expected).max() <= 1
+            # Drawn anew, although the variant that is guided everywhere is kept in a file.
+            assert np.abs(whole.samples(inside, 5).astype(int) - expected).max() <= 1
     # The bound is of the images' own classes, samples are of the classes in turn.
     label = whole.context.images[1].labels[[7, 3]]
     np.testing.assert_array_equal(whole.cond_of_test_images(np.array([7, 3]))["labels"], label)
