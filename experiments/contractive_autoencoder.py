@@ -131,7 +131,7 @@ def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
     draw = partial(draw_spectra, config, run, network, layers, test_set)
     run.cached("spectra", draw, examples=config.spectrum_examples)
     paper = {name: value for name, value in PAPER.items() if name in metrics}
-    is_papers = config.data.name == "mnist" and config.model.code_size == 1000
+    is_papers = config.data.is_test_of("mnist") and config.model.code_size == 1000
     steps = len(config.methods) * (config.train.num_steps + config.classifier_steps)
     return run.finish(step=steps, params=trained, metrics=metrics, paper=paper if is_papers else None)
 

@@ -176,7 +176,7 @@ def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
     params = training.fetch(state.params)
     measure = partial(measure_and_draw, config, network, params, images, run)
     metrics = run.cached("results and figures", measure, step=config.train.num_steps)
-    case = (config.data.name, config.model.code_size)
+    case = ("" if config.data.held_out else config.data.name, config.model.code_size)
     paper = {name: value for name, value in PAPER.get(case, {}).items() if name in metrics}
     if not config.model.widths and case in PAPER_LOGISTIC_PCA:
         paper["test_error"] = PAPER_LOGISTIC_PCA[case]

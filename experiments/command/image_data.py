@@ -22,10 +22,16 @@ class FlatImageData:
     """"images": side in pixels to which images are cropped and resized; 0: unchanged"""
     distort: float = 0.0
     """random distortion of half the training images; 1: up to 10 degrees, 10 % in size, 0.1 shear and 1 pixel"""
+    held_out: int = 0
+    """to choose settings: the last so many training images are measured instead of the test images; 0: none"""
 
     def check(self) -> list[str]:
         """The problems of these settings."""
-        return checks.bounds(self, "data.", distort=0)
+        return checks.bounds(self, "data.", distort=0, held_out=0)
+
+    def is_test_of(self, name: str) -> bool:
+        """Whether the test images of the data set `name` are measured."""
+        return self.name == name and not self.held_out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +59,21 @@ def load(config: FlatImageData | ImageData, labelled: bool = False) -> Splits:
     """The training and the test split.
 
     Raises:
-        ValueError: `labelled` where the data has no labels, or what the readers refuse.
+        ValueError: `labelled` where the data has no labels, no image is left to train on, or what the readers refuse.
     """
     splits, on_disk = ["train", "test"], False
     if isinstance(config, ImageData):
         splits[1], on_disk = config.test_split, config.on_disk
     directory, size = config.dir or None, config.size or None
-    train, test = (data.load_images(config.name, split, directory, size=size, on_disk=on_disk) for split in splits)
+    held_out = config.held_out if isinstance(config, FlatImageData) else 0
+    if held_out:
+        train = data.load_images(config.name, "train", directory, size=size)
+        first = len(train) - held_out
+        if first < 1:
+            raise ValueError(f"data.held_out is {held_out}; of {len(train)} training images at least one must be left")
+        train, test = train.select(slice(first)), train.select(slice(first, None))
+    else:
+        train, test = (data.load_images(config.name, split, directory, size=size, on_disk=on_disk) for split in splits)
     if labelled:
         _ = train.labels, test.labels
     return train, test

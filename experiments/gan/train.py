@@ -31,7 +31,7 @@ def train(config: Config, data: Points | Images, run: training.Run) -> dict:
         figures.draw(context, trained)
     steps = config.seeds * config.train.num_steps
     paper = {}
-    if config.data.name == "mnist" and config.model.architecture == "maxout" and config.seeds == 1:
+    if config.data.is_test_of("mnist") and config.model.architecture == "maxout" and config.seeds == 1:
         paper = {"parzen": PAPER_PARZEN}
     return run.finish(step=steps, params=params, metrics=evaluate.over_seeds(measured), paper=paper)
 

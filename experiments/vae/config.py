@@ -142,7 +142,9 @@ PAPER_BURDA = {
 def paper_values(config: Config, metrics: dict) -> dict[str, float]:
     """Burda et al.'s values of this row, where the data and the network are theirs."""
     row = (config.objective.bound, config.objective.num_samples, config.model.latent_sizes)
-    theirs = config.data.name == "mnist" and config.binarization == "stochastic" and config.model.architecture == "mlp"
+    theirs = (
+        config.data.is_test_of("mnist") and config.binarization == "stochastic" and config.model.architecture == "mlp"
+    )
     if not theirs or config.compared_latent_sizes or row not in PAPER_BURDA or "negative_log_likelihood" not in metrics:
         return {}
     nll, active = PAPER_BURDA[row]
