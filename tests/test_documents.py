@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxgen
-from jaxgen import diffusion, training, vae
+from jaxgen import autoencoder, diffusion, nerf, training, vae
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -29,8 +29,9 @@ def test_what_a_document_names_exists(path):
             assert (ROOT / "experiments" / f"{name}.py").exists() or (ROOT / "experiments" / name).is_dir(), name
         else:
             assert name in importlib.import_module(f"jaxgen.{package}").__all__, f"{package}.{name}"
-    files = re.findall(r"`((?:jaxgen|experiments|tests|docs)/[\w/.]+)`", text) + re.findall(r"\]\(([\w/.]+)\)", text)
-    assert not [name for name in files if not (ROOT / name).exists()]
+    files = [ROOT / name for name in re.findall(r"`((?:jaxgen|experiments|tests|docs)/[\w/.]+)`", text)]
+    files += [path.parent / name for name in re.findall(r"\]\(([\w/.]+)(?:#[\w-]+)?\)", text)]
+    assert not [file for file in files if not file.exists()]
 
 
 def blocks():
@@ -110,6 +111,24 @@ def test_the_sample_of_given_noise_is_drawn_without_a_key():
     assert names["x"].shape == (2, 3) and np.isfinite(names["x"]).all()
 
 
+def test_the_notes_are_corrected_as_the_functions_compute():
+    """Numbers for the differences that docs/notes.md lists, each of which the notes' own form would fail."""
+    x, other = np.array([[1.0, 2.0]], np.float32), np.array([[0.0, 0.0]], np.float32)
+    assert autoencoder.squared_error(x, other)[0] == 5
+    schedule = diffusion.make_schedule(diffusion.linear_betas(100))
+    alphas = 1 - np.asarray(schedule.betas, np.float64)
+    np.testing.assert_allclose(schedule.alphas_bar, np.cumprod(alphas), rtol=1e-5)
+    t = np.array([[0.0, 1.0, 3.0]], np.float32)
+    density, rgb = np.array([[0.5, 0.25, 0.0]], np.float32), np.ones((1, 3, 3), np.float32)
+    direction = np.array([[0.0, 0.0, 1.0]], np.float32)
+    weights = nerf.composite(rgb, density, t, direction, None).weights[0]
+    first = 1 - math.exp(-0.5 * 1)
+    np.testing.assert_allclose(weights, [first, (1 - first) * (1 - math.exp(-0.25 * 2)), 0], rtol=1e-5)
+    encoded = [nerf.positional_encoding(x, 1, pi=pi) for pi in (True, False)]
+    np.testing.assert_allclose(encoded[0], [[0, 0, -1, 1]], atol=1e-5)
+    np.testing.assert_allclose(encoded[1][0, :2], np.sin(x[0]), rtol=1e-5)
+
+
 def test_the_citation_is_of_this_version():
     cited = dict(re.findall(r"^([\w-]+): (.*)$", (ROOT / "CITATION.cff").read_text(), flags=re.MULTILINE))
     assert cited["version"] == jaxgen.__version__ and cited["license"] == "Apache-2.0"
@@ -117,7 +136,7 @@ def test_the_citation_is_of_this_version():
 
 
 def test_the_numbers_in_the_readme_are_measured_ones():
-    section = (ROOT / "README.md").read_text().split("## Beside the papers")[1].split("\n## ")[0]
+    section = (ROOT / "README.md").read_text().split("## Compared with the papers")[1].split("\n## ")[0]
     rows = re.findall(r"^\| .* \| ([\d.-]+) \| ([\d.]+) \|$", section, flags=re.MULTILINE)
     results = (ROOT / "experiments" / "RESULTS.md").read_text()
     numbers = {number for row in rows for number in row if number != "-"}

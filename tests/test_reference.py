@@ -49,7 +49,7 @@ def test_a_docstring_is_shown_as_it_was_written(built):
 
 
 def test_names_lead_to_their_documentation(built):
-    assert '<a href="jaxgen/vae.html#elbo">vae.elbo(log_likelihood, kl, beta)</a>' in built["index.html"]
+    assert '<a href="jaxgen/vae.html#elbo">vae.elbo(log_likelihood, kl, beta)</a>' in built["functions.html"]
     modules = {"jaxgen.vae": build.documented()["jaxgen.vae"]}
     assert build.linked("<code>vae.nothing</code>", "index.html", modules) == "<code>vae.nothing</code>"
     there = build.linked("<code>vae.elbo</code>", "jaxgen/nerf/mesh.html", modules)
