@@ -1,4 +1,4 @@
-"""Hinton & Salakhutdinov, "Reducing the Dimensionality of Data with Neural Networks", Science 313 (2006).
+"""Deep autoencoders: Hinton & Salakhutdinov, Science 313 (2006).
 
     python -m experiments.deep_autoencoder quick
     python -m experiments.deep_autoencoder mnist --data.dir FOLDER

@@ -13,11 +13,13 @@
 
 # %%
 from importlib.util import find_spec
+from pathlib import Path
 
-if find_spec("jaxgen") is None:  # in Colab
+if find_spec("jaxgen") is None:  # in Colab: upload a wheel (`pip wheel --no-deps .` makes it) or the folder jaxgen
     from IPython import get_ipython
 
-    get_ipython().run_line_magic("pip", "install -q 'jaxgen[experiments] @ git+https://github.com/USER/jaxgen'")
+    source = next(iter(sorted(Path().glob("jaxgen-*.whl"))), "./jaxgen")
+    get_ipython().run_line_magic("pip", f"install -q '{source}[experiments]'")
 
 # %%
 SMALL = False  # True: 3 steps instead of 3000, every cell in seconds

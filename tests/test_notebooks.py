@@ -7,6 +7,8 @@ from pathlib import Path
 import jupytext
 import pytest
 
+from docs import notebooks
+
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
 CHAPTERS = {
     "autoencoders": "1. Autoencoders",
@@ -30,6 +32,25 @@ def code_of(path):
     # What Colab needs comes first, and installs nothing where jaxgen is there; the size is the next cell's first line.
     assert 'find_spec("jaxgen") is None' in code[0].source and code[1].source.startswith("SMALL = False")
     return [code[0].source, code[1].source.replace("SMALL = False", "SMALL = True", 1), *(c.source for c in code[2:])]
+
+
+def test_the_address_decides_where_a_notebook_installs_from(monkeypatch, tmp_path):
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "vae.py").write_text(NOTEBOOKS[-1].read_text())
+    for url in ("", "https://github.com/someone/jaxgen"):
+        (tmp_path / "setup.cfg").write_text("[metadata]\nname = jaxgen\n" + (f"url = {url}\n" if url else ""))
+        (file,) = notebooks.build(tmp_path / "out")
+        cells = jupytext.read(file).cells
+        install = next(cell.source for cell in cells if cell.cell_type == "code")
+        assert (f'source = "git+{url}"' in install) == ("colab-badge" in cells[0].source) == bool(url)
+        assert (notebooks.UPLOADED in install) == (not url)
+        if url:
+            assert "/github/someone/jaxgen/blob/gh-pages/notebooks/vae.ipynb" in cells[0].source
+    broken = tmp_path / "notebooks" / "vae.py"
+    broken.write_text(broken.read_text().replace(notebooks.UPLOADED, "source = 1"))
+    with pytest.raises(ValueError, match="the first code cell has no line"):
+        notebooks.convert(broken, "")
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

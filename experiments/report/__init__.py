@@ -1,1 +1,1 @@
-"""HTML pages about runs: `python -m experiments.report`."""
+"""HTML pages about runs: tables, curves and pictures of one run or of several."""

@@ -1,1 +1,1 @@
-"""A tour of all chapters on one page: `python -m experiments.tour`."""
+"""The tour: trains every `quick` preset and writes one page about all families."""

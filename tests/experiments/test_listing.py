@@ -1,0 +1,18 @@
+"""`python -m experiments` lists every command."""
+
+from pathlib import Path
+
+from experiments.__main__ import FOLDER, GROUPS, first_line, listing
+
+
+def test_every_command_is_listed_once_with_what_it_does():
+    names = [name for group in GROUPS.values() for name in group]
+    aliases = {"kills", "recorded", "feeding", "plan_memory", "sample_pack"}
+    commands = {path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("__")} - aliases
+    commands |= {path.parent.name for path in FOLDER.glob("*/__main__.py")}
+    assert commands == {name for name in names if "." not in name} and len(set(names)) == len(names)
+    assert all(Path(FOLDER, *name.split(".")).with_suffix(".py").is_file() for name in names if "." in name)
+    lines = listing().splitlines()
+    assert len(lines) < 24 and max(map(len, lines)) < 150
+    for name in names:
+        assert first_line(name) and any(line.split()[:1] == [name] and first_line(name) in line for line in lines)
