@@ -82,7 +82,7 @@ PRESETS = {
     "quick": Config(
         model=Model(code_size=144),
         train=training.Settings(num_steps=2000, batch_size=100),
-        classifier_steps=600,
+        classifier_steps=2000,
     ),
     # 33 epochs as an autoencoder, 50 as a classifier. Adam fine-tunes the six layers to the same error; momentum keeps
     # more of what they learned before.

@@ -42,7 +42,7 @@ class Config:
 
 PRESETS = {
     "quick": Config(
-        model=autoencoder.SparseCode(code_size=144, k=10, start_k=40),
+        model=autoencoder.SparseCode(code_size=144, k=10, start_k=40, kl_weight=0.3),
         train=training.Settings(num_steps=2000, batch_size=100),
     ),
     "mnist": Config(
