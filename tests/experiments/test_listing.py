@@ -1,5 +1,7 @@
 """`python -m experiments` lists every command."""
 
+import importlib
+import tomllib
 from pathlib import Path
 
 from experiments.__main__ import FOLDER, GROUPS, first_line, listing
@@ -16,3 +18,16 @@ def test_every_command_is_listed_once_with_what_it_does():
     assert len(lines) < 24 and max(map(len, lines)) < 150
     for name in names:
         assert first_line(name) and any(line.split()[:1] == [name] and first_line(name) in line for line in lines)
+
+
+def test_every_preset_is_described_in_help_and_docs():
+    described = tomllib.loads((FOLDER / "presets.toml").read_text())
+    experiments = next(iter(GROUPS.values()))
+    presets = {name: importlib.import_module(f"experiments.{name}").PRESETS for name in experiments}
+    assert {name: list(each) for name, each in described.items()} == {
+        name: list(each) for name, each in presets.items()
+    }
+    table = (FOLDER.parent / "docs" / "experiments.md").read_text()
+    for name, each in described.items():
+        for preset, (what, time) in each.items():
+            assert f"| `{name} {preset}` | {what} | {time} |\n" in table
