@@ -148,8 +148,8 @@ def fusions_in_force() -> str | None:
 
     Opens the devices.
     """
-    if of_program := options("cpu"):
-        return of_program[FLAG]
+    if value := options("cpu").get(FLAG):
+        return value
     values = _values(_read_flags(os.environ.get("XLA_FLAGS", "")))
     return " ".join(values) if values and _fuses_by_default() == fuses_reductions(values) else None
 

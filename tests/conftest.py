@@ -12,12 +12,15 @@ import pytest
 
 import jaxgen  # noqa: F401 (sets XLA flags)
 from experiments.command import compilation_cache
+from jaxgen import compiler
 
 os.environ.setdefault("NPROC", "16")
 # Many tests compile the same programs; so do the next runs of the suite, and the programs that tests start.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{Path(__file__).parent.parent}/.jax_cache-{compilation_cache.name()}"
 
 import jax
+
+from tests import programs
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_platforms", os.environ.get("JAX_PLATFORMS", "cpu"))
@@ -33,6 +36,26 @@ def pytest_collection_modifyitems(items):
     """The files that took longest when durations.json was written come first, new files before all."""
     seconds = json.loads(DURATIONS.read_text())
     items.sort(key=lambda item: -seconds.get(item.location[0], float("inf")))
+
+
+def pytest_runtest_setup(item):
+    """Fast tests compile without most optimizations, unless they are marked as optimized; slow tests as users do.
+
+    Nothing compiled in one way is used in the other. The engine takes `programs.QUICK`, other programs what a setting
+    of JAX allows.
+    """
+    quick = not any(map(item.get_closest_marker, ("slow", "optimized")))
+    if quick != (compiler.options is quick_options):
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quick)
+        compiler.options = quick_options if quick else default_options
+
+
+default_options = compiler.options
+
+
+def quick_options(backend=None):
+    return {**default_options(backend), **programs.QUICK}
 
 
 @pytest.fixture(autouse=True)

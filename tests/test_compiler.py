@@ -18,6 +18,7 @@ from hypothesis import strategies
 from jaxgen import compiler, nn, training
 from jaxgen.training import environment, keys
 
+pytestmark = pytest.mark.optimized
 ROOT = Path(__file__).resolve().parents[1]
 ON_CPU = pytest.mark.skipif(jax.default_backend() != "cpu", reason="about XLA on CPU")
 AVX2, AVX512 = "flags\t\t: avx avx2 fma\n", "flags\t\t: avx avx2 avx512f\n"

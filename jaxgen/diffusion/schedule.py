@@ -149,8 +149,8 @@ def _tables(betas: np.ndarray, timesteps: np.ndarray, num_original_steps: int, d
         "posterior_xt_coefficient": noise_before * np.sqrt(1 - betas) / noise,
     }
     return Schedule(
-        **{name: jnp.asarray(table, dtype) for name, table in tables.items()},
-        timesteps=jnp.asarray(timesteps, jnp.int32),
+        **{name: jax.device_put(np.asarray(table, dtype)) for name, table in tables.items()},
+        timesteps=jax.device_put(np.asarray(timesteps, np.int32)),
         exact_betas=betas.astype(np.float64).tobytes(),
         exact_timesteps=timesteps.astype(np.int64).tobytes(),
         num_original_steps=num_original_steps,

@@ -3,7 +3,6 @@
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgen.nn import Conv
@@ -58,7 +57,7 @@ def classifier_extractor(network: FeatureClassifier, params: Any, accuracy: floa
         params: tree of its parameters.
         accuracy: share of test images that it classifies correctly.
     """
-    on_device = jax.tree.map(jnp.asarray, params)
+    on_device = jax.device_put(params)
 
     def both(params, x):
         features, logits = cast(Any, network.apply({"params": params}, x, method="both"))

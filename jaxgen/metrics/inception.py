@@ -36,7 +36,7 @@ def load_inception(path: str | Path) -> Extractor:
             "pytorch-fid's pt_inception-2015-12-05-6726825d.pth"
         )
     weights = {name: np.asarray(found[name], np.float32) for name in shapes}
-    on_device = {name: jnp.asarray(x) for name, x in weights.items()}
+    on_device = jax.device_put(weights)
     both = jax.jit(lambda weights, x: inception(weights, prepared(x)))
     three = jax.jit(lambda weights, x: with_places(weights, prepared(x)))
     return Extractor("fid", lambda x: both(on_device, x), tree_digest(weights), spatial=lambda x: three(on_device, x))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from jaxgen.nerf.networks import NeRF
@@ -192,7 +192,7 @@ def _converted(trees: Mapping[str, dict[str, _Layer]], skip_first: bool) -> Conv
     if len(set(networks.values())) > 1:
         raise ValueError(f"the two networks differ: {networks['coarse']} and {networks['fine']}")
     params = {
-        name: {key: {part: jnp.asarray(a) for part, a in layer._asdict().items()} for key, layer in layers.items()}
+        name: {key: {part: jax.device_put(a) for part, a in layer._asdict().items()} for key, layer in layers.items()}
         for name, layers in trees.items()
     }
     return Converted(networks["coarse"], params)

@@ -6,6 +6,7 @@ run the very same instructions, so they give the same bits.
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from jaxgen.compiler import check_once, with_options
 from jaxgen.data.batches import DeviceBatches, HostBatches
 
 from . import keys as key_streams
-from .mean import device_mean, exact_mean, plain_mean
+from .mean import device_mean, exact_mean
 from .placement import MODEL_AXIS, check_shared, data_parallel_size, tree_shardings, tree_specs
 from .state import TrainState
 from .update import Update
@@ -113,8 +114,8 @@ class ParallelUpdate:
             mean = exact_mean(AXIS, exact_shards, rows)
         else:
             mean = device_mean(None if is_one_row else AXIS, accumulate)
-        self._update, self._batches, self._backend = update, batches, backend
-        self._platform = devices[0].platform
+        self._batches, self._backend = batches, backend
+        self._batch_size, self._platform = batch_size, devices[0].platform
         self._compiled: dict[Any, Callable[..., Any]] = {}
         if model_parallel_size > 1:
             self._mesh = Mesh(np.array(devices).reshape(rows, model_parallel_size), (AXIS, MODEL_AXIS))
@@ -130,17 +131,22 @@ class ParallelUpdate:
         self._make = batches.make if isinstance(batches, DeviceBatches) else None
         self._arrays = self.replicate(batches.arrays) if isinstance(batches, DeviceBatches) else None
 
+        # Traced once: `empty_sums` and the program share it. Inlined, it is the same program as without jit.
+        update_once = jax.jit(lambda state, batch, keys: update(state, batch, keys, mean), inline=True)
+
+        def updated(state, order, model, arrays, positions, batch):
+            keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
+            made = self._make(jax.random.clone(order), arrays, state.step, positions) if self._make else batch
+            # The update compiles alike, wherever its batch comes from.
+            made = lax.optimization_barrier(made)
+            return update_once(state, made, keys)
+
         def steps(state, sums, key, arrays, positions, batch, num_steps):
-            order = key_streams.stream(key, "order")
-            model = key_streams.stream(key, "model")
+            order, model = (key_streams.stream(key, name) for name in ("order", "model"))
 
             def one(_, carry):
                 state, sums = carry
-                keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
-                made = self._make(jax.random.clone(order), arrays, state.step, positions) if self._make else batch
-                # The update compiles alike, wherever its batch comes from.
-                made = lax.optimization_barrier(made)
-                new_state, metrics = update(state, made, keys, mean)
+                new_state, metrics = updated(state, order, model, arrays, positions, batch)
                 if model_parallel_size > 1:
                     cut = (
                         tree_shardings(new_state, self._mesh)
@@ -152,15 +158,19 @@ class ParallelUpdate:
 
             return lax.fori_loop(0, num_steps, one, (state, sums))
 
+        def metrics(state, key, arrays, positions, batch):
+            order, model = (key_streams.stream(key, name) for name in ("order", "model"))
+            return updated(state, order, model, arrays, positions, batch)[1]
+
+        whole, split = PartitionSpec(), PartitionSpec(AXIS)
+        # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.
+        shard = partial(jax.shard_map, mesh=self._mesh, out_specs=whole, check_vma=False, axis_names={AXIS})
+        self._metrics = metrics if is_one_row else shard(metrics, in_specs=(whole, whole, whole, split, split))
         per_call = (None, None, None, None, 0, 0, None)
         if backend == "pmap":
             self._program = jax.pmap(steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,))
         elif backend == "shard_map":
-            specs = tuple(PartitionSpec() if axis is None else PartitionSpec(AXIS) for axis in per_call)
-            # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.
-            sharded = jax.shard_map(
-                steps, mesh=self._mesh, in_specs=specs, out_specs=PartitionSpec(), check_vma=False, axis_names={AXIS}
-            )
+            sharded = shard(steps, in_specs=tuple(whole if axis is None else split for axis in per_call))
             self._program = jax.jit(sharded, donate_argnums=(0,))
             self._sharded = steps if is_one_row else sharded
         else:
@@ -183,7 +193,7 @@ class ParallelUpdate:
             if num_steps != 1:
                 raise ValueError("batches fed by the host run one step a call")
             batch = self._split(batch)
-        args = (state, sums, key, self._arrays, self._positions, batch, jnp.int32(num_steps))
+        args = (state, sums, key, self._arrays, self._positions, batch, np.int32(num_steps))
         leaves, structure = jax.tree.flatten(args)
         shapes = (structure, *((x.shape, x.dtype) for x in leaves))
         if shapes not in self._compiled:
@@ -213,29 +223,19 @@ class ParallelUpdate:
     def replicate(self, tree: Tree) -> Tree:
         """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""
         sharding = NamedSharding(self._mesh, PartitionSpec())
-        return jax.tree.map(lambda x: jax.device_put(jnp.array(x, copy=True), sharding), tree)
+        return jax.device_put(tree, sharding, may_alias=False)
 
     def empty_sums(self, state: TrainState, key: jax.Array) -> MetricSums:
         """A sums of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
-
-        def metrics(state, key, arrays, batch, positions):
-            if self._make:
-                batch = self._make(key, arrays, state.step, positions)
-            keys = key_streams.per_example(key, positions)
-            return self._update(state, batch, keys, plain_mean)[1]
-
         fed = self._batches if isinstance(self._batches, HostBatches) else None
-        batch = fed.make(key, 0, self.local_positions) if fed else None
-        names = jax.eval_shape(metrics, state, key, self._arrays, batch, self.local_positions)
+        local = self.local_positions, fed.make(key, 0, self.local_positions) if fed else None
+        whole = lambda x: jax.ShapeDtypeStruct((self._batch_size, *np.shape(x)[1:]), x.dtype)
+        names = jax.eval_shape(self._metrics, state, key, self._arrays, *jax.tree.map(whole, local))
         for name, value in names.items():
             if value.shape != ():
                 raise ValueError(f"metric {name!r} has shape {value.shape}; a metric is one number")
         return self.replicate(
-            MetricSums(
-                totals={name: jnp.zeros((), jnp.float32) for name in names},
-                count=jnp.int32(0),
-                first_bad_step=jnp.int32(-1),
-            )
+            MetricSums(totals=dict.fromkeys(names, np.float32(0)), count=np.int32(0), first_bad_step=np.int32(-1))
         )
 
     def _split(self, tree: Tree) -> Tree:

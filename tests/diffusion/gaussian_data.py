@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from scipy import special
 
 
 class Chain(NamedTuple):
@@ -80,3 +81,11 @@ def affine_chain(c, mean, variance, sigma2, eta=None):
             b = (np.sqrt(c.before[t]) - left * scale) * offset[t]
         m, v, factor = a * m + b, a**2 * v + noise, a * factor
     return m, v, factor
+
+
+def log_mass(x, mean, sd):
+    """log of the mass on the bin of x, [...], on the side of the mean where tails keep their digits."""
+    low, high = np.where(x > -0.999, x - 1 / 255, -np.inf), np.where(x < 0.999, x + 1 / 255, np.inf)
+    flip = x > mean
+    near, far = np.where(flip, mean - low, high - mean) / sd, np.where(flip, mean - high, low - mean) / sd
+    return special.log_ndtr(near) + np.log(-np.expm1(special.log_ndtr(far) - special.log_ndtr(near)))

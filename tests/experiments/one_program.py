@@ -9,30 +9,12 @@ from functools import partial
 
 import jax
 import numpy as np
-import pytest
 from flax import linen as nn
 
 from experiments.command import image_data
 from experiments.sample_batches import feature_classifier
 from jaxgen import metrics, training
-
-
-@pytest.fixture(scope="module", autouse=True)
-def unoptimized():
-    """Compiles without most optimizations. The programs end with the module, because other modules compare bits."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()
-
-
-@pytest.fixture(autouse=True)
-def slow_tests_optimized(request, unoptimized):
-    """Compiles what slow tests compute, other than their module's fixtures, as usual."""
-    slow = request.node.get_closest_marker("slow") is not None
-    jax.config.update("jax_disable_most_optimizations", not slow)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
+from tests.programs import compiled
 
 
 def whole(monkeypatch, owner, *names, static=()):
@@ -50,7 +32,7 @@ def whole(monkeypatch, owner, *names, static=()):
 
 @functools.cache
 def _jitted(function, static):
-    jitted = jax.jit(function, static_argnames=static)
+    jitted = compiled(function, static_argnames=static)
     return lambda *args, **kwargs: on_host(jitted(*args, **kwargs))
 
 
@@ -70,7 +52,7 @@ def networks(monkeypatch):
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
-        return on_host(jax.jit(make)(params, model_state))
+        return on_host(compiled(make)(params, model_state))
 
     monkeypatch.setattr(nn.Module, "init", network_init)
     monkeypatch.setattr(nn.Module, "apply", network_apply)
@@ -79,7 +61,7 @@ def networks(monkeypatch):
 
 @functools.cache
 def _of_network(function, module, **kwargs):
-    return jax.jit(partial(function, module, **kwargs))
+    return compiled(partial(function, module, **kwargs))
 
 
 def killed_after(step, folder):

@@ -17,7 +17,6 @@ from experiments.vae import figures as vae_figures
 from jaxgen import autoencoder
 from jaxgen import vae as variational
 from tests.experiments import one_program, tour_check
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 SCRIPTS = {
     "deep_autoencoder": deep_autoencoder,

@@ -16,6 +16,7 @@ from experiments import vae as vae_experiment
 from jaxgen import autoencoder, data, diffusion, training, vae
 from tests.parameters import random_parameters
 
+pytestmark = pytest.mark.optimized
 WIDTH, BATCH = 20, 16
 
 

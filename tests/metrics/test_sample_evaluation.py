@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from jaxgen import data, metrics
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from tests.metrics.pixel_features import CLASSIFIER, FID, images
 
 

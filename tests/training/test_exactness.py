@@ -8,6 +8,8 @@ import pytest
 from jaxgen.training import tree_digest
 from tests.training.engine_toy import run_steps
 
+pytestmark = pytest.mark.optimized
+
 
 def same(a, b):
     return tree_digest(a) == tree_digest(b)

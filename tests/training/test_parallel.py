@@ -8,6 +8,8 @@ from jaxgen import training
 from jaxgen.training import keys
 from tests.training.engine_toy import BATCH, BATCHES, DATA, compiled, run_steps, state, take_on_host, update
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize("exact_shards, accumulate, devices", [(0, 1, 2), (0, 2, 2), (4, 1, 2)])
 def test_mean_and_gather_against_numpy(exact_shards, accumulate, devices):

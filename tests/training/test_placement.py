@@ -13,6 +13,8 @@ from jaxgen import diffusion, training
 from jaxgen.training import keys, placement
 from tests.training.engine_toy import BATCH, BATCHES, OPTIMIZER, Config, compiled, run_steps, state, update
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.mark.parametrize(
     "shape, devices, expected",

@@ -9,6 +9,7 @@ import pytest
 
 from jaxgen import diffusion, gan, training, vae
 
+pytestmark = pytest.mark.optimized
 NUMBERS = np.arange(64)
 FEW = [3, 60, 17]
 

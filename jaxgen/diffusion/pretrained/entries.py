@@ -69,7 +69,7 @@ def to_parameters(entries: Iterable[Entry], weights: Mapping[str, np.ndarray], s
         ]
         wrong += unfit
         if not unfit and len(arrays) == len(entry.names):
-            _put(tree, entry.path, jnp.asarray(entry.ours(*arrays)))
+            _put(tree, entry.path, jax.device_put(entry.ours(*arrays)))
     if wrong:
         shown = wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])
         raise WeightsMismatchError(

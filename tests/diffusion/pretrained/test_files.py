@@ -10,7 +10,6 @@ import pytest
 from jaxgen import diffusion, weights
 from jaxgen.diffusion.pretrained import files
 from tests.diffusion.pretrained.toys import CLASSIFIER, CONDITIONAL, PLAIN, SCHEDULE, changed, described
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 TINY = diffusion.UNet(
     out_channels=6, channels=32, multipliers=(1,), num_blocks=1, dropout=0.0, embedding="cos_sin", norm_epsilon=1e-5,

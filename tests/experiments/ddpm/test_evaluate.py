@@ -10,7 +10,6 @@ from jaxgen import data, diffusion
 from jaxgen.compiler import compile_per_shape
 from jaxgen.diffusion import Sampler
 from tests.experiments.ddpm.toys import TINY, Constant, changed, keys_of, model_of
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 def compiled_sampler(model, sampler):

@@ -12,7 +12,6 @@ from experiments.ddpm.model import DiffusionConfig
 from experiments.ddpm.train import objective
 from jaxgen import diffusion, training
 from tests.experiments.ddpm.toys import TINY, Constant, changed, keys_of, model_of
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 def losses(process, params, num):

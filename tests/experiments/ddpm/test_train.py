@@ -16,7 +16,6 @@ from experiments.sample_batches import feature_classifier
 from jaxgen import training
 from tests.experiments import one_program
 from tests.experiments.ddpm.toys import TINY, changed, make_networks_small, model_of
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 def trained(folder, config, num_steps, preview_every=2):

@@ -18,7 +18,6 @@ from jaxgen import data, diffusion, training
 from jaxgen.compiler import compile_per_shape
 from tests.experiments import one_program
 from tests.experiments.guided_diffusion.toys import SHAPE, TINY, changed, make_networks_small, write_images
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 @pytest.fixture

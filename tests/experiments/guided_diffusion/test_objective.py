@@ -14,7 +14,6 @@ from experiments.guided_diffusion.config import DiffusionConfig, Network, Timest
 from jaxgen import diffusion, training
 from tests.experiments.ddpm.toys import keys_of
 from tests.experiments.guided_diffusion.toys import SHAPE, T
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 def context(history=None):

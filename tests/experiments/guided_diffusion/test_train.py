@@ -23,7 +23,6 @@ from tests.experiments.guided_diffusion.toys import (
     run,
     use_few_programs,
 )
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Fixtures of the NeRF experiment's tests: its programs compiled with few optimizations, and as few as possible."""
+"""Fixtures of the NeRF experiment's tests: as few programs as possible."""
 
 import importlib
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,9 +11,9 @@ from experiments.command import cli
 from jaxgen import metrics, nerf
 from jaxgen.data import write_blender
 from tests.experiments import one_program
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
+from tests.programs import compiled
 
-hemisphere = jax.jit(nerf.hemisphere, static_argnums=(0, 1, 2, 3, 4))
+hemisphere = compiled(nerf.hemisphere, static_argnums=(0, 1, 2, 3, 4))
 
 
 @pytest.fixture

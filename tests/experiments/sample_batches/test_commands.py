@@ -11,7 +11,6 @@ from experiments.sample_batches import commands, reference
 from jaxgen import data, diffusion, metrics, pictures
 from jaxgen.diffusion.pretrained import files
 from tests.diffusion.pretrained.toys import CONDITIONAL, PLAIN, SIZE
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from tests.metrics.pixel_features import FID, images
 
 

@@ -7,7 +7,6 @@ from experiments.sample_batches import feature_classifier
 from jaxgen import data, metrics
 from jaxgen.metrics import sample_evaluation
 from tests.experiments import one_program
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from tests.parameters import random_parameters
 
 SMALL = feature_classifier.Settings(channels=4, num_features=8, steps=40, batch_size=20)

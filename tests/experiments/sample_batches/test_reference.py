@@ -6,7 +6,6 @@ import pytest
 
 from experiments.sample_batches import reference
 from jaxgen import data, metrics
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from tests.metrics.pixel_features import CLASSIFIER, FID, images
 
 

@@ -25,7 +25,6 @@ from tests.diffusion.pretrained.toys import (
     changed,
     trained,
 )
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 NUM = 7
 FEW = Sampler("ddim", "ddim5")

@@ -13,7 +13,6 @@ import pytest
 from experiments.verify import comparison, short_runs
 from experiments.verify.short_runs import Trial
 from jaxgen import training
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 
 BATCH, FEATURES = 16, 3
 DATA = np.random.default_rng(0).normal(size=(40, FEATURES)).astype(np.float32)

@@ -7,6 +7,7 @@ import pytest
 from experiments.verify import golden_runs
 from jaxgen.training import environment
 
+pytestmark = pytest.mark.optimized
 # The cheapest to compile; the others are slow.
 FAST = "sparse_autoencoder"
 CASES = [pytest.param(name, marks=[] if name == FAST else pytest.mark.slow) for name in golden_runs.EXPERIMENTS]

@@ -9,7 +9,6 @@ import pytest
 
 from experiments.verify import samples, short_runs
 from experiments.verify.short_runs import Trial
-from tests.experiments.one_program import slow_tests_optimized, unoptimized  # noqa: F401 (fixtures)
 from tests.experiments.verify.test_comparison import Config
 
 
