@@ -90,6 +90,19 @@ def test_nothing_is_added_for_an_unknown_jaxlib_or_where_it_is_switched_off(monk
 
 
 @ON_CPU
+def test_the_check_finds_each_wrong_sum(monkeypatch):
+    given = []
+
+    def wrong(f):
+        return lambda x: (given.append(np.asarray(x)), f(x) * 1.01)[1]
+
+    monkeypatch.setattr(jax, "jit", wrong)
+    assert compiler._wrong_sums() == ["product", "rows"]
+    # Terms of both signs, so that a sum is far smaller than its terms.
+    assert np.abs(given[0].sum(axis=-1)).max() < np.abs(given[0]).sum(axis=-1).min() / 2
+
+
+@ON_CPU
 def test_the_check_warns_once_and_outside_of_traces(monkeypatch):
     monkeypatch.setattr(compiler, "_checked", [])
     monkeypatch.setattr(compiler, "_wrong_sums", lambda: ["product"])

@@ -48,10 +48,10 @@ def test_the_masses_of_all_levels_are_one():
 
 
 def test_the_exact_masses_are_those_of_the_normal_distribution():
-    mean, sd = np.array([(0.3, 0.5), (0.9, 0.02), (-0.2, 0.01)]).T[..., None]
+    mean, sd = np.array([(0.3, 0.5), (0.9, 0.02), (-0.2, 0.01), (0.3, 1e-9)]).T[..., None]
     args, expected = (LEVELS, mean, 2 * np.log(sd)), log_mass(LEVELS, mean, sd)
     np.testing.assert_allclose(of_shape(masses, True, *args)["exact"], expected, rtol=1e-8)
-    # 100 standard deviations away it is still a number, in float32.
+    # 100 standard deviations away it is still a number, in float32, and so it is 1e9 away.
     found = of_shape(masses_and_gradients, False, *args)["exact"][0]
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=1e-4)
 

@@ -58,7 +58,8 @@ ONE_ROW = shared(devices=2)
     "options, optimizer",
     [
         (shared(), OPTIMIZER),
-        (ONE_ROW, OPTIMIZER),
+        ({**ONE_ROW, "accumulate": 2}, OPTIMIZER),
+        pytest.param(ONE_ROW, OPTIMIZER, marks=pytest.mark.slow),
         pytest.param(shared(), SGD, marks=pytest.mark.slow),
         pytest.param(shared(model_parallel_size=4), SGD, marks=pytest.mark.slow),
         pytest.param(shared(accumulate=2), SGD, marks=pytest.mark.slow),
@@ -92,6 +93,28 @@ def test_every_device_holds_its_piece_alone():
                 copies[str(shard.index)].append(np.asarray(shard.data))
             assert len(copies) == 2 and all(np.array_equal(*pair) for pair in copies.values())
     assert int(sums.count) == 3
+
+
+def inner(jaxpr):
+    """All equations of a program, those of its loops and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            if hasattr(value, "eqns") or hasattr(value, "jaxpr"):
+                yield from inner(getattr(value, "jaxpr", value))
+
+
+@pytest.mark.parametrize("devices", [4, 2])
+def test_every_step_ends_with_a_cut_state(devices):
+    """Where the loop's state were whole on each device, as XLA may choose, it would need the memory of the whole."""
+    parallel = compiled(devices=devices, options=(("backend", "shard_map"), ("model_parallel_size", 2)))
+    begin, sums = state(), parallel.empty_sums(state(), keys.root(0))
+    steps = parallel._program_for(begin)
+    arguments = begin, sums, keys.root(0), parallel._arrays, parallel._positions, None, np.int32(1)
+    loops = [e for e in inner(jax.make_jaxpr(steps)(*arguments).jaxpr) if e.primitive.name == "while"]
+    body = loops[0].params["body_jaxpr"].jaxpr
+    cuts = [e.params["sharding"].spec for e in inner(body) if e.primitive.name == "sharding_constraint"]
+    assert len(loops) == 1 and cuts == jax.tree.leaves(placement.tree_specs(begin, 2))
 
 
 def test_a_run_goes_on_where_devices_share_otherwise(tmp_path):
