@@ -33,7 +33,12 @@ def whole(monkeypatch, owner, *names, static=()):
 @functools.cache
 def _jitted(function, static):
     jitted = compiled(function, static_argnames=static)
-    return lambda *args, **kwargs: on_host(jitted(*args, **kwargs))
+
+    def call(*args, **kwargs):
+        # Inside of another program there are no options of its own.
+        return function(*args, **kwargs) if _traced((args, kwargs)) else on_host(jitted(*args, **kwargs))
+
+    return call
 
 
 def networks(monkeypatch):
@@ -52,7 +57,7 @@ def networks(monkeypatch):
 
     def state(params, optimizer, *, ema=False, model_state=None):
         make = lambda params, model_state: create_state(params, optimizer, ema=ema, model_state=model_state)
-        return on_host(compiled(make)(params, model_state))
+        return on_host(jax.jit(make)(params, model_state))
 
     monkeypatch.setattr(nn.Module, "init", network_init)
     monkeypatch.setattr(nn.Module, "apply", network_apply)
@@ -61,7 +66,7 @@ def networks(monkeypatch):
 
 @functools.cache
 def _of_network(function, module, **kwargs):
-    return compiled(partial(function, module, **kwargs))
+    return jax.jit(partial(function, module, **kwargs))
 
 
 def killed_after(step, folder):

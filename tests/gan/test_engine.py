@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgen import gan, training
+from jaxgen import compiler, gan, training
 from tests.parameters import random_parameters
 
 BATCH, WIDTH = 16, 12
@@ -80,7 +80,8 @@ def built(name):
 
 
 @functools.cache
-def compiled(name, devices, exact):
+def compiled(name, devices, exact, options):
+    """One for each way to compile, which differs between the tiers."""
     update, _, arrays, steps = built(name)
     return training.ParallelUpdate(
         update, training.DeviceBatches(take(steps), arrays), batch_size=BATCH,
@@ -89,7 +90,7 @@ def compiled(name, devices, exact):
 
 
 def end(name, devices, exact=True, calls=(3,)):
-    parallel, key = compiled(name, devices, exact), training.keys.root(0)
+    parallel, key = compiled(name, devices, exact, compiler.options), training.keys.root(0)
     state = parallel.replicate(built(name)[1])
     sums = parallel.empty_sums(state, key)
     for number in calls:

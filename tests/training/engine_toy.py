@@ -1,6 +1,7 @@
 """A small regression that the engine's tests train: noise in the loss, data in a stateless order.
 
-The tests share its few compiled programs, so it always has a moving average and the same optimizer.
+The tests share its few compiled programs, so it always has a moving average and the same optimizer, and the tests'
+files are marked as optimized.
 """
 
 import dataclasses

@@ -8,6 +8,8 @@ import pytest
 from jaxgen import training
 from tests.training.engine_toy import Config
 
+pytestmark = pytest.mark.optimized
+
 
 def opened(path):
     return training.Run(path, Config(), experiment="toy", quiet=True)

@@ -16,6 +16,8 @@ from jaxgen import training, weights
 from jaxgen.training import hosts, keys
 from tests.training.engine_toy import BATCH, BATCHES, Config, run_steps, state, update
 
+pytestmark = pytest.mark.optimized
+
 HERE = Path(__file__).parent
 
 

@@ -20,6 +20,8 @@ from jaxgen import training
 from jaxgen.training import keys
 from tests.training.engine_toy import BATCHES, DATA, Config, run_steps, state, take_on_host, update
 
+pytestmark = pytest.mark.optimized
+
 
 def train(path, *, make=None, begin=None, batches=BATCHES, callbacks=(), stage="", **changes):
     config = Config()

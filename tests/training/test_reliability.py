@@ -21,6 +21,8 @@ from jaxgen.training import files, keys
 from jaxgen.training.logs import Logs
 from tests.training.engine_toy import BATCHES, Config, run_steps, state, update
 
+pytestmark = pytest.mark.optimized
+
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
 

@@ -13,6 +13,8 @@ import pytest
 from jaxgen import training
 from tests.training.engine_toy import Config
 
+pytestmark = pytest.mark.optimized
+
 
 def opened(path, config=None, **options):
     return training.Run(path, config or Config(), experiment="toy", preset="quick", quiet=True, **options)

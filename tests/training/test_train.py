@@ -21,6 +21,8 @@ from tests.training.engine_toy import (
     update,
 )
 
+pytestmark = pytest.mark.optimized
+
 KNOWN = training.DeviceBatches(take, DATA, BATCH)
 
 

@@ -8,6 +8,8 @@ from jaxgen import training
 from jaxgen.training import keys
 from tests.training.engine_toy import BATCH, DATA, objective, parameters
 
+pytestmark = pytest.mark.optimized
+
 BATCH_ARRAYS = {"x": DATA[:BATCH]}
 ROWS = training.DeviceBatches(lambda key, arrays, step, positions: {"x": arrays[positions]}, DATA[:BATCH])
 

@@ -11,9 +11,8 @@ from experiments.command import cli
 from jaxgen import metrics, nerf
 from jaxgen.data import write_blender
 from tests.experiments import one_program
-from tests.programs import compiled
 
-hemisphere = compiled(nerf.hemisphere, static_argnums=(0, 1, 2, 3, 4))
+hemisphere = jax.jit(nerf.hemisphere, static_argnums=(0, 1, 2, 3, 4))
 
 
 @pytest.fixture
