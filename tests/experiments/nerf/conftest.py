@@ -3,6 +3,7 @@
 import importlib
 import sys
 
+import jax
 import numpy as np
 import pytest
 
