@@ -11,6 +11,9 @@ from scipy import linalg
 from jaxgen.data import curves, load
 from jaxgen.data.curves import stroke
 
+# It draws all curves: unoptimized code takes longer than compiling.
+pytestmark = pytest.mark.optimized
+
 
 def oracle(points):
     """The definition, one sample of the pen at a time, in float64."""
