@@ -4,6 +4,7 @@ NPROC and the number of devices must be set before jax is imported. Fewer pool t
 deadlock on few cores, and the size of the pool changes the bits of matrix products, so it is one constant.
 """
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -54,6 +55,7 @@ def pytest_runtest_setup(item):
 default_options = compiler.options
 
 
+@functools.wraps(default_options)
 def quick_options(backend=None):
     return {**default_options(backend), **programs.QUICK}
 
