@@ -223,7 +223,9 @@ class ParallelUpdate:
     def replicate(self, tree: Tree) -> Tree:
         """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""
         sharding = NamedSharding(self._mesh, PartitionSpec())
-        return jax.device_put(tree, sharding, may_alias=False)
+        # may_alias=False copies what NumPy holds, not an array that is in its place already.
+        copied = lambda x: jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
+        return jax.device_put(jax.tree.map(copied, tree), sharding, may_alias=False)
 
     def empty_sums(self, state: TrainState, key: jax.Array) -> MetricSums:
         """A sums of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
