@@ -71,6 +71,12 @@ def check_split(batch_size: int, num_devices: int, accumulate: int = 1, exact_sh
         )
 
 
+def _copied(tree: Tree, shardings: Any) -> Tree:
+    """A copy on the devices. may_alias=False copies what NumPy holds, but not an array that is already in its place."""
+    copied = lambda x: jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
+    return jax.device_put(jax.tree.map(copied, tree), shardings, may_alias=False)
+
+
 class ParallelUpdate:
     """An update compiled over devices: `state, sums = parallel(state, sums, key, first_batch, num_steps)`.
 
@@ -204,7 +210,7 @@ class ParallelUpdate:
         """Puts a fresh copy of a state on the devices: on every one, or cut among those that share a model."""
         if self._model_devices == 1:
             return self.replicate(state)
-        return jax.device_put(state, tree_shardings(state, self._mesh), may_alias=False)
+        return _copied(state, tree_shardings(state, self._mesh))
 
     def create(self, make: Callable[[], TrainState]) -> TrainState:
         """The state that `make` makes, each array where it belongs from the first, so that none has to fit whole."""
@@ -222,10 +228,7 @@ class ParallelUpdate:
 
     def replicate(self, tree: Tree) -> Tree:
         """Puts a fresh copy of every array on every device; giving the copy away leaves the caller's alone."""
-        sharding = NamedSharding(self._mesh, PartitionSpec())
-        # may_alias=False copies what NumPy holds, not an array that is in its place already.
-        copied = lambda x: jnp.array(x, copy=True) if isinstance(x, jax.Array) else x
-        return jax.device_put(jax.tree.map(copied, tree), sharding, may_alias=False)
+        return _copied(tree, NamedSharding(self._mesh, PartitionSpec()))
 
     def empty_sums(self, state: TrainState, key: jax.Array) -> MetricSums:
         """A sums of zeros with the names that the update reports. Of a host feed, the batch of step 0 is made."""
