@@ -40,14 +40,15 @@ def main(
         extendable_fields: `extendable_fields(config)`: dotted names of fields that may be larger when a run is resumed.
     """
 
-    def train_in(workdir: str | Path, preset: str, config: Config) -> dict:
+    def prepare(preset: str, config: Config, defer: bool = False):
+        """(workdir -> the open run, run -> what is trained in it) of a config that was checked."""
         prepared, extendable = checked(config, validate_and_load), extendable_fields(config)
-        with training.Run(workdir, config, experiment=name, preset=preset, extendable_fields=extendable) as run:
-            return train(config, prepared, run)
+        named = {"experiment": name, "preset": preset, "extendable_fields": extendable, "defer": defer}
+        return lambda workdir: training.Run(workdir, config, **named), lambda run: train(config, prepared, run)
 
     try:
         module, (fields, arguments) = f"experiments.{name}", sweep.take(sys.argv[1:])
-        description = f"{description}\n\nSeveral settings, one after another: --sweep field=a,b,c"
+        description = f"{description}\n\nSeveral settings, together where possible: --sweep field=a,b,c"
         preset, config, options = parse(module, presets, arguments, description, Options())
         configs = [
             (setting, parse(module, {preset: config}, [preset, *setting.flags], description, Options())[1])
@@ -57,12 +58,13 @@ def main(
         folder = f"runs/{name}-{preset}-seed{config.seed}" + ("-sweep" if fields else "")  # type: ignore[attr-defined]
         workdir = Path(options.workdir or folder)
         if fields:
-            for _, config in configs:
-                # All settings are checked before the first is trained.
-                checked(config, validate_and_load)
-            results = sweep.run_all(workdir, name, preset, configs, train_in)
+            # All settings are checked before the first is trained.
+            settings = [(setting, *prepare(preset, config, defer=True)) for setting, config in configs]
+            results = sweep.run_all(workdir, settings)
         else:
-            results = [train_in(workdir, preset, config)]
+            open_run, train_in = prepare(preset, config)
+            with open_run(workdir) as run:
+                results = [train_in(run)]
     except training.Interrupted as stopped:
         print(stopped.message, file=sys.stderr)
         sys.exit(stopped.code)

@@ -1,10 +1,13 @@
-"""Trains several settings of one experiment: `--sweep field=a,b,c`.
+"""Several settings of one experiment: `--sweep field=a,b,c`.
 
 Each setting is a run of its own below the sweep's folder, with the configuration that the same command has without the
-sweep and with `--field value`. So its parameters have the same hash, and the same command resumes the sweep. Several
-`--sweep` give all combinations. The values of a tuple are separated by spaces: `--sweep "model.widths=200 200,500"`.
+sweep and with `--field value`. Settings whose training steps are the same program with other constants or seeds are
+trained together in one compiled program, the others one after another, with the same bits in both cases. So the
+parameters of a setting have the hash that they have alone, and the same command resumes the sweep. Several `--sweep`
+give all combinations. The values of a tuple are separated by spaces: `--sweep "model.widths=200 200,500"`.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +18,8 @@ from jaxgen.training.files import write_json
 
 Fields = dict[str, list[str]]
 """{dotted field: its values as they were typed}."""
+Open = Callable[[Path], training.Run]
+Train = Callable[[training.Run], dict]
 
 
 class Setting(NamedTuple):
@@ -63,37 +68,42 @@ def settings(config: Any, fields: Fields) -> list[Setting]:
     return [Setting(values, [f for item in values.items() for f in _flags(config, *item)]) for values in combinations]
 
 
-def run_all(
-    folder: Path,
-    experiment: str,
-    preset: str,
-    configs: Sequence[tuple[Setting, Any]],
-    train_in: Callable[[Path, str, Any], dict],
-) -> list[dict]:
-    """Trains the settings one after another, and writes the results so far to sweep.json after each.
+def run_all(folder: Path, settings: Sequence[tuple[Setting, Open, Train]]) -> list[dict]:
+    """Trains the settings, together those that can be, and writes the results so far to sweep.json.
 
     Args:
         folder: of the sweep.
-        experiment: name of the experiment.
-        preset: name of the preset.
-        configs: the settings with their configurations.
-        train_in: `train_in(workdir, preset, config)` returns what `run.finish` returned.
+        settings: (setting, open, train) each: `open(workdir)` gives its run, with `defer`, and `train(run)` what
+            `run.finish` returned.
 
     Returns:
-        for each setting {"setting": {field: value}, "folder": name, and what results.json holds}.
+        for each setting {"setting": {field: value}, "folder": name, "trained_together": the largest number of settings
+        in one program with it, and what results.json holds}.
 
     Raises:
         ValueError: the folder is that of a run.
     """
     if (folder / "config.json").exists():
         raise ValueError(f"{folder} holds a run; choose another --workdir for the sweep")
-    results = []
-    for setting, config in configs:
-        measured = train_in(folder / setting.name, preset, config)
-        results.append({"setting": setting.values, "folder": setting.name, **measured})
+    results: dict[str, dict] = {}
+    together = {setting.name: 1 for setting, _, _ in settings}
+    with contextlib.ExitStack() as opened:
+        runs = [opened.enter_context(open_run(folder / setting.name)) for setting, open_run, _ in settings]
+        while len(results) < len(settings):
+            asked = []
+            for (setting, _, train), run in zip(settings, runs, strict=True):
+                # From the start each time: what was trained and measured is read from the run's folder.
+                try:
+                    results[setting.name] = results.get(setting.name) or {"setting": setting.values, **train(run)}
+                except training.Deferred as deferred:
+                    asked.append((setting.name, deferred.fit))
+            for group in training.fit_together([fit for _, fit in asked]):
+                together |= {name: max(together[name], len(group)) for name, fit in asked if fit in group}
+        rows = [{"folder": name, "trained_together": together[name], **row} for name, row in results.items()]
         if training.hosts.is_primary():
-            write_json(folder / "sweep.json", {"experiment": experiment, "preset": preset, "runs": results})
-    return results
+            named = {"experiment": runs[0].experiment, "preset": runs[0].preset}
+            write_json(folder / "sweep.json", {**named, "runs": rows})
+    return rows
 
 
 def table(results: Sequence[dict]) -> str:
@@ -103,6 +113,7 @@ def table(results: Sequence[dict]) -> str:
         values = [result["metrics"].get(metric) for result in results]
         rows.append([metric, *("" if value is None else f"{value:.5g}" for value in values)])
     rows.append(["parameters sha256", *(result["params_sha256"][:12] for result in results)])
+    rows.append(["settings in one program", *(str(result["trained_together"]) for result in results)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows)
     return "\n".join("  ".join(line) for line in lines)

@@ -11,14 +11,15 @@ from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_di
 from .config import Settings, from_dict, old_names, renamed, to_dict, untracked, untracked_fields
 from .files import CannotWrite
 from .hosts import HostLost, fetch
-from .loop import Callback, Interrupted, NonFiniteLoss, fit, pick_devices
+from .loop import Interrupted, NonFiniteLoss, fit, fit_together
 from .mean import Mean, device_mean, exact_mean, plain_mean
 from .memory import MemoryEstimate, StepCost, estimate_memory
 from .optimizers import Optimizer, build_optimizer
-from .parallel import MetricSums, ParallelUpdate, check_split
+from .parallel import MetricSums, ParallelUpdate, check_split, pick_devices
 from .placement import bytes_per_device, data_parallel_size
 from .run import Limits, Run, RunRefused, StoppedEarly
 from .sampling import ParallelSampler
+from .stacking import Callback, Deferred, Fit
 from .state import TrainState, create_state
 from .train import train, train_state
 from .update import (
@@ -36,7 +37,9 @@ __all__ = [
     "Checkpoints",
     "Context",
     "DamagedCheckpoint",
+    "Deferred",
     "DeviceBatches",
+    "Fit",
     "HostBatches",
     "HostLost",
     "Interrupted",
@@ -68,6 +71,7 @@ __all__ = [
     "exact_mean",
     "fetch",
     "fit",
+    "fit_together",
     "from_dict",
     "hosts",
     "keys",

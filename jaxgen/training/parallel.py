@@ -117,10 +117,10 @@ class ParallelUpdate:
         # XLA takes no collectives over a manual axis of one beside an automatic axis.
         is_one_row = rows == 1 and model_parallel_size > 1
         if exact_shards:
-            mean = exact_mean(AXIS, exact_shards, rows)
+            self._mean = exact_mean(AXIS, exact_shards, rows)
         else:
-            mean = device_mean(None if is_one_row else AXIS, accumulate)
-        self._batches, self._backend = batches, backend
+            self._mean = device_mean(None if is_one_row else AXIS, accumulate)
+        self._update, self._batches, self._backend = self._once(update), batches, backend
         self._batch_size, self._platform = batch_size, devices[0].platform
         self._compiled: dict[Any, Callable[..., Any]] = {}
         if model_parallel_size > 1:
@@ -129,7 +129,7 @@ class ParallelUpdate:
             self._mesh = Mesh(np.array(devices), (AXIS,))
         by_device = np.array(devices).reshape(rows, model_parallel_size)
         local = [i for i, row in enumerate(by_device) if any(d.process_index == jax.process_index() for d in row)]
-        self._model_devices = model_parallel_size
+        self._model_devices, self._is_one_row = model_parallel_size, is_one_row
         by_row = np.arange(batch_size, dtype=np.int32).reshape(rows, -1)[local]
         self.local_positions = by_row.reshape(-1)
         self._num_local = len(local)
@@ -137,50 +137,56 @@ class ParallelUpdate:
         self._make = batches.make if isinstance(batches, DeviceBatches) else None
         self._arrays = self.replicate(batches.arrays) if isinstance(batches, DeviceBatches) else None
 
-        # Traced once: `empty_sums` and the program share it. Inlined, it is the same program as without jit.
-        update_once = jax.jit(lambda state, batch, keys: update(state, batch, keys, mean), inline=True)
-
-        def updated(state, order, model, arrays, positions, batch):
-            keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
-            made = self._make(jax.random.clone(order), arrays, state.step, positions) if self._make else batch
-            # The update compiles alike, wherever its batch comes from.
-            made = lax.optimization_barrier(made)
-            return update_once(state, made, keys)
-
-        def steps(state, sums, key, arrays, positions, batch, num_steps):
-            order, model = (key_streams.stream(key, name) for name in ("order", "model"))
-
-            def one(_, carry):
-                state, sums = carry
-                new_state, metrics = updated(state, order, model, arrays, positions, batch)
-                if model_parallel_size > 1:
-                    cut = (
-                        tree_shardings(new_state, self._mesh)
-                        if is_one_row
-                        else tree_specs(new_state, model_parallel_size)
-                    )
-                    new_state = lax.with_sharding_constraint(new_state, cut)
-                return new_state, _add(sums, metrics, state.step)
-
-            return lax.fori_loop(0, num_steps, one, (state, sums))
-
-        def metrics(state, key, arrays, positions, batch):
-            order, model = (key_streams.stream(key, name) for name in ("order", "model"))
-            return updated(state, order, model, arrays, positions, batch)[1]
-
         whole, split = PartitionSpec(), PartitionSpec(AXIS)
         # check_vma=True would psum the gradient of a replicated parameter a second time. The model axis is XLA's.
         shard = partial(jax.shard_map, mesh=self._mesh, out_specs=whole, check_vma=False, axis_names={AXIS})
-        self._metrics = metrics if is_one_row else shard(metrics, in_specs=(whole, whole, whole, split, split))
+        of_step = self._metrics_of_step
+        self._metrics = of_step if is_one_row else shard(of_step, in_specs=(whole, whole, whole, split, split))
         per_call = (None, None, None, None, 0, 0, None)
         if backend == "pmap":
-            self._program = jax.pmap(steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,))
+            self._program = jax.pmap(
+                self._steps, AXIS, in_axes=per_call, out_axes=None, devices=devices, donate_argnums=(0,)
+            )
         elif backend == "shard_map":
-            sharded = shard(steps, in_specs=tuple(whole if axis is None else split for axis in per_call))
+            sharded = shard(self._steps, in_specs=tuple(whole if axis is None else split for axis in per_call))
             self._program = jax.jit(sharded, donate_argnums=(0,))
-            self._sharded = steps if is_one_row else sharded
+            self._sharded = self._steps if is_one_row else sharded
         else:
             raise ValueError(f"backend is {backend!r}; it must be 'pmap' or 'shard_map'")
+
+    def _steps(self, state, sums, key, arrays, positions, batch, num_steps):
+        """What a device runs in one call."""
+        streams = order_and_model(key)
+
+        def one(_, carry):
+            state, sums = carry
+            new_state, metrics = self._step(self._update, self._make, state, streams, arrays, positions, batch)
+            return new_state, add_metrics(sums, metrics, state.step)
+
+        return lax.fori_loop(0, num_steps, one, (state, sums))
+
+    def _once(self, update: Update) -> Callable[..., Any]:
+        """`update(state, batch, keys)`, traced once: `empty_sums` and the program share it.
+
+        Inlined, it is the same program as without jit.
+        """
+        return jax.jit(lambda state, batch, keys: update(state, batch, keys, self._mean), inline=True)
+
+    def _metrics_of_step(self, state, key, arrays, positions, batch):
+        return self._step(self._update, self._make, state, order_and_model(key), arrays, positions, batch)[1]
+
+    def _step(self, update, make, state, streams, arrays, positions, batch):
+        """(state, metrics) after one update, whose batch `make` makes, unless that is None and it is given."""
+        order, model = streams
+        keys = key_streams.per_example(key_streams.at_step(model, state.step), positions)
+        if make:
+            batch = make(jax.random.clone(order), arrays, state.step, positions)
+        # The update compiles alike, wherever its batch comes from.
+        state, metrics = update(state, lax.optimization_barrier(batch), keys)
+        if self._model_devices > 1:
+            cut = tree_shardings(state, self._mesh) if self._is_one_row else tree_specs(state, self._model_devices)
+            state = lax.with_sharding_constraint(state, cut)
+        return state, metrics
 
     def __call__(
         self, state: TrainState, sums: MetricSums, key: jax.Array, batch: Tree, num_steps: int
@@ -251,6 +257,14 @@ class ParallelUpdate:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), tree)
 
 
+def pick_devices(number: int) -> list[Any]:
+    """The first `number` of jax.devices(), or all for 0."""
+    devices = jax.devices()
+    if number > len(devices):
+        raise ValueError(f"{number} devices asked for, {len(devices)} found ({devices[0].platform})")
+    return devices[: number or len(devices)]
+
+
 def warn_if_pool_unset(exact_shards: int) -> None:
     """On CPU the bits also depend on the thread pool's size, which only NPROC fixes."""
     import os
@@ -263,7 +277,13 @@ def warn_if_pool_unset(exact_shards: int) -> None:
         )
 
 
-def _add(sums: MetricSums, metrics: dict[str, jax.Array], step: jax.Array) -> MetricSums:
+def order_and_model(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The keys of the order of the data and of what the update draws, from the root key."""
+    return key_streams.stream(key, "order"), key_streams.stream(key, "model")
+
+
+def add_metrics(sums: MetricSums, metrics: dict[str, jax.Array], step: jax.Array) -> MetricSums:
+    """The sums with the metrics of one more step, whose number is `step`."""
     finite = jnp.stack([jnp.isfinite(v) for v in metrics.values()]).all()
     is_first = (sums.first_bad_step < 0) & ~finite
     return MetricSums(

@@ -52,6 +52,7 @@ class Run:
         extendable_fields: dotted names of fields that may be larger on resume ("train.num_steps").
         quiet: nothing is shown on the terminal.
         limits: where the run ends early.
+        defer: `fit` raises `Deferred` in place of training, for `fit_together`.
 
     Raises:
         RunRefused: the directory belongs to another run or config, is in use, is not a run, or cannot be written.
@@ -67,10 +68,11 @@ class Run:
         extendable_fields: tuple[str, ...] = (),
         quiet: bool = False,
         limits: Limits | None = None,
+        defer: bool = False,
     ):
         self.workdir = Path(workdir).absolute()
         self.experiment, self.preset, self.config = experiment, preset, config
-        self.limits, self.trainings = limits or Limits(), 0
+        self.limits, self.trainings, self.defer = limits or Limits(), 0, defer
         self._scratch, refusal = None, None
         try:
             if hosts.is_primary():

@@ -10,8 +10,9 @@ import optax
 from jaxgen.data.batches import DeviceBatches, HostBatches, prefetched
 
 from . import keys
-from .loop import Callback, NonFiniteLoss, next_boundary
+from .loop import NonFiniteLoss, next_boundary
 from .parallel import ParallelUpdate
+from .stacking import Callback
 from .state import TrainState, create_state
 from .update import Objective, Update, update_from_objective
 
