@@ -31,7 +31,7 @@ class Evaluation:
     """file of Inception's weights, see `metrics.load_inception`: the distance is then FID, on its features"""
     batch_size: int = training.untracked(64)
     """images at a time; a sample does not depend, to rounding, on the batch it is drawn in"""
-    exact_shard: int = training.untracked(0)
+    fixed_batch_size: int = training.untracked(0, old_names=("exact_shard",))
     """K > 0: samples are computed K at a time on each device, so that their bits depend on (seed, number) alone, not on
     the number of devices or on which others are drawn"""
 
@@ -43,9 +43,9 @@ class Evaluation:
     def check(self, train: data.Images, test: data.Images) -> list[str]:
         """What cannot be measured on such data."""
         problems = []
-        if min(self.images, self.samples, self.exact_shard) < 0 or self.batch_size < 1:
+        if min(self.images, self.samples, self.fixed_batch_size) < 0 or self.batch_size < 1:
             problems.append(
-                "evaluation.images, samples and exact_shard must be 0 or more, and evaluation.batch_size at least 1"
+                "evaluation.images, samples and fixed_batch_size must be 0 or more, and evaluation.batch_size at least 1"
             )
         if 0 < self.samples < 10:
             problems.append(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")

@@ -83,7 +83,7 @@ class EvalContext(NamedTuple):
             lambda params, keys, numbers, *cond: draw(params, keys, *(cond or ({},))),
             devices=training.pick_devices(self.run.config.train.devices),
             batch_size=self.settings.batch_size,
-            exact_shard=self.settings.exact_shard,
+            fixed_batch_size=self.settings.fixed_batch_size,
         )
 
     def draw(
@@ -103,9 +103,9 @@ class EvalContext(NamedTuple):
         """
         settings, stream = self.settings, training.keys.stream(self.key, "sample")
         # Whole shards, or an even share, for every device.
-        multiple = len(training.pick_devices(self.run.config.train.devices)) * max(settings.exact_shard, 1)
+        multiple = len(training.pick_devices(self.run.config.train.devices)) * max(settings.fixed_batch_size, 1)
         size = -(-settings.batch_size // multiple) * multiple
-        name += f"-exact{settings.exact_shard}" if settings.exact_shard else ""
+        name += f"-exact{settings.fixed_batch_size}" if settings.fixed_batch_size else ""
         parts = []
         for part in data.slices(num, size):
 

@@ -9,6 +9,6 @@ that are not binary must be requested by --binarization grey.
 """
 
 from experiments.vae.config import PRESETS, Config
-from experiments.vae.train import build, make_sample_fn, train, validate_and_load
+from experiments.vae.train import make_sample_fn, train, validate_and_load
 
-__all__ = ["PRESETS", "Config", "build", "make_sample_fn", "train", "validate_and_load"]
+__all__ = ["PRESETS", "Config", "make_sample_fn", "train", "validate_and_load"]

@@ -1,6 +1,7 @@
 """Configurations and presets of the variational autoencoders."""
 
 import dataclasses
+from functools import partial
 from typing import Literal
 
 from experiments.command import checks, image_data
@@ -55,7 +56,23 @@ class Config:
         problems += self.model.check(self.binarization == "grey") + self.evaluation.check(self.train.batch_size)
         if not 0 <= self.ema < 1:
             problems.append(f"ema is {self.ema}; it must be in [0, 1), 0 for none")
-        return problems
+        # For images of any shape, here those of MNIST.
+        models = [model for model in self.models.values() if model.latent_sizes]
+        built = checks.errors_of(*(partial(self.build, model, (28, 28, 1), 1) for model in models))
+        return problems + list(dict.fromkeys(built))
+
+    @property
+    def models(self) -> dict[str, vae.Architecture]:
+        """The models to train by name; one alone has the name ""."""
+        sizes = self.compared_latent_sizes
+        compared = {f"nz{size}": dataclasses.replace(self.model, latent_sizes=(size,)) for size in sizes}
+        return compared or {"": self.model}
+
+    def build(self, model: vae.Architecture, image_shape: tuple[int, int, int], num_images: int):
+        """(network, likelihood, loss, statistics or None) for training images of this shape and number."""
+        network = vae.build_network(model, image_shape)
+        likelihood = vae.build_likelihood(model, self.binarization == "grey")
+        return network, likelihood, *vae.build_loss(self.objective, network, likelihood, num_images)
 
 
 MNIST_EPOCH = 600

@@ -1,6 +1,7 @@
 """Trains one or several variational autoencoders, and measures them."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from jaxgen import data, training, vae
 def validate_and_load(config: Config) -> image_data.Splits:
     """The training and the test images, binarized where they are so once, after refusing impossible settings."""
     train_set, test_set = image_data.validate_and_load(config)
-    attempts = [partial(build, config, model, train_set) for model in models(config).values()]
+    attempts = [partial(config.build, model, train_set.shape, len(train_set)) for model in config.models.values()]
     problems = checks.errors_of(*attempts)
     if not 0 <= config.train_examples <= len(train_set):
         problems.append(f"train_examples is {config.train_examples}; the data has {len(train_set)}, 0 takes all")
@@ -31,25 +32,19 @@ def validate_and_load(config: Config) -> image_data.Splits:
     return train_set, test_set
 
 
-def models(config: Config) -> dict[str, vae.Architecture]:
-    """The models to train by name; one alone has the name ""."""
-    sizes = config.compared_latent_sizes
-    compared = {f"nz{size}": dataclasses.replace(config.model, latent_sizes=(size,)) for size in sizes}
-    return compared or {"": config.model}
-
-
 def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
     image_data.record(run, config.data, images)
     metrics, trained, steps = {}, {}, 0
-    for number, (name, model) in enumerate(models(config).items()):
+    for number, (name, model) in enumerate(config.models.items()):
         key = training.keys.root(config.seed)
-        network, likelihood, loss, statistics = build(config, model, images[0])
+        network, likelihood, loss, statistics = config.build(model, images[0].shape, len(images[0]))
         context = evaluate.Context(name, training.keys.stage(key, number) if name else key, network, likelihood)
         params, bounds = train_one(config, context, loss, statistics, images, run)
         trained[name or "vae"], steps = params, steps + config.train.num_steps
         measure = partial(evaluate.measure_and_draw, config.evaluation, context, params, images[1], run)
         depends_on = {"model": name, "step": config.train.num_steps, "evaluation": config.evaluation}
-        measured = {**bounds, **run.cached("results and figures", measure, **depends_on)}
+        sentence = f"{name or 'vae'} and figures, step {config.train.num_steps}, {config.evaluation}"
+        measured = {**bounds, **run.cached("results and figures", measure, old_name=sentence, **depends_on)}
         metrics |= {f"{name}_{metric}" if name else metric: value for metric, value in measured.items()}
     return run.finish(step=steps, params=trained, metrics=metrics, paper=paper_values(config, metrics))
 
@@ -66,7 +61,10 @@ def train_one(
     ema = training.warm_up_decay(config.ema) if config.ema else None
     stochastic = config.binarization == "stochastic"
     averaged = lambda state: training.fetch(state.ema if config.ema else state.params)
-    cached_bounds = lambda points, measure: run.cached("bound", measure, model=context.name, points=points)
+
+    def cached_bounds(points: int, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+        sentence = f"{context.name or 'vae'} bound at {points}"
+        return run.cached("bound", measure, old_name=sentence, model=context.name, points=points)
 
     def at_point(points: int, step: int, state: training.TrainState) -> None:
         if step == points // size:
@@ -91,20 +89,11 @@ def train_one(
     )
     bounds = {}
     for points in measured:
-        # 0.1.0 recorded them under sentences.
-        sentence = f"{context.name or 'vae'} bound at {points}"
-        bounds |= cached_bounds(points, partial(run.cached, sentence, partial(missing, points)))
+        bounds |= cached_bounds(points, partial(missing, points))
     return averaged(state), bounds
-
-
-def build(config: Config, model: vae.Architecture, images: data.Images):
-    """(network, likelihood, loss, statistics or None) for images of this shape and number."""
-    network = vae.build_network(model, images.shape)
-    likelihood = vae.build_likelihood(model, config.binarization == "grey")
-    return network, likelihood, *vae.build_loss(config.objective, network, likelihood, len(images))
 
 
 def make_sample_fn(config: Config, images: image_data.Splits):
     """(params, keys [n], numbers [n]) -> (E[x | z], x) of the first model, for `training.ParallelSampler`."""
-    network, likelihood, *_ = build(config, next(iter(models(config).values())), images[0])
+    network, likelihood, *_ = config.build(next(iter(config.models.values())), images[0].shape, len(images[0]))
     return lambda params, keys, numbers: vae.sample(keys, network, params, likelihood, len(numbers))

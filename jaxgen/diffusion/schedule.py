@@ -41,6 +41,7 @@ class Schedule:
     """The noise schedule, as tables for the equations. Made by `make_schedule` or `respace`.
 
     A pytree, so it may be an argument of a compiled function. All tables were computed in float64 and then rounded.
+    Schedules are equal where their betas, their original steps and the dtype of their tables are.
 
     Attributes:
         betas: beta_t, [T].
@@ -85,6 +86,16 @@ class Schedule:
     def num_steps(self) -> int:
         """T."""
         return len(self.exact_betas) // 8
+
+    def _identity(self) -> tuple:
+        """All that the tables are computed from."""
+        return self.exact_betas, self.exact_timesteps, self.num_original_steps, self.betas.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Schedule) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
 
 
 def make_schedule(betas: np.ndarray, dtype: jax.typing.DTypeLike = jnp.float32) -> Schedule:

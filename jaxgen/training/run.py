@@ -190,12 +190,15 @@ class Run:
         write_json(self.workdir / "results.json", results)
         return results
 
-    def cached(self, what: str, measure: Callable[[], dict[str, float]], **depends_on: Any) -> dict[str, float]:
+    def cached(
+        self, what: str, measure: Callable[[], dict[str, float]], *, old_name: str = "", **depends_on: Any
+    ) -> dict[str, float]:
         """The result of `measure`, kept in measured.json, so that a resumed run does not measure it again.
 
         Args:
             what: name of the measurement.
             measure: returns finite numbers by name.
+            old_name: the sentence under which 0.1.0 kept the same result.
             depends_on: all that the result depends on within this run, such as images=40, step=1000; values as in a
                 config.
         """
@@ -203,7 +206,8 @@ class Run:
         entries = read_json(path) if path.exists() else []
         if isinstance(entries, dict):  # as 0.1.0 kept them, under sentences
             entries = [{"key": {"what": sentence}, "values": values} for sentence, values in entries.items()]
-        values = hosts.broadcast_from_primary(next((e["values"] for e in entries if e["key"] == key), None))
+        known = [entry["values"] for entry in entries if entry["key"] in (key, {"what": old_name})]
+        values = hosts.broadcast_from_primary(known[0] if known else None)
         if values is None:
             # Every process measures, in case that needs them all; process 0's values stand.
             values = hosts.broadcast_from_primary({name: float(value) for name, value in measure().items()})
