@@ -125,6 +125,12 @@ class Config:
             problems.append(
                 f"evaluation.select_every is {self.evaluation.select_every}; only images have a Parzen estimate"
             )
+        if self.train.exact_shards and self.objective.spectral and self.objective.order == "simultaneous":
+            problems.append(
+                "train.exact_shards promises the same bits on any number of devices, and objective.spectral with "
+                "objective.order 'simultaneous' does not keep that promise (one device rounds the generator's gradient "
+                "differently): leave it at 0, or set --objective.order alternating"
+            )
         problems += [*self.data.check(), *self.model.check(), *self.objective.check(), *self.evaluation.check()]
         steps = self.train.num_steps
         return problems + checks.errors_of(

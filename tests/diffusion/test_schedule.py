@@ -115,6 +115,21 @@ def test_a_schedule_is_a_frozen_tree_that_may_be_an_argument():
         schedule.betas = 1  # type: ignore[misc]
 
 
+def test_schedules_and_models_are_equal_where_their_parts_are():
+    make = lambda betas=diffusion.linear_betas(30), **options: diffusion.make_schedule(betas, **options)
+    schedule, network = make(), diffusion.UNet(in_channels=1, out_channels=1)
+    assert schedule == make() and hash(schedule) == hash(make())
+    others = [make(diffusion.cosine_betas(30)), make(dtype="float16"), diffusion.respace(schedule, 5), None]
+    assert all(schedule != other for other in others)
+    # The same betas, of other original steps.
+    assert diffusion.make_schedule(diffusion.exact_betas(others[2])) != others[2]
+    model = diffusion.DiffusionModel(network, schedule, shape=(8, 8, 1))
+    assert model == diffusion.DiffusionModel(network.clone(), make(), shape=(8, 8, 1))
+    assert model != diffusion.DiffusionModel(network, others[0], shape=(8, 8, 1))
+    assert model != diffusion.DiffusionModel(network.clone(dropout=0.5), schedule, shape=(8, 8, 1))
+    assert model != diffusion.DiffusionModel(network, schedule, "x0", shape=(8, 8, 1))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_respacing_keeps_alpha_bar_and_names_the_original_steps(dtype):
     with jax.enable_x64(dtype == "float64"):

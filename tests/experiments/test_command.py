@@ -3,6 +3,7 @@
 The fast tier runs each experiment with few images and few methods, the slow tier as it is.
 """
 
+import dataclasses
 import json
 import sys
 
@@ -14,7 +15,8 @@ from experiments import contractive_autoencoder, deep_autoencoder, sparse_autoen
 from experiments.command import cli
 from experiments.vae import evaluate as vae_evaluate
 from experiments.vae import figures as vae_figures
-from jaxgen import autoencoder
+from experiments.vae import train as vae_train
+from jaxgen import autoencoder, training
 from jaxgen import vae as variational
 from tests.experiments import one_program, tour_check
 
@@ -276,6 +278,35 @@ def test_a_run_on_one_s_own_few_images_may_be_made_longer(call, capsys, tmp_path
     with pytest.raises(SystemExit):
         call("deep_autoencoder", *short)
     assert "train.num_steps: 6 -> 3" in capsys.readouterr().err
+
+
+def test_all_problems_of_a_vae_are_named_at_once():
+    config = dataclasses.replace(
+        vae.PRESETS["quick"],
+        ema=1.0,
+        model=variational.Architecture(latent_sizes=(3, 2)),
+        optimizer=training.Optimizer(learning_rate=-1.0),
+    )
+    with pytest.raises(ValueError) as refused:
+        vae.validate_and_load(config)
+    lines = str(refused.value).splitlines()
+    assert len(lines) == 3 and all(any(text in line for line in lines) for text in ("ema", "rate", "no analytic KL"))
+    samples = dataclasses.replace(config.objective, kl="monte_carlo", num_samples=0)
+    with pytest.raises(ValueError, match=r"(?s)ema is 1.0.*num_samples is 0"):
+        vae.validate_and_load(dataclasses.replace(config, objective=samples, compared_latent_sizes=(2, 3)))
+
+
+def test_results_of_a_finished_vae_of_0_1_0_are_not_measured_again(tmp_path):
+    """It kept them under a sentence with the evaluation's fields."""
+    config = dataclasses.replace(vae.PRESETS["quick"], train=training.Settings(num_steps=7, batch_size=10))
+    trained = lambda *arguments: ({"w": np.zeros(2, np.float32)}, {})
+    sentence = "vae and figures, step 7, Evaluation(num_samples=1000, examples=10000, bound_at=())"
+    with pytest.MonkeyPatch.context() as patch, training.Run(tmp_path, config, experiment="vae", quiet=True) as run:
+        patch.setattr(vae_train, "train_one", trained)
+        patch.setattr(vae_evaluate, "measure_and_draw", lambda *arguments: pytest.fail("measured again"))
+        (tmp_path / "measured.json").write_text(json.dumps({sentence: {"test_bound": -90.25}}))
+        found = vae_train.train(config, vae.validate_and_load(config), run)
+    assert found["metrics"] == {"test_bound": -90.25}
 
 
 @pytest.mark.slow

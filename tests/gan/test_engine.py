@@ -52,9 +52,7 @@ CASES = {
     "alternating, two steps, R1": lambda: dense(discriminator_steps=2, penalty=gan.r1_penalty),
     "simultaneous, two steps": lambda: dense(discriminator_steps=2, order="simultaneous"),
     "simultaneous, three steps, R1": lambda: dense(discriminator_steps=3, order="simultaneous", penalty=gan.r1_penalty),
-    "simultaneous, spectral": lambda: dense(order="simultaneous", spectral=True),
     "alternating, spectral": lambda: dense(spectral=True),
-    "simultaneous, two steps, spectral": lambda: dense(discriminator_steps=2, order="simultaneous", spectral=True),
     "convolutional": convolutional,
 }
 FAST = ("simultaneous, three steps, R1", "convolutional")

@@ -90,6 +90,17 @@ def test_old_losses_are_read_from_records(old, variance, now):
     assert difference == f"process.loss: {now!r} -> 'kl'"
 
 
+@pytest.mark.parametrize("flag", ["fixed-batch-size", "exact-shard", "exact_shard"])
+def test_the_fixed_batch_of_samples_is_read_under_its_old_name(flag):
+    _, config, _ = cli.parse(
+        "experiments.ddpm", ddpm.PRESETS, ["quick", f"--evaluation.{flag}", "8"], "", cli.Options()
+    )
+    assert config.evaluation.fixed_batch_size == 8
+    record = copy.deepcopy(RECORD["config"])
+    record["evaluation"]["exact_shard"] = 8
+    assert training.from_dict(ddpm.Config(), record).evaluation.fixed_batch_size == 8
+
+
 @pytest.mark.parametrize("old, variance, now", LOSSES)
 def test_old_flags_are_read(old, variance, now):
     flags = ["--process.loss", old, "--process.variance", variance, "--train.model-devices", "2"]

@@ -47,6 +47,13 @@ def test_the_papers_settings():
         ({"objective": Objective(discriminator_steps=0)}, "discriminator_steps is 0"),
         ({"objective": Objective(ema=1.0)}, "objective.ema is 1.0"),
         ({"objective": Objective(penalty="r1", penalty_weight=-1.0)}, "must not be negative"),
+        (
+            {
+                "objective": Objective(order="simultaneous", spectral=True),
+                "train": training.Settings(num_steps=2, batch_size=8, exact_shards=4),
+            },
+            "leave it at 0, or set --objective.order alternating",
+        ),
         ({"model": Model(conditional=True)}, "needs model.architecture 'dcgan'"),
         ({"evaluation": Evaluation(select_every=2)}, "only images have a Parzen"),
         ({"generator": training.Optimizer("adam", -1.0)}, "learning_rate is -1.0"),
