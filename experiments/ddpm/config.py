@@ -45,7 +45,8 @@ class Evaluation:
         problems = []
         if min(self.images, self.samples, self.fixed_batch_size) < 0 or self.batch_size < 1:
             problems.append(
-                "evaluation.images, samples and fixed_batch_size must be 0 or more, and evaluation.batch_size at least 1"
+                "evaluation.images, samples and fixed_batch_size must be 0 or more, and evaluation.batch_size at "
+                "least 1"
             )
         if 0 < self.samples < 10:
             problems.append(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")

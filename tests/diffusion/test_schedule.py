@@ -116,7 +116,8 @@ def test_a_schedule_is_a_frozen_tree_that_may_be_an_argument():
 
 
 def test_schedules_and_models_are_equal_where_their_parts_are():
-    make = lambda betas=diffusion.linear_betas(30), **options: diffusion.make_schedule(betas, **options)
+    betas = diffusion.linear_betas(30)
+    make = lambda betas=betas, **options: diffusion.make_schedule(betas, **options)
     schedule, network = make(), diffusion.UNet(in_channels=1, out_channels=1)
     assert schedule == make() and hash(schedule) == hash(make())
     others = [make(diffusion.cosine_betas(30)), make(dtype="float16"), diffusion.respace(schedule, 5), None]

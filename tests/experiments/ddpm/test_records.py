@@ -92,9 +92,8 @@ def test_old_losses_are_read_from_records(old, variance, now):
 
 @pytest.mark.parametrize("flag", ["fixed-batch-size", "exact-shard", "exact_shard"])
 def test_the_fixed_batch_of_samples_is_read_under_its_old_name(flag):
-    _, config, _ = cli.parse(
-        "experiments.ddpm", ddpm.PRESETS, ["quick", f"--evaluation.{flag}", "8"], "", cli.Options()
-    )
+    arguments = ["quick", f"--evaluation.{flag}", "8"]
+    _, config, _ = cli.parse("experiments.ddpm", ddpm.PRESETS, arguments, "", cli.Options())
     assert config.evaluation.fixed_batch_size == 8
     record = copy.deepcopy(RECORD["config"])
     record["evaluation"]["exact_shard"] = 8
