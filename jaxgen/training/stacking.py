@@ -34,7 +34,18 @@ Callback = tuple[int, Callable[[int, TrainState], None]]
 
 
 class Fit(NamedTuple):
-    """A training that was asked for: the arguments of `fit`."""
+    """A training that was asked for: the arguments of `fit`.
+
+    Attributes:
+        run: the open run directory.
+        settings: how.
+        update: of the state.
+        state: the state before the first step, or a function that makes it.
+        batches: where a step's batch comes from.
+        key: the root key, a scalar.
+        stage: name of this training among several of one run.
+        callbacks: (every, function) pairs.
+    """
 
     run: Run
     settings: Settings

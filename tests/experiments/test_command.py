@@ -15,7 +15,6 @@ from experiments import contractive_autoencoder, deep_autoencoder, sparse_autoen
 from experiments.command import cli
 from experiments.vae import evaluate as vae_evaluate
 from experiments.vae import figures as vae_figures
-from experiments.vae import train as vae_train
 from jaxgen import autoencoder, training
 from jaxgen import vae as variational
 from tests.experiments import one_program, tour_check
@@ -302,10 +301,10 @@ def test_results_of_a_finished_vae_of_0_1_0_are_not_measured_again(tmp_path):
     trained = lambda *arguments: ({"w": np.zeros(2, np.float32)}, {})
     sentence = "vae and figures, step 7, Evaluation(num_samples=1000, examples=10000, bound_at=())"
     with pytest.MonkeyPatch.context() as patch, training.Run(tmp_path, config, experiment="vae", quiet=True) as run:
-        patch.setattr(vae_train, "train_one", trained)
+        patch.setattr(sys.modules["experiments.vae.train"], "train_one", trained)
         patch.setattr(vae_evaluate, "measure_and_draw", lambda *arguments: pytest.fail("measured again"))
         (tmp_path / "measured.json").write_text(json.dumps({sentence: {"test_bound": -90.25}}))
-        found = vae_train.train(config, vae.validate_and_load(config), run)
+        found = vae.train(config, vae.validate_and_load(config), run)
     assert found["metrics"] == {"test_bound": -90.25}
 
 
