@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import optax
 
 from experiments.command import checks
 from experiments.nerf import diagnostics, evaluate, figures
-from experiments.nerf.config import Config
-from experiments.nerf.rays import ray_batches
+from experiments.nerf.config import Config, Rays
 from experiments.nerf.scenes import load
-from jaxgen import nerf, training
+from jaxgen import data, nerf, training
 
 # Mildenhall et al. (2020), tables 4 and 5, 800 x 800: PSNR and SSIM.
 PAPER = {
@@ -66,6 +66,28 @@ def validate_and_load(config: Config) -> nerf.Scene:
     """
     checks.refuse(config.check())
     return load(config.data)
+
+
+def ray_batches(scene: nerf.Scene, batch_size: int, settings: Rays) -> data.DeviceBatches:
+    """{"rays": Rays [b, 3], "rgb": float32 [b, 3]}, made inside the step from images that stay on the device as bytes.
+
+    Image and pixel are computed from (key, step, position). Every ray of every image is visited once before any is
+    visited again (within the crop, while there is one).
+    """
+    number, height, width = shape = scene.train.image.shape[:3]
+    crop = tuple(max(1, int(size * settings.crop_fraction)) for size in (height, width))
+
+    def make(key, arrays, step, positions):
+        pixels = lambda crop: data.shuffled_pixels(
+            key, step, positions, batch_size, shape, crop, one_image=settings.one_image
+        )
+        chosen = pixels(None)
+        if settings.crop_steps:
+            cropped = pixels(crop)
+            chosen = tuple(jnp.where(step < settings.crop_steps, a, b) for a, b in zip(cropped, chosen, strict=True))
+        return scene.rays_of_pixels(arrays, *chosen)
+
+    return data.DeviceBatches(make, scene.train.arrays(), batch_size)
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:

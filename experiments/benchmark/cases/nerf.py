@@ -10,8 +10,7 @@ from experiments.benchmark.cases.autoencoder import random_bytes
 from experiments.benchmark.steps import Case, Sampling, in_torch
 from experiments.nerf import PRESETS
 from experiments.nerf.config import Rays
-from experiments.nerf.rays import ray_batches
-from experiments.nerf.train import build_optimizer
+from experiments.nerf.train import build_optimizer, ray_batches
 from jaxgen import nerf, training
 
 RENDERED = 1024

@@ -9,8 +9,7 @@ import pytest
 from experiments import nerf as experiment
 from experiments.nerf import diagnostics
 from experiments.nerf.config import Model, Rays, Sampling
-from experiments.nerf.rays import ray_batches
-from experiments.nerf.train import build_optimizer
+from experiments.nerf.train import build_optimizer, ray_batches
 from jaxgen import nerf, training
 from tests.nerf import scenes
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 
 from experiments.nerf.config import Rays
-from experiments.nerf.rays import ray_batches
+from experiments.nerf.train import ray_batches
 from jaxgen import nerf
 from tests.nerf import scenes
 from tests.nerf.scenes import H, N, W

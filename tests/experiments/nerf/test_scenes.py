@@ -9,7 +9,7 @@ from PIL import Image
 from experiments import nerf as experiment
 from experiments.nerf import evaluate, figures, scenes
 from experiments.nerf.config import Config, Data, Rays
-from experiments.nerf.rays import ray_batches
+from experiments.nerf.train import ray_batches
 from jaxgen import nerf, training
 from tests.experiments.nerf.conftest import hemisphere
 
