@@ -7,13 +7,12 @@ import jax.numpy as jnp
 
 from experiments.command import checks
 from experiments.gan import diagnostics, evaluate, figures
-from experiments.gan.config import Config, Model, Objective
+from experiments.gan.config import PAPER_PARZEN, Config, Model, Objective
 from experiments.gan.context import EvalContext, Trained
 from experiments.gan.data import Images, Points, load
 from jaxgen import gan, training
 
 PENALTIES = {"none": None, "r1": gan.r1_penalty, "gradient": gan.gradient_penalty}
-PAPER_PARZEN = 225.0  # nats, Goodfellow et al. (2014), table 1, MNIST; standard error over the test images 2
 
 
 def train(config: Config, data: Points | Images, run: training.Run) -> dict:

@@ -128,9 +128,8 @@ def _fit(fits: Sequence[Fit]) -> list[TrainState]:
     if settings.prefetch:
         batches = on_host(batches, settings.prefetch)
     if len(fits) > 1:
-        parallel: Any = StackedUpdate(
-            [fit.update for fit in fits], [fit.batches for fit in fits], **parallel_options(settings)
-        )
+        made: list[Any] = [fit.batches for fit in fits]
+        parallel: Any = StackedUpdate([fit.update for fit in fits], made, **options)
     else:
         parallel = ParallelUpdate(fits[0].update, batches, **parallel_options(settings))
     warn_if_pool_unset(settings.exact_shards)
