@@ -129,7 +129,7 @@ def _fit(fits: Sequence[Fit]) -> list[TrainState]:
         batches = on_host(batches, settings.prefetch)
     if len(fits) > 1:
         made: list[Any] = [fit.batches for fit in fits]
-        parallel: Any = StackedUpdate([fit.update for fit in fits], made, **options)
+        parallel: Any = StackedUpdate([fit.update for fit in fits], made, **parallel_options(settings))
     else:
         parallel = ParallelUpdate(fits[0].update, batches, **parallel_options(settings))
     warn_if_pool_unset(settings.exact_shards)
