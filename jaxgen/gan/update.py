@@ -80,7 +80,7 @@ def two_player_update(
         penalty: added to the discriminator's loss, e.g. `gradient_penalty` or `r1_penalty`.
         penalty_weight: its weight.
         spectral: spectral normalisation of the discriminator, one power iteration before each of its steps; the state's
-            `model_state` holds {"spectral": init_spectral(key, params["discriminator"])}. Not exact if "simultaneous".
+            `model_state` holds {"spectral": init_spectral(key, params["discriminator"])}. Exact only if "alternating".
         ema_decay: decay of the moving average of parameters, or a function of the step. The state's `ema` is a tree
             {"generator": ...} like the parameters, with or without the discriminator; the players in it are averaged.
 
