@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Host, Int, Real, takes
 from jaxgen.autoencoder.objectives import squared_error
 from jaxgen.compiler import check_once
 
 
+@takes(x=Host("N D", dtype=None), batch_size=Count())
 def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000) -> float:
     """Mean over images of sum_i (x_i - x'_i)^2, the measure of Hinton & Salakhutdinov (2006).
 
@@ -32,6 +34,7 @@ def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, 
     return float(np.mean(np.concatenate(values), dtype=np.float64))
 
 
+@takes(chunk=Count())
 def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int = 1000) -> np.ndarray:
     """function(x), computed and compiled for `chunk` examples at a time: [N, ...] -> [N, ...].
 
@@ -44,6 +47,7 @@ def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int
     return np.concatenate([np.asarray(compiled(x[i : i + chunk])) for i in range(0, len(x), chunk)])
 
 
+@takes(x=Host("N ...", dtype=None), labels=Int("N", host=True))
 def classification_error(classify: Callable[[jax.Array], jax.Array], x: Any, labels: Any) -> float:
     """Share of wrong labels in percent, the measure of Rifai et al. (2011).
 
@@ -81,6 +85,14 @@ def _probe_objective(weights, codes, labels, l2, num_classes):
     return jax.value_and_grad(objective)(weights.reshape(-1, num_classes))
 
 
+@takes(
+    train_codes=Host("N H", dtype=None),
+    train_labels=Int("N", low=0, host=True),
+    test_codes=Host("M H", dtype=None),
+    test_labels=Int("M", host=True),
+    l2=Real(low=0),
+    num_iterations=Count(),
+)
 def linear_probe_error(
     train_codes: Any,
     train_labels: Any,
@@ -142,6 +154,13 @@ def _nearest(queries: jax.Array, codes: jax.Array) -> jax.Array:
     return jnp.argmin(distance, axis=1)
 
 
+@takes(
+    train_codes=Host("N H", dtype=None),
+    train_labels=Int("N", host=True),
+    test_codes=Host("M H", dtype=None),
+    test_labels=Int("M", host=True),
+    batch_size=Count(),
+)
 def neighbour_error(
     train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any, batch_size: int = 500
 ) -> float:

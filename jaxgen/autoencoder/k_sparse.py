@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxgen.arguments import Count, Float, Int, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
-from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_terms
+from jaxgen.autoencoder.objectives import BATCH, Loss, check_error, reconstruction_terms
 
 
 def _ordered_bits(x: jax.Array) -> jax.Array:
@@ -31,6 +32,8 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     size = x.shape[-1]
     if not isinstance(k, Tracer) and not 0 <= k <= size:
         raise ValueError(f"k is {k}; expected 0 <= k <= {size}, the size of the code")
+    if not jnp.issubdtype(jnp.result_type(k), jnp.integer):
+        raise ValueError(f"k has dtype {jnp.result_type(k)}; expected a whole number")
     bits = _ordered_bits(jax.lax.stop_gradient(x))
     width = jnp.iinfo(bits.dtype).bits
     k = jnp.asarray(k, jnp.int32)
@@ -50,6 +53,7 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     return above | (equal & (jnp.cumsum(equal, axis=-1, dtype=jnp.int32) <= room))
 
 
+@takes(pre_activation=Float("... _"))
 def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     """The k largest entries of each example, the others set to zero: [..., H] -> [..., H].
 
@@ -67,6 +71,7 @@ def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     return jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation))
 
 
+@takes(step=Int(""), k=Count(0), start=Count(0), num_steps=Count(0))
 def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array:
     """Number of kept units: linear from `start` to `k` over the first half of training, then `k`.
 
@@ -86,6 +91,7 @@ def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array
     return jnp.round(value).astype(jnp.int32)
 
 
+@takes(x=Float("... _"))
 def k_sparse_encode(
     network: Autoencoder, params: Any, x: jax.Array, k: int | jax.Array, alpha: float = 1.0
 ) -> jax.Array:
@@ -142,6 +148,7 @@ def k_sparse_loss(
     else:
         kept_at = lambda step: annealed_k(step, k, start, num_steps)
 
+    @takes(batch=BATCH)
     def loss(params, batch, keys, context):
         del keys
         x = batch["x"]

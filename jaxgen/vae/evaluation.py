@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Host, Key, Real, takes
 from jaxgen.compiler import check_once
 from jaxgen.vae.bounds import bits_per_dim
 from jaxgen.vae.likelihoods import Likelihood
@@ -51,6 +52,7 @@ class MarginalLikelihood(NamedTuple):
         }
 
 
+@takes(key=Key(""), x=Host("N _", dtype=None), num_samples=Count(), chunk=Count(), batch_size=Count())
 def log_marginal_likelihood(
     key: jax.Array | None,
     network: VAE,
@@ -136,6 +138,7 @@ def log_marginal_likelihood(
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
 
+@takes(key=Key(""), x=Host("N _", dtype=None), num_samples=Count())
 def posterior_means(
     key: jax.Array | None, network: VAE, params: Any, x: Any, num_samples: int = 10, *, noise: Any = None
 ) -> tuple[np.ndarray, ...]:
@@ -177,6 +180,7 @@ def posterior_means(
     return tuple(np.concatenate([np.asarray(c) for c in layer]) for layer in zip(*chunks, strict=True))
 
 
+@takes(means=Host("N Z"), threshold=Real())
 def active_units(means: Any, threshold: float = 0.01) -> int:
     """How many latent dimensions carry information: those with Var_x E[z_j | x] > threshold.
 

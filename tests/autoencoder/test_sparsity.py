@@ -189,7 +189,7 @@ def test_dead_units():
 
 
 def test_wrong_inputs(random_params):
-    network = Autoencoder(4, (), 8)
+    network = Autoencoder(4, (), 8, code_activation=nn.sigmoid)
     for rho in (0, 1, -0.1, 1.5):
         with pytest.raises(ValueError, match="rho is"):
             kl_sparsity(np.full(3, 0.5), rho)
