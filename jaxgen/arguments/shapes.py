@@ -84,5 +84,5 @@ def _broadcast(a: Any, b: Any) -> Any:
 
 def _pretty(pattern: str) -> str:
     """The pattern as messages show it: [B, ..., C]."""
-    parts = [", ".join(part.replace("...1", "...").split()) for part in pattern.split("|")]
+    parts = [", ".join(part.replace("...1", "...").replace("_", "*").split()) for part in pattern.split("|")]
     return " or ".join(f"[{part}]" if part else "a scalar" for part in parts)

@@ -27,6 +27,7 @@ class Float:
         only: whether integers and booleans are refused: images that must have been scaled.
         hint: added to the message about the range or the dtype.
         most_axes: largest number of axes.
+        numpy: whether floating arrays of NumPy are passed on as they are.
     """
 
     shape: str | None = None
@@ -36,6 +37,7 @@ class Float:
     only: bool = False
     hint: str = ""
     most_axes: int | None = None
+    numpy: bool = False
 
     def convert(self, name: str, x: Any, dtype: Any, bound: Bound) -> Any:
         """The argument, or a ValueError."""
@@ -47,6 +49,8 @@ class Float:
             wanted = "flatten each example: x.reshape(len(x), -1)"
             raise ValueError(f"{name} has shape {x.shape}; expected at most {self.most_axes} axes: {wanted}")
         check_values(name, x, self.low, self.high, self.finite, self.hint)
+        if self.numpy and isinstance(x, np.ndarray) and jnp.issubdtype(x.dtype, jnp.floating):
+            return x
         return as_float(name, x, dtype)
 
 

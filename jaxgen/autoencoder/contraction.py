@@ -109,6 +109,39 @@ def hutchinson_contractive_penalty(
     return probed_contractive_penalty(encode, x, given_or_drawn("probes", probes, key, draw, shape, x.dtype))
 
 
+@takes(key=Key("|B"), x=Float("B D"), sigma=Real(low=0), num_corruptions=Count(), noise=Float())
+def higher_order_contractive_penalty(
+    key: jax.Array | None,
+    encode: Encode,
+    x: jax.Array,
+    sigma: float,
+    num_corruptions: int = 4,
+    *,
+    noise: jax.Array | None = None,
+) -> jax.Array:
+    """mean_c ||J_f(x) - J_f(x + sigma e_c)||_F^2, e ~ N(0, I): [B, D] -> [B].
+
+    The second term of the CAE+H, beside `contractive_penalty`: divided by sigma^2 it tends to the squared norm of the
+    Hessian as sigma falls to 0. Source: Rifai et al., "Higher Order Contractive Auto-Encoder", ECML 2011, equation 6.
+
+    Args:
+        key: one key, split into one for each example, or keys [B]; may be None where `noise` is given.
+        encode: one example [D] -> [H].
+        x: [B, D].
+        sigma: standard deviation of the corruption, in the units of x.
+        num_corruptions: C, for each example.
+        noise: e, standard normal, [B, C, D], in place of the draw.
+
+    Raises:
+        ValueError: `noise` has another shape, or there is neither a key nor noise.
+    """
+    shape = (x.shape[0], num_corruptions, x.shape[1])
+    e = given_or_drawn("noise", noise, key, per_example(jax.random.normal), shape, x.dtype)
+    jacobians = _jacobian(encode, (x[:, None, :] + sigma * e).reshape(-1, x.shape[1]))
+    change = jacobians.reshape(*shape[:2], *jacobians.shape[1:]) - _jacobian(encode, x)[:, None]
+    return jnp.mean(jnp.sum(jnp.square(change), axis=(2, 3)), axis=1)
+
+
 @takes(hidden=Float("... _"), low=Real(), high=Real())
 def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.Array:
     """Share of sigmoid units below `low` or above `high`: [..., H] -> [...], in [0, 1].

@@ -3,13 +3,14 @@
 Source: Makhzani & Frey, "k-Sparse Autoencoders" (2013).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from jaxgen.arguments import Count, Float, Int, takes
+from jaxgen.arguments import Count, Float, Int, same_shape, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
 from jaxgen.autoencoder.objectives import BATCH, Loss, check_error, reconstruction_terms
 
@@ -69,6 +70,44 @@ def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     """
     kept = _top_k_mask(pre_activation, k)
     return jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation))
+
+
+@takes(x=Float("B D"), reconstruction=Float("B D"), pre_activation=Float("B H"), dead=Int("H"), k=Count())
+def auxk_error(
+    x: jax.Array,
+    reconstruction: jax.Array,
+    pre_activation: jax.Array,
+    dead: jax.Array,
+    k: int,
+    decode: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """|e - e^|^2 with e = x - x' held constant and e^ the decoding of the k largest dead units: [B, D] -> [B].
+
+    It gives units that are never among the k largest a gradient, so that they learn what the others leave out. Source:
+    Gao et al., "Scaling and Evaluating Sparse Autoencoders" (2024), section 2.4 and appendix A.2, where its weight is
+    1/32.
+
+    Args:
+        x: [B, D].
+        reconstruction: x', [B, D].
+        pre_activation: [B, H].
+        dead: booleans or 0 and 1, [H]: units without activity on many examples.
+        k: dead units kept; all of them where there are fewer.
+        decode: a code [B, H] -> [B, D], linear and without the decoder's bias.
+
+    Returns:
+        [B]; 0 where no unit is dead.
+
+    Raises:
+        ValueError: the shapes do not fit, or `k` is larger than H.
+    """
+    is_dead = (dead != 0)[None, :]
+    # Below all others, so that a living unit is kept only where the dead ones are fewer than k, and is then set to 0.
+    kept = _top_k_mask(jnp.where(is_dead, pre_activation, -jnp.inf), k) & is_dead
+    error = jax.lax.stop_gradient(x - reconstruction)
+    explained = decode(jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation)))
+    same_shape(x=x, decoded=explained)
+    return jnp.where(jnp.any(is_dead), jnp.sum(jnp.square(error - explained), axis=-1), 0)
 
 
 @takes(step=Int(""), k=Count(0), start=Count(0), num_steps=Count(0))

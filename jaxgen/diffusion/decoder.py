@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
+from jaxgen.arguments import Count, Float, takes
+from jaxgen.diffusion.arguments import SCALE
+
 Cdf = Literal["tanh", "exact"]
 CDFS = ("tanh", "exact")
 
 
+@takes(x=Float("...1", low=-1, high=1, hint=SCALE), mean=Float("...1"), log_variance=Float("...1"), num_levels=Count(2))
 def discretized_gaussian_log_likelihood(
     x: jax.Array, mean: jax.Array, log_variance: jax.Array, *, cdf: Cdf = "tanh", num_levels: int = 256
 ) -> jax.Array:
@@ -33,8 +37,15 @@ def discretized_gaussian_log_likelihood(
         [...], nats for each dimension, with finite gradients.
 
     Raises:
-        ValueError: an unknown cdf.
+        ValueError: an unknown cdf, or (outside of jit) x outside [-1, 1].
     """
+    return log_level_mass(x, mean, log_variance, cdf, num_levels)
+
+
+def log_level_mass(
+    x: jax.Array, mean: jax.Array, log_variance: jax.Array, cdf: Cdf = "tanh", num_levels: int = 256
+) -> jax.Array:
+    """`discretized_gaussian_log_likelihood` [...] of any x [...], for terms that are left out where x is no image."""
     if cdf not in CDFS:
         raise ValueError(f"cdf is {cdf!r}; expected one of {', '.join(CDFS)}")
     half_bin = 1 / (num_levels - 1)

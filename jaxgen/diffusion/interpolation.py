@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Key, takes
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.predictions import Prediction
 from jaxgen.diffusion.process import q_sample
@@ -16,6 +18,7 @@ from jaxgen.diffusion.schedule import Schedule
 from jaxgen.nn.random import checked_draws
 
 
+@takes(key=Key("|B"), schedule=Schedule, first=IMAGES, second=IMAGES, num=Count(), t=Count(0))
 def interpolate(
     key: jax.Array | None,
     denoise: Denoise,
@@ -79,6 +82,7 @@ def interpolate(
     return decoded.reshape(mixed.shape)
 
 
+@takes(schedule=Schedule, first=IMAGES, second=IMAGES, num=Count(), num_refinements=Count(0))
 def ddim_interpolate(
     denoise: Denoise,
     schedule: Schedule,

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Host, Int, Key, takes
 from jaxgen.compiler import check_once
 from jaxgen.gan.networks import Players
 
 
+@takes(key=Key(""), num=Count(), labels=Int(host=True), batch_size=Count(), noise=Float())
 def sample(
     key: jax.Array | None,
     players: Players,
@@ -61,6 +63,7 @@ def sample(
     return np.concatenate(parts)
 
 
+@takes(key=Key(""), num_walks=Count(), num_steps=Count(), labels=Int("_", host=True))
 def interpolate(
     key: jax.Array, players: Players, params: Any, num_walks: int, num_steps: int, labels: Any = None
 ) -> np.ndarray:
@@ -84,6 +87,7 @@ def interpolate(
     return sample(None, players, params, len(noise), labels, noise=noise)
 
 
+@takes(x=Host("N ...", dtype=None), labels=Int("N", host=True), batch_size=Count())
 def discriminator_logits(
     players: Players, params: Any, x: Any, labels: Any = None, batch_size: int = 1000
 ) -> np.ndarray:

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Real, takes
 from jaxgen.nerf.poses import average_pose, look_at, normalize
 
 UP = (0.0, 0.0, 1.0)
 """Blender's, whose scenes stand on the plane of x and y."""
 
 
+@takes(num_frames=Count(0), radius=Real(), elevation=Real())
 def turntable(
     num_frames: int = 40,
     radius: float = 4.0,
@@ -44,6 +46,7 @@ def turntable(
     return _around(azimuth, np.full(num_frames, np.radians(elevation)), radius, target)
 
 
+@takes(num_views=Count(0), radius=Real(), turn=Real())
 def hemisphere(
     num_views: int,
     radius: float = 4.0,
@@ -76,6 +79,7 @@ def hemisphere(
     return _around(azimuth, np.arcsin(height), radius, target)
 
 
+@takes(poses=Float("_ _ 4", numpy=True), near=Real(), far=Real(), num_frames=Count(0))
 def spiral(
     poses: jax.Array, near: float, far: float, num_frames: int = 120, turns: float = 2.0, depth_rate: float = 0.5
 ) -> jax.Array:

@@ -5,10 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.nerf.checks import check_interval
 from jaxgen.nn.random import given_or_drawn
 
 
+@takes(key=Key(""), num_samples=Count(), uniforms=Float())
 def stratified_samples(
     key: jax.Array | None,
     near: Any,
@@ -66,11 +68,20 @@ def stratified_samples(
     return edges[..., :-1] + share * (edges[..., 1:] - edges[..., :-1])
 
 
+@takes(t=Float("... _", numpy=True))
 def midpoints(t: jax.Array) -> jax.Array:
     """(t_i + t_{i+1}) / 2: [..., S] -> [..., S - 1]."""
     return (t[..., :-1] + t[..., 1:]) / 2
 
 
+@takes(
+    key=Key(""),
+    bins=Float("... _", numpy=True),
+    weights=Float("... _", numpy=True),
+    num_samples=Count(0),
+    padding=Real(),
+    uniforms=Float(),
+)
 def importance_samples(
     key: jax.Array | None,
     bins: jax.Array,

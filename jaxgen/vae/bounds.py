@@ -98,6 +98,44 @@ def dreg_surrogate(generative: jax.Array, inference: jax.Array, axis: int = -1) 
     return jnp.sum(v * generative + jnp.square(v) * inference, axis=axis)
 
 
+@takes(log_weights=Float("... _ _"))
+def miwae_bound(log_weights: jax.Array) -> jax.Array:
+    """The mean of M importance-weighted bounds of K samples each: log w [..., M, K] -> [...], nats.
+
+    Its gradient for the inference network has more signal than that of one bound of M K samples. Source: Rainforth et
+    al., "Tighter Variational Bounds Are Not Necessarily Better" (2018), equation 19.
+    """
+    return jnp.mean(importance_weighted_bound(log_weights), axis=-1)
+
+
+@takes(log_weights=Float("... _"), beta=Real(low=0, high=1))
+def ciwae_bound(log_weights: jax.Array, beta: float) -> jax.Array:
+    """beta ELBO + (1 - beta) L_K of the same K samples: log w [..., K] -> [...], nats (Rainforth et al. 2018, CIWAE).
+
+    Args:
+        log_weights: [..., K].
+        beta: in [0, 1].
+    """
+    return beta * jnp.mean(log_weights, axis=-1) + (1 - beta) * importance_weighted_bound(log_weights)
+
+
+@takes(generative=Float("... M K"), inference=Float("... M K"))
+def piwae_surrogate(generative: jax.Array, inference: jax.Array) -> jax.Array:
+    """A number whose gradient is that of L_MK for the generative, and of `miwae_bound` for the inference network.
+
+    The value means nothing. Source: Rainforth et al. (2018), PIWAE, section 5.
+
+    Args:
+        generative: log w [..., M, K] with only the generative parameters attached.
+        inference: log w of the same samples with only the inference parameters attached, also through z.
+
+    Returns:
+        [...].
+    """
+    together = generative.reshape(*generative.shape[:-2], -1)
+    return importance_weighted_bound(together) + miwae_bound(inference)
+
+
 @takes(nats=Float(), num_dims=Count())
 def bits_per_dim(nats: jax.Array, num_dims: int) -> jax.Array:
     """-nats / (D log 2), any shape: a log-likelihood of discrete data with D dimensions as bits per dimension."""

@@ -49,7 +49,7 @@ def test_float32_features_are_summed_in_float64():
 
 
 def test_bad_input_is_refused():
-    with pytest.raises(ValueError, match=r"a \(3, 2\), b \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"b has shape \(3, 4\), and a has shape \(3, 2\)"):
         metrics.frechet_distance(np.zeros((3, 2)), np.zeros((3, 4)))
     with pytest.raises(ValueError, match="at least 2"):
         metrics.frechet_distance(np.zeros((3, 2)), np.zeros((1, 2)))

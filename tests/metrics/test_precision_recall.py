@@ -49,5 +49,5 @@ def test_bad_input_is_refused():
         metrics.precision_recall(BLOB[:3], BLOB)
     with pytest.raises(ValueError, match="neighbours is 0"):
         metrics.precision_recall(BLOB, BLOB, 0)
-    with pytest.raises(ValueError, match=r"generated \(60, 2\)"):
+    with pytest.raises(ValueError, match=r"generated has shape \(60, 2\)"):
         metrics.precision_recall(BLOB, BLOB[:, :2])

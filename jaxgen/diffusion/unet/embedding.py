@@ -6,10 +6,13 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, takes
+
 Embedding = Literal["sin_cos", "cos_sin"]
 EMBEDDINGS = ("sin_cos", "cos_sin")
 
 
+@takes(width=Count())
 def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_cos") -> jax.Array:
     """[sin(t f_i), cos(t f_i)] or the other way round, with frequencies f_i falling from 1 to about 1e-4.
 
@@ -43,6 +46,7 @@ def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_co
     return jnp.pad(jnp.concatenate(parts, axis=1), ((0, 0), (0, width % 2)))
 
 
+@takes(num_original_steps=Count())
 def rescaled_timesteps(t: jax.Array, num_original_steps: int) -> jax.Array:
     """1000 t / T: timesteps of a schedule of T steps in the units of one of 1000, float32 [B].
 
