@@ -50,7 +50,8 @@ def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     components = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components].T
     largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     components = components * np.sign(largest)
-    return jnp.asarray(mean, x.dtype), jnp.asarray(components, x.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    return jnp.asarray(mean, dtype), jnp.asarray(components, dtype)
 
 
 @takes(x=Float("N D"), mean=Float("D"), components=Float("_ D"))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arguments import Count, Host, Int, Real, takes
+from jaxgen.arguments.values import array
 from jaxgen.autoencoder.objectives import squared_error
 from jaxgen.compiler import check_once
 from jaxgen.metrics.distances import exact_squared_distances
@@ -44,7 +45,7 @@ def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int
         x: [N, ...] with N at least 1, not necessarily on the device.
         chunk: examples at a time.
     """
-    compiled = jax.jit(function)
+    compiled, x = jax.jit(function), array("x", x)
     return np.concatenate([np.asarray(compiled(x[i : i + chunk])) for i in range(0, len(x), chunk)])
 
 
