@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from jaxgen.arguments import Count, Real, takes
+from jaxgen.arguments.values import array
 
 
 @takes(num_steps=Count(), start=Real(), end=Real())
@@ -102,7 +103,7 @@ def cosine_betas(num_steps: int, offset: float = 0.008, max_beta: float = 0.999)
 
 def check_betas(betas: np.ndarray) -> np.ndarray:
     """The betas [T] as float64, or ValueError: none at all, not one axis, or one not inside (0, 1)."""
-    betas = np.asarray(betas, np.float64)
+    betas = np.asarray(array("betas", betas), np.float64)
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas have shape {betas.shape}; expected [T] with T at least 1")
     bad = np.flatnonzero(~((betas > 0) & (betas < 1)))

@@ -118,5 +118,12 @@ def r1_penalty(keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array
 @takes(x=Float("B ..."))
 def squared_gradient(critic: Critic, x: jax.Array) -> jax.Array:
     """|grad f(x)|^2 of each example, x [B, ...] -> [B]: of the penalty of Mescheder et al. (2018)."""
-    gradient = jax.grad(lambda x: jnp.sum(critic(x)))(x)
+
+    def total(x):
+        logits = critic(x)
+        if logits.shape != x.shape[:1]:
+            raise ValueError(f"the critic returns shape {logits.shape} for {len(x)} examples; expected ({len(x)},)")
+        return jnp.sum(logits)
+
+    gradient = jax.grad(total)(x)
     return jnp.sum(jnp.square(gradient), axis=tuple(range(1, x.ndim)))

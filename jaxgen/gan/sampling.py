@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
 
 from jaxgen.arguments import Count, Float, Host, Int, Key, takes
 from jaxgen.compiler import check_once
@@ -107,7 +108,12 @@ def discriminator_logits(
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
         chosen = None if labels is None else jnp.asarray(labels[part])
-        parts.append(np.asarray(_logits(players, params, jnp.asarray(x[part]), chosen)))
+        try:
+            parts.append(np.asarray(_logits(players, params, jnp.asarray(x[part]), chosen)))
+        except ScopeParamShapeError as error:
+            raise ValueError(
+                f"x has shape {x.shape}, which the discriminator's parameters do not fit: {error}"
+            ) from None
     return np.concatenate(parts)
 
 

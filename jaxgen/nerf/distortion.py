@@ -11,7 +11,7 @@ from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import normalize
 
 
-@takes(points=Float("... 2", numpy=True))
+@takes(points=Float("... 2"))
 def distort(points: jax.Array, distortion: Any) -> jax.Array:
     """Where a lens puts a point of the ideal image, both (x / z, y / z) with y down: [..., 2] -> [..., 2].
 
@@ -36,7 +36,7 @@ def distort(points: jax.Array, distortion: Any) -> jax.Array:
     )
 
 
-@takes(points=Float("... 2", numpy=True), steps=Count(0))
+@takes(points=Float("... 2"), steps=Count(0))
 def undistort(points: jax.Array, distortion: Any, steps: int = 12) -> jax.Array:
     """The inverse of `distort`, by the fixed point x <- x + (x' - distort(x)): [..., 2] -> [..., 2].
 

@@ -11,7 +11,7 @@ from jaxgen.arguments import Count, Float, takes
 ORDERS = ("interleaved", "blocks")
 
 
-@takes(x=Float(numpy=True), num_frequencies=Count(0))
+@takes(x=Float(), num_frequencies=Count(0))
 def positional_encoding(
     x: jax.Array,
     num_frequencies: int,

@@ -54,7 +54,7 @@ def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
     return Rays(jnp.stack(origin, axis=-1), jnp.stack(direction, axis=-1), rays.view)
 
 
-@takes(points=Float("... 3", numpy=True), camera=Camera, near=Real(positive=True))
+@takes(points=Float("... 3"), camera=Camera, near=Real(positive=True))
 def ndc_project(points: jax.Array, camera: Camera, near: float = 1.0) -> jax.Array:
     """Points in the same projective space: [..., 3] -> [..., 3], z = -near to -1 and z = -infinity to 1.
 

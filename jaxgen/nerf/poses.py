@@ -19,6 +19,7 @@ from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors, known
 
 
+@takes(poses=Float(numpy=True))
 def check_poses(poses: Any, tolerance: float = 1e-3) -> None:
     """Raises ValueError unless poses have a pose's shape and their 3x3 parts are rotations.
 
@@ -72,7 +73,7 @@ def invert_pose(pose: jax.Array) -> jax.Array:
     return pose_matrix(rotation, -jnp.sum(rotation * pose[..., None, :3, 3], axis=-1))
 
 
-@takes(pose=Float(numpy=True))
+@takes(pose=Float())
 def opencv_to_opengl(pose: jax.Array) -> jax.Array:
     """Camera-to-world with OpenCV axes -> with OpenGL axes: [..., 4, 4] or [..., 3, 4] -> the same shape.
 
@@ -82,13 +83,13 @@ def opencv_to_opengl(pose: jax.Array) -> jax.Array:
     return pose * jnp.broadcast_to(jnp.array([1, -1, -1, 1], pose.dtype), pose.shape)
 
 
-@takes(pose=Float(numpy=True))
+@takes(pose=Float())
 def opengl_to_opencv(pose: jax.Array) -> jax.Array:
     """Camera-to-world with OpenGL axes -> with OpenCV axes: [..., 4, 4] or [..., 3, 4] -> the same shape."""
     return opencv_to_opengl(pose)
 
 
-@takes(quaternion=Float("... 4", numpy=True), translation=Float("... 3", numpy=True))
+@takes(quaternion=Float("... 4"), translation=Float("... 3"))
 def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array:
     """COLMAP's image pose (x_camera = R(q) x_world + t, OpenCV axes) -> camera-to-world with OpenGL axes.
 
@@ -104,14 +105,14 @@ def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array
     return opencv_to_opengl(invert_pose(world_to_camera))
 
 
-@takes(pose=Float(numpy=True))
+@takes(pose=Float())
 def opengl_to_colmap(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse of `colmap_to_opengl`: [..., 4, 4] -> quaternion [..., 4] with w >= 0, translation [..., 3]."""
     world_to_camera = invert_pose(opengl_to_opencv(pose))
     return rotation_to_quaternion(world_to_camera[..., :3, :3]), world_to_camera[..., :3, 3]
 
 
-@takes(quaternion=Float("... 4", numpy=True))
+@takes(quaternion=Float("... 4"))
 def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
     """(w, x, y, z) [..., 4], normalised here -> rotation matrix [..., 3, 3] that turns column vectors.
 
@@ -130,7 +131,7 @@ def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-@takes(rotation=Float("... 3 3", numpy=True))
+@takes(rotation=Float("... 3 3"))
 def rotation_to_quaternion(rotation: jax.Array) -> jax.Array:
     """Rotation matrix [..., 3, 3] -> unit quaternion (w, x, y, z) [..., 4] with w >= 0.
 

@@ -31,12 +31,12 @@ class Composite(NamedTuple):
 
 
 @takes(
-    rgb=Float("... S _", numpy=True),
-    density=Float("... S", numpy=True),
-    t=Float("... S", numpy=True),
-    direction=Float("... 3", numpy=True),
-    background=Float(numpy=True),
-    far=Float(numpy=True),
+    rgb=Float("... S _"),
+    density=Float("... S"),
+    t=Float("... S"),
+    direction=Float("... 3"),
+    background=Float(),
+    far=Float(),
 )
 def composite(
     rgb: jax.Array,
@@ -92,7 +92,7 @@ def composite(
     return Composite(color, weights, transmittance, jnp.sum(weights * t, axis=-1), opacity)
 
 
-@takes(depth=Float("...", numpy=True), opacity=Float("...", numpy=True))
+@takes(depth=Float("..."), opacity=Float("..."))
 def disparity(depth: jax.Array, opacity: jax.Array) -> jax.Array:
     """1 / (mean depth) = opacity / depth: [...] each -> [...]. 0 on an empty ray: infinitely far.
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.arguments import Count, Float, Key, Real, takes
+from jaxgen.arguments.values import array
 from jaxgen.nerf.checks import check_interval
 from jaxgen.nn.random import given_or_drawn
 
@@ -46,6 +48,7 @@ def stratified_samples(
     """
     if num_samples < 2:
         raise ValueError(f"num_samples is {num_samples}; a ray needs at least 2 samples")
+    near, far = _bound("near", near), _bound("far", far)
     check_interval(near, far, in_disparity)
     dtype = jnp.result_type(near, far, float)
     near, far = jnp.broadcast_arrays(jnp.asarray(near, dtype), jnp.asarray(far, dtype))
@@ -68,7 +71,12 @@ def stratified_samples(
     return edges[..., :-1] + share * (edges[..., 1:] - edges[..., :-1])
 
 
-@takes(t=Float("... _", numpy=True))
+def _bound(name: str, x: Any) -> Any:
+    """A number or an array as it is, and a list as an array."""
+    return x if isinstance(x, (int, float, np.generic, jax.Array, np.ndarray)) else array(name, x)
+
+
+@takes(t=Float("... _"))
 def midpoints(t: jax.Array) -> jax.Array:
     """(t_i + t_{i+1}) / 2: [..., S] -> [..., S - 1]."""
     return (t[..., :-1] + t[..., 1:]) / 2
@@ -76,8 +84,8 @@ def midpoints(t: jax.Array) -> jax.Array:
 
 @takes(
     key=Key(""),
-    bins=Float("... _", numpy=True),
-    weights=Float("... _", numpy=True),
+    bins=Float("... _"),
+    weights=Float("... _"),
     num_samples=Count(0),
     padding=Real(),
     uniforms=Float(),

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Float, Real, takes
+from jaxgen.arguments.values import array
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.distortion import undistort_rays
 from jaxgen.nerf.ndc import ndc_rays
@@ -119,12 +121,14 @@ class Scene:
 
 def over_background(image: jax.Array, background: float | None) -> jax.Array:
     """uint8 [..., 3 or 4] -> float32 [..., 3] over a grey level; without a level or alpha, the colors alone."""
+    image = jnp.asarray(array("image", image))
     unit = image.astype(jnp.float32) / 255
     if background is None or image.shape[-1] == 3:
         return unit[..., :3]
     return unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:]) * background
 
 
+@takes(poses=Float(numpy=True), nearest=Real(positive=True))
 def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]:
     """A reconstructed world, such as COLMAP's, moved and scaled to where networks and bounds expect it.
 

@@ -19,7 +19,8 @@ class Call(NamedTuple):
 
     Attributes:
         arguments: by name. Arrays of NumPy, keys and tuples of arrays are varied, all else is left.
-        free: arguments of any shape: one more axis, or one example, is right.
+        free: names of arguments of any shape, for which one more axis, or one example, is right; "NAME:1" where one
+            example alone is.
     """
 
     arguments: dict[str, Any]

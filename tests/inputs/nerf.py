@@ -18,7 +18,8 @@ EXEMPT = {
 
 def calls():
     camera = nerf.Camera.from_angle(6, 4, 0.8)
-    poses = np.asarray(nerf.turntable(3), np.float32)
+    up, centre = np.array([[0, 1, 0.0]], np.float32), np.array([[0, 0, 4]], np.float32)
+    poses = np.asarray(nerf.look_at(unit(3, 3) + centre, 0 * up, up))
     one = poses[0]
     t = np.sort(unit(5, 4))
     return {

@@ -111,7 +111,7 @@ def test_natural_inputs(room, name):
     # Whole numbers as other types.
     def whole(dtype):
         def convert(x):
-            return np.abs(np.round(x)).astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
+            return np.minimum(np.abs(np.round(x)), 1).astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
 
         return outcome(function, changed(arguments, convert))
 
@@ -139,11 +139,10 @@ def test_natural_inputs(room, name):
         if argument in free or is_key(x):
             continue
         wrong = [np.stack([x, x], axis=-1), x[..., None]] + (
-            [x[:1]] if x.ndim and len(x) > 1 and len(arrays) > 1 else []
+            [x[:1]] if x.ndim and len(x) > 1 and len(arrays) > 1 and f"{argument}:1" not in free else []
         )
         for value in wrong:
             with pytest.raises(ValueError):
-                print(argument, np.shape(value))
                 run(function, {**arguments, argument: value})
 
 
