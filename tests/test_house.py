@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = {"autoencoder", "vae", "gan", "diffusion", "nerf"}
 MAY_IMPORT = {
     "compiler": set(),
+    "arguments": set(),
     "nn": set(),
     "weights": set(),
     "data": set(),
@@ -37,7 +38,8 @@ MAY_IMPORT = {
     **dict.fromkeys(CHAPTERS, {"nn", "metrics", "weights"}),
     "pretrained": CHAPTERS | {"weights"},
 }
-"""The rooms of the library, and what each may import besides itself and `compiler`."""
+"""The rooms of the library, and what each may import besides itself, `compiler` and `arguments`."""
+LEAVES = ("compiler", "arguments")
 SOURCES = sorted(
     p for top in ("jaxgen", "experiments", "docs", "notebooks", "tests") for p in (ROOT / top).rglob("*.py")
 )
@@ -77,7 +79,7 @@ def allowed(room, name):
     if room in ("experiments", "docs", "notebooks") or rest == "__version__":
         return True
     other = rest.split(".")[0]
-    return other in (room, "compiler") or other in MAY_IMPORT.get(room, ())
+    return other == room or (other in LEAVES and room != "compiler") or other in MAY_IMPORT.get(room, ())
 
 
 def hidden_state(tree, file):
@@ -140,6 +142,8 @@ def test_imports_only_its_neighbours_and_hides_no_state(path):
         ("jaxgen/pictures/grids.py", "from jaxgen import *"),
         ("jaxgen/__init__.py", "from . import nn"),
         ("jaxgen/compiler.py", "from . import nn"),
+        ("jaxgen/compiler.py", "from . import arguments"),
+        ("jaxgen/arguments/calls.py", "from jaxgen import nn"),
         ("jaxgen/gan/losses.py", "from experiments import features"),
         ("experiments/features.py", "from tests.conftest import x"),
         ("experiments/features.py", "from docs import build"),
@@ -172,7 +176,12 @@ def test_a_planted_violation_is_found(file, source):
         ("jaxgen/metrics/parzen.py", "from jaxgen.compiler import check_once"),
         ("jaxgen/metrics/inception.py", "from jaxgen import nn, weights"),
         ("jaxgen/pretrained/networks.py", "from jaxgen import diffusion, gan, nerf, weights"),
-        *((f"jaxgen/{room}/x.py", "from jaxgen import compiler") for room in sorted(MAY_IMPORT) if room != "compiler"),
+        *(
+            (f"jaxgen/{room}/x.py", f"from jaxgen import {leaf}")
+            for room in sorted(MAY_IMPORT)
+            for leaf in ("compiler", "arguments")
+            if room not in ("compiler", leaf)
+        ),
         ("jaxgen/__init__.py", "from jaxgen import compiler"),
         ("experiments/features.py", "import jaxgen\nfrom jaxgen import gan, data\nfrom . import shared"),
         ("docs/build.py", "import jaxgen\nfrom experiments.tour import equations"),

@@ -20,6 +20,7 @@ def concrete(x: Any) -> bool:
 
 def array(name: str, x: Any) -> Any:
     """x as an array of JAX or NumPy with numbers in it."""
+    given = x
     if not isinstance(x, (jax.Array, np.ndarray)):
         try:
             has_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))
@@ -27,6 +28,8 @@ def array(name: str, x: Any) -> Any:
         except (TypeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"{name} is {describe(x)}; expected an array of numbers ({reason})") from None
+    if x.dtype.kind in "OSU":
+        raise ValueError(f"{name} is {describe(given)}; expected an array of numbers")
     if not any(jnp.issubdtype(x.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise ValueError(f"{name} has dtype {x.dtype}; expected real numbers")
     return x
@@ -35,7 +38,7 @@ def array(name: str, x: Any) -> Any:
 def describe(x: Any) -> str:
     """A short text of a value that does not fit."""
     if isinstance(x, (jax.Array, np.ndarray)):
-        return f"{x.dtype}{x.shape}"
+        return f"{x.dtype} {x.shape}"
     text = repr(x) if isinstance(x, (str, bytes, int, float, complex, type(None))) else f"of type {type(x).__name__}"
     return text if len(text) < 60 else f"{text[:57]}..."
 

@@ -204,8 +204,8 @@ def test_t_and_images_must_fit():
         ("'score'.*expected one of", lambda key: diffusion.simple_loss(s, x, x, 0, x, prediction="score")),
         (r"shape \(3, 4\).*split_output", lambda key: convert(s, wide, x, 0, "noise", "x0")),
         (r"shape \(3, 4\).*split_output", lambda key: diffusion.simple_loss(s, wide, x, 0, x)),
-        (r"key is uint32\[3\]", lambda key: step(jnp.zeros(3, jnp.uint32), s, x, 0)),
-        (r"keys of shape \(2,\) for 3 examples", lambda key: step(jax.random.split(key, 2), s, x, 0)),
+        (r"key is uint32 \(3,\)", lambda key: step(jnp.zeros(3, jnp.uint32), s, x, 0)),
+        (r"key has shape \(2,\)", lambda key: step(jax.random.split(key, 2), s, x, 0)),
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(call, KEY)

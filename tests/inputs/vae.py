@@ -35,24 +35,18 @@ def calls():
     return {
         "active_units": call(means=x),
         "annealed_capacity": call(step=np.int32(3), last=25.0, num_steps=10),
-        "bernoulli_log_likelihood": call(
-            "x:1", "logits:1", "mean:1", "log_variance:1", "log_scale:1", x=x, logits=unit(5, 3)
-        ),
+        "bernoulli_log_likelihood": call(*broadcast, x=x, logits=unit(5, 3)),
         "bits_per_dim": call("nats", nats=unit(5), num_dims=3),
         "capacity_penalty": call("kl", kl=unit(5), capacity=0.3, weight=10.0),
         "check_data": call("x", likelihood=likelihood, x=x),
         "ciwae_bound": call("log_weights", log_weights=x, beta=0.5),
-        "discretized_logistic_log_likelihood": call(
-            "x:1", "logits:1", "mean:1", "log_variance:1", "log_scale:1", x=x, mean=unit(5, 3), log_scale=unit(5, 3)
-        ),
+        "discretized_logistic_log_likelihood": call(*broadcast, x=x, mean=unit(5, 3), log_scale=unit(5, 3)),
         "draw_noise": call(key=key(), latent_sizes=(2, 3)),
         "dreg_surrogate": call(generative=x, inference=unit(5, 3)),
         "elbo": call(log_likelihood=unit(5), kl=unit(5)),
         "free_bits": call("kl_per_dimension:1", kl_per_dimension=z, mean_kl=unit(2), nats=0.5),
         "from_noise": call("noise", "mean", "log_variance", noise=z, **gaussian),
-        "gaussian_log_likelihood": call(
-            "x:1", "logits:1", "mean:1", "log_variance:1", "log_scale:1", x=x, mean=unit(5, 3), log_variance=unit(5, 3)
-        ),
+        "gaussian_log_likelihood": call(*broadcast, x=x, mean=unit(5, 3), log_variance=unit(5, 3)),
         "importance_weighted_bound": call("log_weights", log_weights=x),
         "init_params": call("output_bias", key=key(), network=network, output_bias=unit(3)),
         "interpolate": call(start=z, end=unit(5, 2), num=3, spherical=True),
