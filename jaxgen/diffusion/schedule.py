@@ -8,6 +8,7 @@ known, the entry is NaN.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -187,18 +188,17 @@ def gather(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
         ValueError: t is not made of integers, is (outside of jit) no index of the table, or is no match for x's leading
             axes; x is not floating point.
     """
-    t = array("t", t)
-    if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"t has dtype {t.dtype}; expected integers, the 0-based index into the schedule")
+    index: Any = array("t", t)
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise ValueError(f"t has dtype {index.dtype}; expected integers, the 0-based index into the schedule")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype}; expected floating point, images scaled to [-1, 1]")
-    if t.shape != x.shape[: t.ndim]:
-        raise ValueError(f"t has shape {t.shape} and x {x.shape}; expected one t for each example, or a scalar")
-    if concrete(t) and t.size and not (np.min(t) >= 0 and np.max(t) < len(table)):
+    if index.shape != x.shape[: index.ndim]:
+        raise ValueError(f"t has shape {index.shape} and x {x.shape}; expected one t for each example, or a scalar")
+    if concrete(index) and index.size and not (np.min(index) >= 0 and np.max(index) < len(table)):
         raise ValueError(
-            f"t runs from {np.min(t)} to {np.max(t)}, and a schedule of {len(table)} steps has 0 to {len(table) - 1}: "
+            f"t runs from {np.min(index)} to {np.max(index)}, and the schedule has 0 to {len(table) - 1}: "
             "t is 0-based, one less than in the papers"
         )
-    t = jnp.asarray(t)
-    values = table.at[t].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    values = table.at[jnp.asarray(index)].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     return expand_dims_like(values, x).astype(x.dtype)

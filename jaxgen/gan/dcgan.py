@@ -45,8 +45,9 @@ def map_sides(image_size: int | tuple[int, int]) -> list[tuple[int, int]]:
     Raises:
         ValueError: the longer side is below 8.
     """
-    sides = [tuple(image_size) if isinstance(image_size, (tuple, list)) else (image_size, image_size)]
-    if len(sides[0]) != 2 or min(sides[0]) < 1 or max(sides[0]) < 8:
+    height, width = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
+    sides: list[tuple[int, int]] = [(height, width)]
+    if min(sides[0]) < 1 or max(sides[0]) < 8:
         raise ValueError(
             f"an image size of {image_size}: expected at least 8 pixels on the longer side, for one or more halvings"
         )

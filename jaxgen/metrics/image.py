@@ -90,9 +90,7 @@ def _images(image: Any, reference: Any, data_range: float) -> tuple[jax.Array, j
         x = array(name, x)
         is_whole = not jnp.issubdtype(x.dtype, jnp.floating)
         if is_whole and x.size and concrete(x) and np.max(x) > data_range:
-            raise ValueError(
-                f"{name} is {x.dtype} up to {np.max(x)} with data_range {data_range}; of bytes it is 255"
-            )
+            raise ValueError(f"{name} is {x.dtype} up to {np.max(x)} with data_range {data_range}; of bytes it is 255")
     return _floating(image, reference)
 
 
