@@ -129,7 +129,7 @@ def sample_trajectory(
     return _loop(keys, denoise, x, schedule, options, schedule.num_steps - 1, noise, shown)
 
 
-@takes(key=Key("|B"), x_t=IMAGES, schedule=Schedule)
+@takes(key=Key("|B"), x_t=IMAGES, schedule=Schedule, t=Count(-(2**31)))
 def denoise_from(
     key: jax.Array | None,
     denoise: Denoise,
@@ -212,7 +212,7 @@ def _init(
     key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array]:
     """Keys for the steps, and x_T."""
-    if len(shape) < 2:
+    if not isinstance(shape, (tuple, list)) or len(shape) < 2:
         raise ValueError(f"shape is {shape}; expected (B, ...) with at least one axis of features")
     if x_last is not None:
         x_last = checked_draws("x_last", x_last, tuple(shape), dtype)

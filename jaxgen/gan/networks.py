@@ -105,13 +105,14 @@ class Players(NamedTuple):
 
 def normal_noise(size: int) -> Noise:
     """z ~ N(0, I): keys [B] -> [B, size]."""
-    return lambda keys: jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+    return takes(keys=Key("B"))(lambda keys: jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys))
 
 
 def uniform_noise(size: int) -> Noise:
     """z uniform on [-sqrt 3, sqrt 3], of variance 1 as in the paper's code: keys [B] -> [B, size]."""
     edge = 3**0.5
-    return lambda keys: jax.vmap(lambda key: jax.random.uniform(key, (size,), minval=-edge, maxval=edge))(keys)
+    draw = lambda key: jax.random.uniform(key, (size,), minval=-edge, maxval=edge)
+    return takes(keys=Key("B"))(lambda keys: jax.vmap(draw)(keys))
 
 
 @takes(edge=Real(positive=True))

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.arguments import Count, Host, Key, Real, takes
+from jaxgen.arguments.values import check_values
 from jaxgen.compiler import check_once
 from jaxgen.vae.bounds import bits_per_dim
-from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.likelihoods import SCALE, Likelihood
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
 
@@ -84,7 +85,8 @@ def log_marginal_likelihood(
         three arrays [N].
 
     Raises:
-        ValueError: no samples, no examples, x is not [N, D], noise of another shape, or neither a key nor noise.
+        ValueError: no samples, no examples, x is not [N, D] or outside of the likelihood's support, noise of another shape, or
+            neither a key nor noise.
     """
     check_once()
     check_samples(num_samples)
@@ -93,6 +95,8 @@ def log_marginal_likelihood(
             f"x has shape {x.shape}, chunk is {chunk} and batch_size {batch_size}; expected [N, D] with N at "
             "least 1, and numbers of at least 1"
         )
+    if likelihood.support is not None:
+        check_values("x", x, *likelihood.support, finite=True, hint=SCALE)
     size = min(batch_size, len(x))
     chunk = min(chunk, num_samples)
     num_chunks = -(-num_samples // chunk)

@@ -101,6 +101,7 @@ class Likelihood(NamedTuple):
             in [0, 1) otherwise. Other likelihoods may leave this argument out.
         levels: the values that x may take: 2 (0 and 1), another number of equal steps from 0 to 1, or
             0 for all of [0, 1].
+        support: (least, largest) value of x, or None for all numbers.
     """
 
     name: str
@@ -109,9 +110,12 @@ class Likelihood(NamedTuple):
     mean: Callable[[jax.Array], jax.Array]
     sample: Callable[..., jax.Array]
     levels: int
+    support: tuple[float, float] | None = None
 
 
-def _likelihood(name: str, outputs: int, log_prob: Any, mean: Any, sample: Any, levels: int) -> Likelihood:
+def _likelihood(
+    name: str, outputs: int, log_prob: Any, mean: Any, sample: Any, levels: int, support: Any = (0.0, 1.0)
+) -> Likelihood:
     """A likelihood whose functions take natural inputs."""
     output = Float("... _")
     return Likelihood(
@@ -121,6 +125,7 @@ def _likelihood(name: str, outputs: int, log_prob: Any, mean: Any, sample: Any, 
         takes(output=output)(mean),
         takes(key=Key(), output=output)(sample),
         levels,
+        support,
     )
 
 
@@ -181,6 +186,7 @@ def gaussian(
         lambda output: moments(output)[0],
         sample,
         0,
+        None,
     )
 
 
