@@ -85,8 +85,8 @@ def log_marginal_likelihood(
         three arrays [N].
 
     Raises:
-        ValueError: no samples, no examples, x is not [N, D] or outside of the likelihood's support, noise of another shape, or
-            neither a key nor noise.
+        ValueError: no samples, no examples, x is not [N, D] or outside of the likelihood's support, noise of another
+            shape, or neither a key nor noise.
     """
     check_once()
     check_samples(num_samples)
