@@ -79,7 +79,7 @@ def hemisphere(
     return _around(azimuth, np.arcsin(height), radius, target)
 
 
-@takes(poses=Float("_ _ 4", numpy=True), near=Real(), far=Real(), num_frames=Count(0))
+@takes(poses=Float("_ _ 4"), near=Real(), far=Real(), num_frames=Count(0))
 def spiral(
     poses: jax.Array, near: float, far: float, num_frames: int = 120, turns: float = 2.0, depth_rate: float = 0.5
 ) -> jax.Array:

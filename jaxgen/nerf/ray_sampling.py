@@ -72,8 +72,8 @@ def stratified_samples(
 
 
 def _bound(name: str, x: Any) -> Any:
-    """A number or an array as it is, and a list as an array."""
-    return x if isinstance(x, (int, float, np.generic, jax.Array, np.ndarray)) else array(name, x)
+    """A number as it is, and a list as an array."""
+    return x if isinstance(x, (int, float, np.number)) else array(name, x)
 
 
 @takes(t=Float("... _"))
