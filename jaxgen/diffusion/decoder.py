@@ -15,7 +15,9 @@ Cdf = Literal["tanh", "exact"]
 CDFS = ("tanh", "exact")
 
 
-@takes(x=Float("...1", low=-1, high=1, hint=SCALE), mean=Float("...1"), log_variance=Float("...1"), num_levels=Count(2))
+@takes(
+    x=Float("...1", low=-1, high=1, hint=SCALE), mean=Float("...1"), log_variance=Float("...1|"), num_levels=Count(2)
+)
 def discretized_gaussian_log_likelihood(
     x: jax.Array, mean: jax.Array, log_variance: jax.Array, *, cdf: Cdf = "tanh", num_levels: int = 256
 ) -> jax.Array:
@@ -29,7 +31,7 @@ def discretized_gaussian_log_likelihood(
     Args:
         x: images of `num_levels` equal steps from -1 to 1, [...].
         mean: of the same shape.
-        log_variance: log sigma^2; broadcasts with x, with equal ranks.
+        log_variance: log sigma^2; broadcasts with x, with equal ranks, or a scalar.
         cdf: "tanh", the authors' approximation, or "exact".
         num_levels: levels of an image.
 

@@ -206,5 +206,5 @@ def test_wrong_inputs():
         nerf.composite(np.ones((4, 3)), np.ones(4), np.ones(5), np.ones(3))
     with pytest.raises(ValueError, match=r"rgb has shape \(3,\)"):
         nerf.composite(np.ones(3), np.ones(4), np.ones(4), np.ones(3))
-    with pytest.raises(ValueError, match=r"expected \(2, 3\), one a ray"):
+    with pytest.raises(ValueError, match=r"direction has shape \(2, 4, 3\)"):
         nerf.composite(np.ones((2, 4, 3)), np.ones((2, 4)), np.ones((2, 4)), np.ones((2, 4, 3)))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxgen.arguments import Count, Float, takes
 
 
-@takes(x=Float("B _ _ C"), low_resolution=Float("B _ _ C"))
+@takes(x=Float("_ _ _ _"), low_resolution=Float("_ _ _ _"))
 def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
     """[x, low_resolution enlarged to the size of x by bilinear interpolation], the input of an upsampler.
 
