@@ -56,7 +56,7 @@ class Float:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
-    """A float64 array of NumPy, for functions that compute on the host; NaN and infinity are refused.
+    """A float64 array of NumPy, for functions that compute on the host.
 
     Attributes:
         shape: pattern, None: any shape.
@@ -65,6 +65,7 @@ class Host:
         dtype: None keeps a floating dtype.
         only: whether integers and booleans are refused.
         hint: added to the message about the range.
+        finite: whether NaN and infinity are refused.
     """
 
     shape: str | None = None
@@ -73,6 +74,7 @@ class Host:
     dtype: Any = np.float64
     only: bool = False
     hint: str = ""
+    finite: bool = True
 
     def convert(self, name: str, x: Any, dtype: Any, bound: Bound) -> Any:
         """The argument, or a ValueError."""
@@ -84,7 +86,7 @@ class Host:
             raise ValueError(f"{name} has dtype {x.dtype}; expected floating point{self.hint}")
         wanted = self.dtype if self.dtype is not None else x.dtype if is_floating else np.float32
         x = x.astype(wanted, copy=False)
-        if not np.isfinite(x).all():
+        if self.finite and not np.isfinite(x).all():
             raise ValueError(f"{name} holds {int(np.sum(~np.isfinite(x)))} values that are not finite; expected none")
         if x.size and (
             (self.low is not None and x.min() < self.low) or (self.high is not None and x.max() > self.high)

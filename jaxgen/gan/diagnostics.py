@@ -24,7 +24,9 @@ CERTAIN = 0.01
 """Distance of D's mean probabilities from 0 and 1, or from 1/2, below which it counts as certain, or indifferent."""
 
 
-@takes(real_logits=Float("N"), fake_logits=Float("N"), real=Host("_ ..."), fake=Host("_ ..."))
+@takes(
+    real_logits=Float("N"), fake_logits=Float("N"), real=Host("_ ...", finite=False), fake=Host("_ ...", finite=False)
+)
 def diagnose(losses: Losses, real_logits: Any, fake_logits: Any, real: Any, fake: Any) -> dict[str, float]:
     """The state of the game on as many real as generated examples.
 
@@ -113,7 +115,7 @@ class LastingWarnings:
         return {kind: text for kind, text in found.items() if kind in new}
 
 
-@takes(samples=Float("_ D"), x=Host("_ D", dtype=None), width=Real(positive=True), batch_size=Count())
+@takes(samples=Float("_ D"), x=Host("_ D", dtype=None, finite=False), width=Real(positive=True), batch_size=Count())
 def estimate_optimal_logits(
     real_log_density: Callable[[jax.Array], jax.Array],
     samples: Any,

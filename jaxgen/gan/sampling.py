@@ -88,7 +88,7 @@ def interpolate(
     return sample(None, players, params, len(noise), labels, noise=noise)
 
 
-@takes(x=Host("N ...", dtype=None), labels=Int("N", host=True), batch_size=Count())
+@takes(x=Host("N ...", dtype=None, finite=False), labels=Int("N", host=True), batch_size=Count())
 def discriminator_logits(
     players: Players, params: Any, x: Any, labels: Any = None, batch_size: int = 1000
 ) -> np.ndarray:
