@@ -99,7 +99,7 @@ def _read_stream(path: Path, stream: Stream, ndim: int, size: int, packed: bool)
     found = num_bytes if packed else size - start
     if found == num_bytes:
         array = np.empty(num_bytes, np.uint8)
-        found = fill(stream, memoryview(array)) + len(stream.read(1))
+        found = fill(stream, array.data) + len(stream.read(1))
     if found != num_bytes:
         more = " or more" if packed and found > num_bytes else ""
         raise ValueError(

@@ -60,7 +60,7 @@ def open_unpacked(path: str | os.PathLike) -> tuple[BinaryIO, Stream, bool]:
     Returns:
         the file, to be closed; the stream; whether it is gzip.
     """
-    file = Path(path).open("rb")  # noqa: SIM115: the caller closes it
+    file = Path(path).open("rb")  # the caller closes it
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     return file, _Gzip(file) if packed else file, packed

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ _PIXELS = 16_000_000
 """Pixels that any image may have."""
 _RATIO = 64
 """How many times the size of its file a larger image may be, at three bytes a pixel."""
-_SCANS = 200
-"""Scans of the longest JPEG that is decoded: a progressive one has about ten."""
+_SCANS = 16
+"""Scans that any JPEG may have: a progressive one has about ten."""
+_SCANNED = 100_000_000
+"""Pixels times scans of a JPEG with more of them."""
 
 
 def open_image(path: str | os.PathLike, *, upright: bool = False) -> "Image.Image":
@@ -40,15 +43,32 @@ def open_image(path: str | os.PathLike, *, upright: bool = False) -> "Image.Imag
             "remove it"
         )
     try:
-        if is_jpeg and (scans := data.count(b"\xff\xda")) > _SCANS:
-            raise ValueError(f"a JPEG of {scans:,} scans")
+        if is_png:
+            _check_png(data)
+        scans = data.count(b"\xff\xda") if is_jpeg else 1
         with Image.open(io.BytesIO(data), formats=["PNG" if is_png else "JPEG"]) as image:
             pixels = image.width * image.height
             if pixels > _PIXELS and 3 * pixels > _RATIO * len(data):
                 raise ValueError(f"{image.width} x {image.height} pixels in a file of {len(data):,} bytes")
+            if scans > _SCANS and scans * pixels > _SCANNED:
+                raise ValueError(f"a JPEG of {pixels:,} pixels in {scans:,} scans")
             image.load()
             return ImageOps.exif_transpose(image) if upright else image
     except Exception as error:  # Pillow's decoders fail in many ways on a damaged file.
         raise ValueError(
             f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace or remove it"
         ) from error
+
+
+def _check_png(data: bytes) -> None:
+    """Compares the checksums of all chunks, of which Pillow leaves some out."""
+    view, position = memoryview(data), 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind, end = data[position + 4 : position + 8], position + 8 + length
+        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise ValueError(f"the checksum of the chunk {kind!r} is another one")
+        if kind == b"IEND":
+            return
+        position = end + 4
+    raise ValueError("it ends early")

@@ -10,8 +10,10 @@ RATIO = 16
 """How many times its size a compressed file may unpack to beyond that."""
 OVERHEAD = 64 << 20
 """Bytes that any file may make besides its own."""
-OBJECTS = 400_000
-"""Objects that a file may make: numbers, texts and containers of a pickle, entries of a table."""
+OBJECTS = 100_000
+"""Objects that any file may make: numbers, texts and containers of a pickle, entries of a table."""
+MOST_OBJECTS = 400_000
+"""Objects that a large file may make, one for each 100 bytes besides."""
 
 _KINDS = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file that it stands for: run git lfs pull"),
@@ -46,12 +48,11 @@ class Budget:
     """What one file may still make: a number of objects, and bytes.
 
     Args:
-        size: bytes, usually those of the file; `OVERHEAD` is added.
-        objects: how many.
+        size: of the file in bytes.
     """
 
-    def __init__(self, size: int, objects: int = OBJECTS):
-        self.objects, self.size = objects, size + OVERHEAD
+    def __init__(self, size: int):
+        self.objects, self.size = min(MOST_OBJECTS, OBJECTS + size // 100), size + OVERHEAD
 
     def spend(self, objects: int = 0, size: int = 0) -> None:
         """Takes objects and bytes from the budget, before they are made.
@@ -62,7 +63,7 @@ class Budget:
         self.objects -= objects
         self.size -= size
         if self.objects < 0:
-            raise ValueError(f"it holds more than {OBJECTS:,} objects, more than a file of arrays needs")
+            raise ValueError("it holds more objects than a file of arrays of its size needs")
         if self.size < 0:
             raise ValueError("it declares much more data than its size; it is damaged, or made to fill the memory")
 

@@ -129,8 +129,11 @@ def _variables(data: memoryview, wanted: str | None) -> Iterator[tuple[str, _Var
 
 
 def _level_5(data: memoryview, order: str, size: int, wanted: str | None) -> Iterator[tuple[str, _Variable]]:
-    unpacked = 0
+    unpacked = elements = 0
     while len(data):
+        elements += 1
+        if elements > _VARIABLES:
+            raise ValueError(f"it has more than {_VARIABLES:,} variables")
         kind, body, data = _element(data, order, top=True)
         if kind == _COMPRESSED:
             unpack = zlib.decompressobj()
@@ -188,7 +191,7 @@ def _matrix(body: memoryview, order: str, kind: int, length: int) -> tuple[str, 
     shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
     kind, text, body = _element(body, order)
     name = bytes(text).decode("latin1")
-    if kind != 1 or not re.fullmatch(r"\w{0,%d}" % _NAME, name, re.ASCII) or min(shape) < 0:
+    if kind != 1 or not re.fullmatch(r"\w*", name, re.ASCII) or len(name) > _NAME or min(shape) < 0:
         raise ValueError("an array with a wrong name or size")
     is_number = 6 <= word & 0xFF <= 15 and not word & 0x800
     if word & 0x200 and is_number:

@@ -1,4 +1,4 @@
-"""NumPy's .npy and .npz: the header is parsed as text and compared with the size of the data before memory is allocated.
+"""NumPy's .npy and .npz: the header, parsed as text, is compared with the size of the data before memory is allocated.
 
 Source: NEP 1 and numpy.lib.format.
 """
@@ -87,7 +87,7 @@ def read_npy_data(stream: Stream, header: Header, available: int) -> np.ndarray:
             f"its header declares {header.dtype} {list(header.shape)}, {header.num_bytes:,} bytes; {available:,} follow"
         )
     array = np.empty(math.prod(header.shape), header.dtype)
-    if array.nbytes and fill(stream, memoryview(array.view(np.uint8))) != array.nbytes:
+    if array.nbytes and fill(stream, array.view(np.uint8).data) != array.nbytes:
         raise ValueError("its data ends early")
     if header.fortran:
         return np.ascontiguousarray(array.reshape(header.shape[::-1]).T)

@@ -73,8 +73,8 @@ def numpy_names(budget: Budget, *, objects: bool = False) -> dict[str, Callable[
         array.set_state((1, shape, dtype, _text(order) == "F", data))
         return array
 
-    def scalar(dtype: Any, data: Any) -> np.ndarray:
-        return from_buffer(data, dtype, (), "C").value
+    def scalar(dtype: Any, data: Any) -> ArrayPickle:
+        return from_buffer(data, dtype, ())
 
     return {
         "_codecs.encode": encode,

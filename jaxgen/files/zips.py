@@ -10,8 +10,8 @@ from typing import BinaryIO
 from jaxgen.files.limits import check_expansion
 
 _END, _END64, _LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
-_DIRECTORY = 16 << 20
-"""Bytes of the largest directory that is read: about 150,000 entries."""
+_DIRECTORY = 3 << 20
+"""Bytes of the largest directory that is read: about 25,000 entries."""
 
 
 @contextlib.contextmanager
@@ -22,25 +22,39 @@ def open_zip(path: str | os.PathLike) -> Iterator[zipfile.ZipFile]:
         ValueError: it is truncated or damaged, two entries have one name, or one is encrypted or packed otherwise than
             by deflate.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb") as file, _seeks():
         size = os.fstat(file.fileno()).st_size
         count = _check_directory(file, size)
         with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            if count not in (len(entries), 0xFFFF):
-                raise ValueError(f"the archive declares {count} entries and has {len(entries)}")
-            seen = set()
-            for entry in entries:
-                if entry.filename in seen:
-                    raise ValueError(f"the archive has two entries named {entry.filename!r}")
-                seen.add(entry.filename)
-                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
-                    raise ValueError(f"the entry {entry.filename!r} is encrypted, or packed otherwise than by deflate")
-                if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
-                    raise ValueError(f"the entry {entry.filename!r} is not packed, and has two sizes")
-            if sum(entry.compress_size for entry in entries) > size:
-                raise ValueError("the entries of the archive overlap")
+            _check_entries(archive.infolist(), count, size)
             yield archive
+
+
+@contextlib.contextmanager
+def _seeks() -> Iterator[None]:
+    """zipfile seeks where a damaged archive tells it to, which fails without the file's name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise ValueError(f"the archive is damaged ({error})") from error
+        raise
+
+
+def _check_entries(entries: list[zipfile.ZipInfo], count: int, size: int) -> None:
+    if count not in (len(entries), 0xFFFF):
+        raise ValueError(f"the archive declares {count} entries and has {len(entries)}")
+    seen = set()
+    for entry in entries:
+        if entry.filename in seen:
+            raise ValueError(f"the archive has two entries named {entry.filename!r}")
+        seen.add(entry.filename)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+            raise ValueError(f"the entry {entry.filename!r} is encrypted, or packed otherwise than by deflate")
+        if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
+            raise ValueError(f"the entry {entry.filename!r} is not packed, and has two sizes")
+    if sum(entry.compress_size for entry in entries) > size:
+        raise ValueError("the entries of the archive overlap")
 
 
 def read_entry(archive: zipfile.ZipFile, name: str, limit: int | None = None) -> bytes:

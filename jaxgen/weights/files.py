@@ -103,7 +103,7 @@ def _read_npy(path: Path) -> dict[str, np.ndarray]:
 def _check_numbers(name: str, array: np.ndarray) -> None:
     """Refuses NaN, and truth values that are neither 0 nor 1."""
     kind = array.dtype.kind
-    if kind in "iu":
+    if kind in "iu" or (array.shape == () and array.dtype == np.float64):  # a number besides the arrays, such as a loss
         return
     numbers = array.reshape(-1) if array.flags.c_contiguous else array.reshape(-1, order="A")
     for first in range(0, numbers.size, _BLOCK):

@@ -30,7 +30,7 @@ def flat(tree: Any, resolve: Callable[[Any], Any], budget: Budget) -> dict[str, 
         node, name, depth = stack.pop()
         budget.spend(objects=1, size=len(name))
         node = resolve(node)
-        if isinstance(node, dict | list | tuple):
+        if isinstance(node, (dict, list, tuple)):
             if depth >= _DEPTH or len(name) > _NAME:
                 raise ValueError(f"its containers are nested more than {_DEPTH} deep, or its names too long")
             budget.spend(objects=len(node))

@@ -8,8 +8,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxgen.files import Budget
-
 _DTYPES: dict[str, Any] = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "I64": np.int64,
     "I32": np.int32, "I16": np.int16, "I8": np.int8, "U64": np.uint64, "U32": np.uint32, "U16": np.uint16,
@@ -17,7 +15,7 @@ _DTYPES: dict[str, Any] = {
     "F8_E5M2": ml_dtypes.float8_e5m2, "F8_E8M0": ml_dtypes.float8_e8m0fnu,
     "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz, "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
 }  # fmt: skip
-_HEADER = 16 << 20
+_HEADER, _ENTRIES = 4 << 20, 25_000
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
@@ -39,7 +37,8 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
                 header = json.loads(text, object_pairs_hook=_without_repetition)
         except (SafetensorError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"it is a damaged safetensors file, or an incomplete one: {error}") from error
-        Budget(size).spend(objects=len(header))
+        if len(header) > _ENTRIES:
+            raise ValueError(f"it has {len(header):,} arrays; expected at most {_ENTRIES:,}")
         arrays = {}
         for name, entry in header.items():
             if name == "__metadata__":
@@ -50,7 +49,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
             start, stop = entry["data_offsets"]
             array = np.empty(stop - start, np.uint8)
             file.seek(8 + length + start)
-            if file.readinto(array) != array.size:
+            if file.readinto(array.data) != array.size:
                 raise ValueError(f"it ends within {name!r}")
             arrays[name] = array.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         return arrays

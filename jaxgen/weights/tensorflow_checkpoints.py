@@ -18,7 +18,7 @@ from jaxgen.weights.crc32c import masked_crc32c
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
-_INDEX = 16 << 20
+_INDEX = 4 << 20
 _KEY = 1000
 # Of types.proto. Others (strings, resources) are left out.
 _DTYPES = {

@@ -38,7 +38,7 @@ _STORAGE_NAMES = {f"torch.{name}Storage": dtype for name, dtype in _STORAGES.ite
 }
 _TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _MAGIC = 0x1950A86A20F9469CFC6C
-_PICKLE = 64 << 20
+_PICKLE = 32 << 20
 
 
 class UnsafeWeightsError(ValueError):
@@ -297,7 +297,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: n
             raise ValueError("a tensor whose size, stride or offset are no integers")
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError(
-            f"a tensor of size {tuple(size)}, stride {tuple(stride)} and offset {offset} leaves its {storage.count} numbers"
+            f"a tensor of size {tuple(size)}, stride {tuple(stride)} and offset {offset} leaves its {storage.count} "
+            "numbers"
         )
     return Tensor(storage, dtype or storage.dtype, offset, tuple(size), tuple(stride))
 
