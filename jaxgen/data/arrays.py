@@ -56,7 +56,7 @@ def read_mat_folder(directory: str | os.PathLike | None, split: str = "train") -
     check_split(split)
     path = find_file(existing_folder(directory, MAT_FILES), [f"{split}.mat"], MAT_FILES)
     label = None
-    if "label" in files.read_mat_variables(path):
+    if "label" in _mat_names(path):
         label = _whole(read_mat(path, "label"), np.int32).reshape(-1)
     return as_dataset(_whole(read_mat(path, "image"), np.uint8), label, where=path)
 
@@ -76,13 +76,17 @@ def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
     Raises:
         ValueError: not such a file, a damaged one, or one without `key`.
     """
-    names = files.read_mat_variables(path)
+    names = _mat_names(path)
     if key not in names:
         raise ValueError(
             f"{path}: found the arrays {', '.join(sorted(names)) or 'none'}; expected {key!r}: "
             "is it another file, or was the array saved under another name?"
         )
     return files.read_mat(path, key)
+
+
+def _mat_names(path: str | os.PathLike) -> list[str]:
+    return list(files.read_mat_variables(path))
 
 
 def read_frey_faces(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:

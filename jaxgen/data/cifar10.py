@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.checks import as_dataset, check_split, contents, existing_folder, find_file
-from jaxgen.files import ArrayPickle, Budget, numpy_names, open_image, read_pickle, regular_file_size
+from jaxgen.files import ArrayPickle, Budget, numpy_names, read_image, read_pickle, regular_file_size
 
 FILES = (
     "the folder with data_batch_1.bin ... data_batch_5.bin and test_batch.bin (binary version), or "
@@ -131,7 +131,7 @@ def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]
     parts = []
     for i in present:
         path = folder / f"cifar10_batch_{i}.png"
-        strip = np.asarray(open_image(path))
+        strip = np.asarray(read_image(path))
         if strip.shape != (STRIP, 32 * 32, 3) or strip.dtype != np.uint8:
             raise ValueError(
                 f"{path}: found {strip.dtype} {strip.shape}; expected uint8 ({STRIP}, 1024, 3), "

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen import files
 from jaxgen.data.checks import SPLITS, as_dataset, check_split, contents, existing_folder
-from jaxgen.files import open_image
 
 FILES = (
     "a folder of .png, .jpg or .jpeg images, or of one subfolder a class, or of train/ and test/ "
@@ -120,7 +120,7 @@ def read_image(path: Path, size: int | None) -> np.ndarray:
     """One image, upright, uint8 [H, W, 1 or 3]."""
     from PIL import Image
 
-    picture = open_image(path, upright=True)
+    picture = files.read_image(path, upright=True)
     if picture.has_transparency_data:
         raise ValueError(
             f"{path}: found transparency (mode {picture.mode}); expected opaque pixels: put the "

@@ -5,7 +5,7 @@ of the file before memory is allocated. SECURITY.md says what is promised. This 
 """
 
 from jaxgen.files.gzips import Stream, fill, open_unpacked
-from jaxgen.files.images import open_image
+from jaxgen.files.images import open_image, read_image
 from jaxgen.files.limits import Budget, check_expansion, describe, first_bytes, regular_file_size
 from jaxgen.files.matlab import MatArray, read_mat, read_mat_variables
 from jaxgen.files.npy import Header, read_npy, read_npy_data, read_npy_header, read_npz
@@ -31,6 +31,7 @@ __all__ = [
     "open_unpacked",
     "open_zip",
     "read_entry",
+    "read_image",
     "read_mat",
     "read_mat_variables",
     "read_npy",

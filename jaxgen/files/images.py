@@ -1,8 +1,9 @@
-"""Images: PNG and JPEG and no other format, whatever Pillow could open."""
+"""Images of a given list of formats, whatever else Pillow opens, and of no more pixels than their files can hold."""
 
 import io
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,44 +20,67 @@ _SCANS = 16
 """Scans that any JPEG may have: a progressive one has about ten."""
 _SCANNED = 100_000_000
 """Pixels times scans of a JPEG with more of them."""
+_STARTS = {"PNG": b"\x89PNG\r\n\x1a\n", "JPEG": b"\xff\xd8\xff", "WEBP": b"RIFF", "BMP": b"BM"}
 
 
-def open_image(path: str | os.PathLike, *, upright: bool = False) -> "Image.Image":
-    """A decoded PNG or JPEG, of whatever name, as a Pillow image.
+def open_image(path: str | os.PathLike, formats: Sequence[str] = ("PNG", "JPEG")) -> "Image.Image":
+    """An image as Pillow opens it, not decoded yet; its file is read and closed.
 
     Args:
-        path: of the file.
+        path: of the file, whatever its name.
+        formats: "PNG", "JPEG", "WEBP" or "BMP": no other decoder is started.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is of another format, damaged, or has more pixels than its file can honestly hold; the message
+            does not name the file.
+    """
+    from PIL import Image
+
+    regular_file_size(path)
+    data = Path(path).read_bytes()
+    known = [name for name in formats if data.startswith(_STARTS[name])]
+    if not known:
+        raise ValueError(f"it is {describe(data[:64])}")
+    if known == ["PNG"]:
+        _check_png(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=known)
+    except Exception as error:  # Pillow's readers fail in many ways on a damaged file.
+        raise ValueError(str(error)) from error
+    pixels, scans = image.width * image.height, data.count(b"\xff\xda") if known == ["JPEG"] else 1
+    if pixels > _PIXELS and 3 * pixels > _RATIO * len(data):
+        raise ValueError(f"{image.width} x {image.height} pixels in a file of {len(data):,} bytes")
+    if scans > _SCANS and scans * pixels > _SCANNED:
+        raise ValueError(f"a JPEG of {pixels:,} pixels in {scans:,} scans")
+    return image
+
+
+def read_image(
+    path: str | os.PathLike, formats: Sequence[str] = ("PNG", "JPEG"), *, upright: bool = False
+) -> "Image.Image":
+    """A decoded image as a Pillow image.
+
+    Args:
+        path: of the file, whatever its name.
+        formats: as in `open_image`.
         upright: turns it as its metadata says.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: another format, a damaged image, or one of more pixels than its file can honestly hold.
+        ValueError: as `open_image`, or it cannot be decoded; the message names the file.
     """
-    regular_file_size(path)
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    data = Path(path).read_bytes()
-    is_png, is_jpeg = data.startswith(b"\x89PNG\r\n\x1a\n"), data.startswith(b"\xff\xd8\xff")
-    if not (is_png or is_jpeg):
-        raise ValueError(
-            f"{path}: cannot be decoded (it is {describe(data[:64])}); expected a whole PNG or JPEG image: replace or "
-            "remove it"
-        )
     try:
-        if is_png:
-            _check_png(data)
-        scans = data.count(b"\xff\xda") if is_jpeg else 1
-        with Image.open(io.BytesIO(data), formats=["PNG" if is_png else "JPEG"]) as image:
-            pixels = image.width * image.height
-            if pixels > _PIXELS and 3 * pixels > _RATIO * len(data):
-                raise ValueError(f"{image.width} x {image.height} pixels in a file of {len(data):,} bytes")
-            if scans > _SCANS and scans * pixels > _SCANNED:
-                raise ValueError(f"a JPEG of {pixels:,} pixels in {scans:,} scans")
+        with open_image(path, formats) as image:
             image.load()
             return ImageOps.exif_transpose(image) if upright else image
-    except Exception as error:  # Pillow's decoders fail in many ways on a damaged file.
+    except Exception as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(
-            f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace or remove it"
+            f"{path}: cannot be decoded ({error}); expected a whole {' or '.join(formats)} image: replace or remove it"
         ) from error
 
 

@@ -23,6 +23,8 @@ class ArrayPickle:
 
     def set_state(self, state: Any) -> None:
         """Takes (version, shape, dtype, whether columns come first, data)."""
+        if type(state) is not tuple or len(state) != 5:
+            raise ValueError("an array whose state is no tuple of five")
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _DtypePickle):
             raise ValueError("an array without a dtype")
@@ -48,7 +50,7 @@ class _DtypePickle:
         self.code = "O" if self.code == "O8" else self.code
 
     def set_state(self, state: Any) -> None:
-        order = _text(state[1])
+        order = _text(state[1]) if type(state) is tuple and len(state) > 1 else ""
         if order not in ("<", ">", "|", "="):
             raise ValueError(f"an array of byte order {order!r} is refused")
         self.order = order

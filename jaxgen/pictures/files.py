@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxgen.files import open_image
+from jaxgen import files
 
 Picture = np.ndarray
 
@@ -21,7 +21,7 @@ def read_png(path: str | os.PathLike) -> Picture:
         OSError: it cannot be opened.
         ValueError: it is no PNG or JPEG, or damaged.
     """
-    return np.array(open_image(path).convert("RGB"))
+    return np.array(files.read_image(path).convert("RGB"))
 
 
 def save_png(path: str | os.PathLike, image: ArrayLike) -> None:

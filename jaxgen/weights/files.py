@@ -77,6 +77,9 @@ def write_weights(path: str | Path, weights: Mapping[str, np.ndarray]) -> None:
 
 
 def _read(path: Path, start: bytes) -> dict[str, np.ndarray]:
+    # The first byte of safetensors is of the header's length, and may be that of a pickle.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
+        return read_safetensors(path)
     if start.startswith(b"PK"):
         with files.open_zip(path) as archive:
             is_torch = any(name.endswith("data.pkl") for name in archive.namelist())
@@ -87,7 +90,7 @@ def _read(path: Path, start: bytes) -> dict[str, np.ndarray]:
         return read_torch_legacy(path)
     if path.suffix == ".index":
         return read_tensorflow_checkpoint(path)
-    if start[8:9] == b"{":
+    if path.suffix == ".safetensors" and len(start) >= 8 and start[8:9] in (b"{", b""):
         return read_safetensors(path)
     raise ValueError(f"it is {files.describe(start)}; expected a file of PyTorch, NumPy, TensorFlow or safetensors")
 

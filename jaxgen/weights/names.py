@@ -58,11 +58,8 @@ def explain(names: Collection[str]) -> str:
     found = list(names)
     if not found:
         return "The file holds no arrays."
-    kind = ""
-    if any(name.startswith(("state.", "optimizer.", "opt.")) and name.endswith(("exp_avg", "step")) for name in found):
-        kind = "; this is an optimizer's state, not the network"
-    elif any(name.startswith(("param_groups.", "state.0.")) for name in found):
-        kind = "; this is an optimizer's state, not the network"
+    is_optimizer = all(name.startswith(("param_groups.", "state.", "optimizer.", "opt.")) for name in found)
+    kind = "; this is an optimizer's state, not the network" if is_optimizer else ""
     return f"The file holds {len(found)} arrays: {_listed(found)}{kind}."
 
 
@@ -72,4 +69,4 @@ def _is_average(prefix: str) -> bool:
 
 def _listed(names: list[str]) -> str:
     shown = [repr(name[:100]) for name in names[:6]]
-    return ", ".join(shown) + (", ..." if len(names) > 6 else "")
+    return ", ".join(shown) + (" and others" if len(names) > 6 else "")
