@@ -247,7 +247,7 @@ def _image(name: str, **options: Any) -> Reader:
     return Reader(_saver(name, save), read, checked=name.endswith("png"))
 
 
-def _arrays() -> dict[str, np.ndarray]:
+def _arrays() -> dict[str, Any]:
     return {"a.b": np.arange(6, dtype=np.float32).reshape(2, 3), "c": np.arange(3), "d": np.ones(2, np.float16)}
 
 

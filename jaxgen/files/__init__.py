@@ -10,7 +10,8 @@ from jaxgen.files.limits import Budget, check_expansion, describe, first_bytes, 
 from jaxgen.files.matlab import MatArray, read_mat, read_mat_variables
 from jaxgen.files.npy import Header, read_npy, read_npy_data, read_npy_header, read_npz
 from jaxgen.files.numpy_pickles import ArrayPickle, numpy_names
-from jaxgen.files.pickles import Name, RefusedNameError, dict_key, read_pickle
+from jaxgen.files.pickle_machine import Name, RefusedNameError, dict_key
+from jaxgen.files.pickles import read_pickle
 from jaxgen.files.zips import open_zip, read_entry
 
 __all__ = [

@@ -6,7 +6,7 @@ Nothing in a file is run.
 from jaxgen.weights.arrays import read_arrays, write_arrays
 from jaxgen.weights.files import read_weights, write_weights
 from jaxgen.weights.names import explain, select
-from jaxgen.weights.torch_files import UnsafeWeightsError
+from jaxgen.weights.torch_pickles import UnsafeWeightsError
 from jaxgen.weights.trees import array_digest, flatten, tree_digest, unflatten
 
 __all__ = [

@@ -14,7 +14,8 @@ import numpy as np
 from jaxgen import files
 from jaxgen.weights.safetensors_files import read_safetensors, write_safetensors
 from jaxgen.weights.tensorflow_checkpoints import read_tensorflow_checkpoint
-from jaxgen.weights.torch_files import UnsafeWeightsError, read_object_array, read_torch_legacy, read_torch_zip
+from jaxgen.weights.torch_files import read_object_array, read_torch_legacy, read_torch_zip
+from jaxgen.weights.torch_pickles import UnsafeWeightsError
 
 _BLOCK = 1 << 20
 
@@ -90,7 +91,7 @@ def _read(path: Path, start: bytes) -> dict[str, np.ndarray]:
         return read_torch_legacy(path)
     if path.suffix == ".index":
         return read_tensorflow_checkpoint(path)
-    if path.suffix == ".safetensors" and len(start) >= 8 and start[8:9] in (b"{", b""):
+    if start[8:9] == b"{":  # and longer than the file
         return read_safetensors(path)
     raise ValueError(f"it is {files.describe(start)}; expected a file of PyTorch, NumPy, TensorFlow or safetensors")
 

@@ -1,84 +1,24 @@
 """PyTorch's two file formats, and NumPy's files of objects, read without running what is in them.
 
-The pickle in such a file is read by `jaxgen.files.read_pickle`, which has no way to run code. What it names is one of
-the functions below: they note which numbers of which storage a tensor has. Storages are flat; the arrays are made of
-them at the end, inside of their bounds.
+The pickle in such a file notes which numbers of which storage a tensor has (`torch_pickles`). Storages are flat; the
+arrays are made of them at the end, inside of their bounds.
 """
 
 import io
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import ml_dtypes
 import numpy as np
 
 from jaxgen import files
 from jaxgen.weights.flat import flat
+from jaxgen.weights.torch_pickles import Attributes, Storage, Tensor, load_tree
 
-_DTYPES: dict[str, Any] = {
-    "float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16,
-    "int64": np.int64, "int32": np.int32, "int16": np.int16, "int8": np.int8, "uint8": np.uint8, "bool": np.bool_,
-    "uint64": np.uint64, "uint32": np.uint32, "uint16": np.uint16, "complex64": np.complex64,
-    "complex128": np.complex128, "float8_e4m3fn": ml_dtypes.float8_e4m3fn, "float8_e5m2": ml_dtypes.float8_e5m2,
-    "float8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz, "float8_e5m2fnuz": ml_dtypes.float8_e5m2fnuz,
-    "float8_e8m0fnu": ml_dtypes.float8_e8m0fnu,
-}  # fmt: skip
-_STORAGES = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "ComplexFloat": "complex64",
-    "ComplexDouble": "complex128",
-}  # fmt: skip
-_STORAGE_NAMES = {f"torch.{name}Storage": dtype for name, dtype in _STORAGES.items()} | {
-    "torch.UntypedStorage": "uint8",
-    "torch.storage.UntypedStorage": "uint8",
-}
-_TENSOR_TYPES = ("torch.Tensor", "torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer")
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PICKLE = 32 << 20
-
-
-class UnsafeWeightsError(ValueError):
-    """The file names something that is not needed to hold arrays; nothing of it was run."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """Numbers in the file."""
-
-    dtype: np.dtype
-    key: str
-    count: int
-
-    @property
-    def num_bytes(self) -> int:
-        return self.count * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """A tensor in the file: which numbers of a storage it has."""
-
-    storage: _Storage
-    dtype: np.dtype
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-
-
-class _Attributes:
-    """An argparse.Namespace: the dict of its attributes."""
-
-    def __init__(self):
-        self.value: dict[Any, Any] = {}
-
-    def set_state(self, state: Any) -> None:
-        if type(state) is not dict:
-            raise ValueError("a Namespace whose state is no dict")
-        self.value = state
 
 
 def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
@@ -104,14 +44,14 @@ def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
         size, unpacked = os.path.getsize(path), 0
         budget = files.Budget(size)
 
-        def read(storage: _Storage) -> bytes:
+        def read(storage: Storage) -> bytes:
             nonlocal unpacked
             unpacked += storage.num_bytes
             files.check_expansion(unpacked, size)
             return files.read_entry(archive, f"{root}data/{storage.key}", storage.num_bytes)
 
         data = files.read_entry(archive, f"{root}data.pkl", _PICKLE)
-        tree = _load(io.BytesIO(data), len(data), budget)
+        tree = load_tree(io.BytesIO(data), len(data), budget)
         return flat(tree, _Resolver(read, budget), budget)
 
 
@@ -125,8 +65,8 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
     size = os.path.getsize(path)
     budget = files.Budget(size)
     with open(path, "rb") as file:
-        storages: dict[str, _Storage] = {}
-        unpickle = lambda: _load(file, size, budget, storages)
+        storages: dict[str, Storage] = {}
+        unpickle = lambda: load_tree(file, size, budget, storages)
         if unpickle() != _MAGIC:
             raise ValueError("it is a pickle, but not one of torch.save")
         unpickle()  # protocol version
@@ -147,7 +87,7 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
         if file.tell() != size:
             raise ValueError(f"{size - file.tell():,} bytes follow its numbers")
 
-        def read(storage: _Storage) -> bytes:
+        def read(storage: Storage) -> bytes:
             file.seek(places[storage.key])
             return file.read(storage.num_bytes)
 
@@ -166,7 +106,7 @@ def read_object_array(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         ValueError: it is damaged.
     """
     budget = files.Budget(size)
-    tree = _load(file, size, budget)
+    tree = load_tree(file, size, budget)
     if file.read(1):
         raise ValueError("more follows its pickle")
     return flat(tree, _Resolver(None, budget), budget)
@@ -175,13 +115,13 @@ def read_object_array(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
 class _Resolver:
     """Makes arrays of what stands for them; tensors that are alike share one array."""
 
-    def __init__(self, read: Callable[[_Storage], bytes] | None, budget: files.Budget):
+    def __init__(self, read: Callable[[Storage], bytes] | None, budget: files.Budget):
         self.read, self.budget = read, budget
         self.storages: dict[str, np.ndarray] = {}
         self.arrays: dict[str, np.ndarray] = {}
 
     def __call__(self, node: Any) -> Any:
-        if isinstance(node, files.ArrayPickle | _Attributes):
+        if isinstance(node, files.ArrayPickle | Attributes):
             return node.value
         if not isinstance(node, Tensor):
             return node
@@ -208,120 +148,14 @@ class _Resolver:
         strides = tuple(step * size for step in tensor.stride)
         return np.lib.stride_tricks.as_strided(whole[tensor.offset :], tensor.size, strides).copy()
 
-    def numbers(self, storage: _Storage) -> np.ndarray:
+    def numbers(self, storage: Storage) -> np.ndarray:
         if storage.key not in self.storages:
-            assert self.read is not None  # without it, `_load` refuses storages
+            assert self.read is not None  # without it, `load_tree` refuses storages
             self.storages[storage.key] = np.frombuffer(self.read(storage), np.uint8)
         found = self.storages[storage.key]
         if found.size != storage.num_bytes:
             raise ValueError(f"tensor data {storage.key!r} is longer or shorter than declared")
         return found
-
-
-def _load(file: BinaryIO, size: int, budget: files.Budget, storages: dict[str, _Storage] | None = None) -> Any:
-    """The tree of the next pickle of a file, with `Tensor` for tensors; `storages` notes what they refer to."""
-
-    def storage(identifier: Any) -> _Storage:
-        plain = type(identifier) is tuple and 5 <= len(identifier) <= 6 and identifier[0] == "storage"
-        if not plain or any(part is not None for part in identifier[5:]):
-            raise ValueError("it refers to tensor data in an unknown way; save it anew with a newer PyTorch")
-        _, kind, key, _, count = identifier[:5]
-        name = _STORAGE_NAMES.get(kind.name) if isinstance(kind, files.Name) else None
-        if name is None or type(key) is not str or len(key) > 100 or type(count) is not int or not 0 <= count < 1 << 48:
-            raise ValueError("it refers to tensor data of an unknown kind")
-        found = _Storage(np.dtype(_DTYPES[name]), key, count)
-        if storages is not None and storages.setdefault(key, found) != found:
-            raise ValueError(f"it declares tensor data {key!r} twice")
-        return found
-
-    try:
-        return files.read_pickle(file, _names(budget), budget, size, storage)
-    except files.RefusedNameError as error:
-        raise UnsafeWeightsError(
-            f"it refers to {error.name}, which weights do not need; nothing of it was run. Save the state_dict alone, "
-            "or as safetensors"
-        ) from error
-
-
-def _names(budget: files.Budget) -> dict[str, Callable[..., Any] | None]:
-    """What a file of weights may name."""
-
-    def counted(items: Any = ()) -> Any:
-        if type(items) not in (list, tuple, dict):
-            raise ValueError("a container of what is none")
-        budget.spend(objects=len(items))
-        return items
-
-    def ordered(items: Any = ()) -> dict[Any, Any]:
-        items = counted(items)
-        pairs = items.items() if type(items) is dict else items
-        if not all(type(pair) in (tuple, list) and len(pair) == 2 for pair in pairs):
-            raise ValueError("a dict of what are no pairs")
-        return {files.dict_key(key): value for key, value in pairs}
-
-    def of_type(function: Any, kind: Any, arguments: Any, state: Any = None) -> Any:
-        is_plain = isinstance(kind, files.Name) and kind.name in _TENSOR_TYPES
-        if not isinstance(function, files.Name) or function.call is None or not is_plain:
-            raise ValueError("a tensor of an unknown type")
-        if type(arguments) is not tuple or function.name not in _REBUILDS:
-            raise ValueError("a tensor that is made in an unknown way")
-        return function.call(*arguments)
-
-    return {
-        **files.numpy_names(budget, objects=True),
-        **dict.fromkeys(_STORAGE_NAMES),
-        **dict.fromkeys(_TENSOR_TYPES),
-        **{f"torch.{name}": None for name in _DTYPES},
-        **_REBUILDS,
-        "torch._tensor._rebuild_from_type_v2": of_type,
-        "torch.Size": lambda sizes=(): tuple(counted(sizes)),
-        "torch.device": lambda *_: None,
-        "collections.OrderedDict": ordered,
-        "collections.Counter": ordered,
-        "collections.defaultdict": lambda *_: {},
-        "builtins.dict": None,
-        "builtins.list": None,
-        "builtins.int": None,
-        "builtins.set": lambda items=(): list(counted(items)),
-        "builtins.frozenset": lambda items=(): list(counted(items)),
-        "argparse.Namespace": lambda: _Attributes(),
-    }
-
-
-def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any, dtype: np.dtype | None = None) -> Tensor:
-    if not isinstance(storage, _Storage):
-        raise ValueError(f"a tensor of the numbers of a {type(storage).__name__}; expected a storage")
-    for sizes in (size, stride, (offset,)):
-        plain = type(sizes) in (tuple, list) and len(sizes) <= 32
-        if not plain or not all(type(n) is int and abs(n) < 1 << 48 for n in sizes):
-            raise ValueError("a tensor whose size, stride or offset are no integers")
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise ValueError(
-            f"a tensor of size {tuple(size)}, stride {tuple(stride)} and offset {offset} leaves its {storage.count} "
-            "numbers"
-        )
-    return Tensor(storage, dtype or storage.dtype, offset, tuple(size), tuple(stride))
-
-
-def _tensor_of_dtype(storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, *_: Any):
-    if not isinstance(dtype, files.Name) or dtype.name.removeprefix("torch.") not in _DTYPES:
-        raise ValueError("a tensor without a dtype")
-    return _tensor(storage, offset, size, stride, dtype=np.dtype(_DTYPES[dtype.name.removeprefix("torch.")]))
-
-
-def _parameter(data: Any, *_: Any) -> Tensor:
-    if not isinstance(data, Tensor):
-        raise ValueError(f"a parameter that is a {type(data).__name__}; expected a tensor")
-    return data
-
-
-_REBUILDS: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
-    "torch._utils._rebuild_parameter": _parameter,
-    "torch._utils._rebuild_parameter_with_state": _parameter,
-}
 
 
 def _is_contiguous(size: tuple[int, ...], stride: tuple[int, ...]) -> bool:
