@@ -17,14 +17,32 @@ class Stream(Protocol):
         ...
 
 
-class _Gzip:
-    """Unpacks `file` as it is read."""
+class Bytes:
+    """A stream of bytes in memory, without a copy of them."""
 
-    def __init__(self, file: BinaryIO):
-        self.file, self.input, self.members = file, b"", 0
-        self.member = zlib.decompressobj(wbits=31)
+    def __init__(self, data: memoryview):
+        self.data, self.position = data, 0
 
     def read(self, size: int, /) -> bytes:
+        """As `Stream.read`."""
+        part = bytes(self.data[self.position : self.position + size])
+        self.position += len(part)
+        return part
+
+
+class Unpacked:
+    """Unpacks a stream as it is read, of gzip or, with `wbits` 15, of zlib.
+
+    Reading raises EOFError or zlib.error where the data is damaged. Reading beyond its end returns no bytes, and has
+    then compared the checksum.
+    """
+
+    def __init__(self, file: Stream, wbits: int = 31):
+        self.file, self.wbits, self.input, self.members = file, wbits, b"", 0
+        self.member = zlib.decompressobj(wbits=wbits)
+
+    def read(self, size: int, /) -> bytes:
+        """As `Stream.read`."""
         parts, left = [], size
         while left and (part := self._some(left)):
             parts.append(part)
@@ -41,7 +59,7 @@ class _Gzip:
                 self.members += 1
                 if self.members > _MEMBERS:
                     raise ValueError(f"more than {_MEMBERS:,} members")
-                self.member = zlib.decompressobj(wbits=31)
+                self.member = zlib.decompressobj(wbits=self.wbits)
             self.input = self.input or self.file.read(_CHUNK)
             if not self.input:
                 raise EOFError("the compressed data ends early")
@@ -52,10 +70,7 @@ class _Gzip:
 
 
 def open_unpacked(path: str | os.PathLike) -> tuple[BinaryIO, Stream, bool]:
-    """A file, and the stream of what it holds: unpacked where the file is gzip.
-
-    Reading the stream raises EOFError or zlib.error where the gzip data is damaged. Reading beyond its end returns
-    no bytes, and has then compared the checksum.
+    """A file, and the stream of what it holds: `Unpacked` where the file is gzip.
 
     Returns:
         the file, to be closed; the stream; whether it is gzip.
@@ -63,7 +78,7 @@ def open_unpacked(path: str | os.PathLike) -> tuple[BinaryIO, Stream, bool]:
     file = Path(path).open("rb")  # the caller closes it
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    return file, _Gzip(file) if packed else file, packed
+    return file, Unpacked(file) if packed else file, packed
 
 
 def fill(stream: Stream, target: memoryview) -> int:

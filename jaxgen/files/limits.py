@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-SMALL = 128 << 20
+SMALL = 64 << 20
 """Bytes that any compressed file may unpack to."""
 RATIO = 16
 """How many times its size a compressed file may unpack to beyond that."""

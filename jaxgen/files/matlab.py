@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.files.gzips import Bytes, Unpacked, fill
 from jaxgen.files.limits import check_expansion, describe, regular_file_size
 
 _HEADER = 128
@@ -92,7 +93,7 @@ def _named(path: str | os.PathLike) -> Iterator[None]:
     """Errors of a damaged file name it."""
     try:
         yield
-    except (ValueError, struct.error, zlib.error, MemoryError) as error:
+    except (ValueError, EOFError, struct.error, zlib.error, MemoryError) as error:
         raise ValueError(
             f"{path}: not a whole MATLAB file ({error}); expected version 5 to 7: take it again from its source, or "
             "save it again with -v7 (version 7.3 is HDF5)"
@@ -136,8 +137,8 @@ def _level_5(data: memoryview, order: str, size: int, wanted: str | None) -> Ite
             raise ValueError(f"it has more than {_VARIABLES:,} variables")
         kind, body, data = _element(data, order, top=True)
         if kind == _COMPRESSED:
-            unpack = zlib.decompressobj()
-            start = unpack.decompress(body, _PREFIX)
+            stream = Unpacked(Bytes(body), wbits=15)
+            start = stream.read(_PREFIX)
             if len(start) < 8:
                 raise ValueError("a compressed array ends early")
             inner, length = struct.unpack_from(f"{order}2I", start)
@@ -145,10 +146,11 @@ def _level_5(data: memoryview, order: str, size: int, wanted: str | None) -> Ite
             if wanted is None or name == wanted:
                 unpacked += length
                 check_expansion(unpacked, size)
-                whole = start + unpack.decompress(unpack.unconsumed_tail, max(1, 8 + length - len(start)))
-                if len(whole) != 8 + length or unpack.decompress(unpack.unconsumed_tail, 1) or not unpack.eof:
-                    raise ValueError(f"the compressed array {name!r} is not as long as declared")
-                name, variable = _matrix(memoryview(whole)[8:], order, inner, length)
+                whole = memoryview(bytearray(8 + length))
+                whole[: len(start)] = start[: len(whole)]
+                if fill(stream, whole[len(start) :]) + len(start) != len(whole) or stream.read(1):
+                    raise ValueError(f"the compressed array {name!r} is not as long as declared, {length:,} bytes")
+                name, variable = _matrix(whole[8:], order, inner, length)
         else:
             name, variable = _matrix(body, order, kind, len(body))
         if name:  # without: MATLAB's own workspace of functions

@@ -125,8 +125,8 @@ def packed_zeros(path, declared, real):
 
 def test_a_bomb_is_refused_by_what_it_declares(tmp_path):
     path = tmp_path / "a.npz"
-    packed_zeros(path, 256 << 20, 256 << 20)
-    with pytest.raises(ValueError, match="declared to unpack to 268,435"):
+    packed_zeros(path, 65 << 20, 65 << 20)
+    with pytest.raises(ValueError, match="declared to unpack to 68,157,"):
         files.read_npz(path)
     packed_zeros(path, 100, 32 << 20)
     with pytest.raises(ValueError, match=r"a\.npy.*100 bytes; 33,554,432 follow"):

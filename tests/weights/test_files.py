@@ -404,14 +404,14 @@ def test_an_archive_of_a_program_is_named(tmp_path):
 
 def test_a_packed_archive_is_read_and_a_bomb_is_not(tmp_path):
     path = tmp_path / "w.pt"
-    for count, fits in ((6, True), (1 << 26, False)):
+    for count, fits in ((6, True), ((1 << 24) + 1, False)):
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("a/data.pkl", program(("w", tensor(storage(count=count), 0, (count,), (1,)))))
             archive.writestr("a/data/0", bytes(4 * count))
         if fits:
             np.testing.assert_array_equal(weights.read_weights(path)["w"], np.zeros(6, np.float32))
         else:
-            with pytest.raises(ValueError, match="declared to unpack to 268,435,456"):
+            with pytest.raises(ValueError, match="declared to unpack to 67,108,868"):
                 weights.read_weights(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data.pkl", b"0" * (1 << 26))
