@@ -212,6 +212,11 @@ def test_damaged_pickles(tmp_path):
         ({"data": [1, 2], "labels": [1, 2]}, "data list; expected uint8"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, r"labels \(1,\); expected 2"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0.5, 1.0]}, "float64 labels"),
+        (
+            {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 2**40]},
+            "labels from 1 to 1099511627776; expected 0 to 9",
+        ),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, -1]}, "labels from -1 to 1"),
     ],
 )
 def test_wrong_contents(tmp_path, batch, message):
@@ -266,6 +271,12 @@ def test_strips_bad(tmp_path):
     with pytest.raises(ValueError, match="labels.js: found 3 labels; expected 51,000"):
         load("cifar10", "train", tmp_path)
     (tmp_path / "cifar10_labels.js").write_text("var labels=[1,, 3];")
+    with pytest.raises(ValueError, match="labels.js: not a list of labels"):
+        load("cifar10", "train", tmp_path)
+    (tmp_path / "cifar10_labels.js").write_text(f"var labels=[99999999999{', 0' * 50_999}];")
+    with pytest.raises(ValueError, match="labels.js: .*labels from 0 to 99999999999; expected 0 to 9"):
+        load("cifar10", "train", tmp_path)
+    (tmp_path / "cifar10_labels.js").write_text(f"var labels=[{'9' * 400}];")
     with pytest.raises(ValueError, match="labels.js: not a list of labels"):
         load("cifar10", "train", tmp_path)
     (tmp_path / "cifar10_labels.js").unlink()
