@@ -78,7 +78,11 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: found the keys {sorted(batch)}; expected data and labels (CIFAR-10's python "
             f"version; CIFAR-100 has other keys): {FILES}"
         )
-    data, label = batch["data"], np.asarray(batch["labels"])
+    data, label = batch["data"], batch["labels"]
+    # Lists inside of lists may share their parts, and be huge as an array.
+    if not isinstance(label, np.ndarray | list) or not all(isinstance(n, int | float | np.number) for n in label):
+        raise ValueError(f"{path}: found labels that are no list of numbers; expected one integer each: {FILES}")
+    label = np.asarray(label)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
         is_array = isinstance(data, np.ndarray)
         found = f"{data.dtype} {data.shape}" if is_array else type(data).__name__

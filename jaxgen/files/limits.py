@@ -53,18 +53,25 @@ class Budget:
 
     def __init__(self, size: int):
         self.objects, self.size = min(MOST_OBJECTS, OBJECTS + size // 100), size + OVERHEAD
+        self.shared = RATIO * size + OVERHEAD
 
-    def spend(self, objects: int = 0, size: int = 0) -> None:
+    def spend(self, objects: int = 0, size: int = 0, shared: int = 0) -> None:
         """Takes objects and bytes from the budget, before they are made.
+
+        Args:
+            objects: how many.
+            size: bytes of new memory.
+            shared: bytes of an array, which may share memory with others: whoever reads all arrays reads them all.
 
         Raises:
             ValueError: more than is left.
         """
         self.objects -= objects
         self.size -= size
+        self.shared -= shared
         if self.objects < 0:
             raise ValueError("it holds more objects than a file of arrays of its size needs")
-        if self.size < 0:
+        if self.size < 0 or self.shared < 0:
             raise ValueError("it declares much more data than its size; it is damaged, or made to fill the memory")
 
 

@@ -89,6 +89,10 @@ def read_npy_data(stream: Stream, header: Header, available: int) -> np.ndarray:
     array = np.empty(math.prod(header.shape), header.dtype)
     if array.nbytes and fill(stream, array.view(np.uint8).data) != array.nbytes:
         raise ValueError("its data ends early")
+    if array.dtype.kind == "U" and array.nbytes:
+        letters = array.view(array.dtype.str[0].replace("|", "=") + "u4")
+        if letters.max() > 0x10FFFF:
+            raise ValueError("its text has characters that do not exist")
     if header.fortran:
         return np.ascontiguousarray(array.reshape(header.shape[::-1]).T)
     return array.reshape(header.shape)

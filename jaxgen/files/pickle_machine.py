@@ -120,7 +120,7 @@ class Machine:
         # Beyond Latin 1 a text takes four bytes a character, so long ones must be Latin 1, as packed bytes are.
         if len(data) > _TEXT and np.frombuffer(data, np.uint8).max() > 0xC3:
             raise ValueError(f"the pickle has a text of {len(data):,} bytes")
-        self.push(data.decode("utf-8", "surrogatepass"))
+        self.push(data.decode("utf-8"))
 
     def old_text(self, data: bytes) -> None:
         self.push(data.decode("latin1") if len(data) <= _TEXT else data)
@@ -177,7 +177,8 @@ class Machine:
             raise ValueError("the pickle names something by what is no text")
         full = f"{module.replace('numpy._core', 'numpy.core').replace('__builtin__', 'builtins')}.{name}"
         if full not in self.names:
-            raise RefusedNameError(f"{module}.{name}"[:200])
+            text = f"{module}.{name}"[:200]
+            raise RefusedNameError("".join(letter if letter.isprintable() else "?" for letter in text))
         self.push(Name(full, self.names[full]))
 
     def named_by_stack(self) -> None:

@@ -40,7 +40,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     try:
         found = _read(path, files.first_bytes(path))
         arrays = {name: array for name, array in found.items() if array.dtype.kind not in "SU"}
-        for name, array in arrays.items():
+        # Arrays that are the same are checked once.
+        for name, array in {id(array): (name, array) for name, array in arrays.items()}.values():
             _check_numbers(name, array)
         return arrays
     except UnsafeWeightsError as error:

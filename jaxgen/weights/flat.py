@@ -25,6 +25,7 @@ def flat(tree: Any, resolve: Callable[[Any], Any], budget: Budget) -> dict[str, 
         ValueError: two names are equal, or a container is nested too deeply, as is one that holds itself.
     """
     found: dict[str, np.ndarray] = {}
+    seen: set[int] = set()
     stack: list[tuple[Any, str, int]] = [(tree, "", 0)]
     while stack:
         node, name, depth = stack.pop()
@@ -39,6 +40,9 @@ def flat(tree: Any, resolve: Callable[[Any], Any], budget: Budget) -> dict[str, 
         elif isinstance(node, np.ndarray | bool | int | float):
             if type(node) is int and not -(1 << 63) <= node < 1 << 64:
                 continue
+            if isinstance(node, np.ndarray) and id(node) not in seen:
+                seen.add(id(node))
+                budget.spend(shared=node.nbytes)
             name = name.removesuffix(".")
             if name in found:
                 raise ValueError(f"it has two entries named {name[:200]!r}")

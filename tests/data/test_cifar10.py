@@ -203,6 +203,14 @@ def test_damaged_pickles(tmp_path):
         load("cifar10", "test", tmp_path)
 
 
+def shared_lists(depth):
+    """Of 2 ** depth numbers, in `depth` lists."""
+    found = [1, 2]
+    for _ in range(depth):
+        found = [found, found]
+    return found
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
@@ -217,6 +225,8 @@ def test_damaged_pickles(tmp_path):
             "labels from 1 to 1099511627776; expected 0 to 9",
         ),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, -1]}, "labels from -1 to 1"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": shared_lists(40)}, "labels that are no list of numbers"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": {}}, "labels that are no list of numbers"),
     ],
 )
 def test_wrong_contents(tmp_path, batch, message):

@@ -41,6 +41,9 @@ def test_a_budget_ends():
         budget.spend(objects=1)
     with pytest.raises(ValueError, match="much more data"):
         files.Budget(0).spend(size=(64 << 20) + 1)
+    files.Budget(1000).spend(shared=(64 << 20) + 16_000)
+    with pytest.raises(ValueError, match="much more data"):
+        files.Budget(1000).spend(shared=(64 << 20) + 16_001)
 
 
 def test_a_pipe_is_not_opened(tmp_path):

@@ -68,6 +68,7 @@ def npy(text, data=b""):
         ("'|S0'", "False", "(1000000000000,)", "values without bytes"),
         ("'<U999999999'", "False", "()", "which NumPy does not have"),
         ("'|O'", "False", "(1,)", "never loaded"),
+        ("'<U1'", "False", "(1,)", "4 bytes; 9 follow"),
         ("'|V2'", "False", "(4,)", "bfloat16.*use safetensors"),
         ("'<M8'", "False", "(1,)", "expected numbers"),
         ("[('a', '<i4')]", "False", "(1,)", "array of records"),
@@ -80,6 +81,17 @@ def test_a_header_that_does_not_fit_is_refused(tmp_path, descr, order, shape, me
     path.write_bytes(npy(f"{{'descr': {descr}, 'fortran_order': {order}, 'shape': {shape}}}", bytes(9)))
     with pytest.raises(ValueError, match=rf"a\.npy: not a whole .*{message}.*numpy\.save"):
         files.read_npy(path)
+
+
+def test_text_of_characters_that_do_not_exist_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    for code, order in (("<U2", "<"), (">U2", ">")):
+        good = np.array(["a\U0010ffff"], code)
+        np.save(path, good)
+        np.testing.assert_array_equal(files.read_npy(path), good)
+        path.write_bytes(path.read_bytes()[:-4] + np.array(0x110000, f"{order}u4").tobytes())
+        with pytest.raises(ValueError, match="characters that do not exist"):
+            files.read_npy(path)
 
 
 def test_other_files_are_named(tmp_path):

@@ -70,6 +70,12 @@ class Runs:
         return self.call[0], self.call[1:]
 
 
+def test_names_in_messages_are_printable():
+    with pytest.raises(files.RefusedNameError) as error:
+        read(P2 + b"c\x1b[2Jos\nsystem\n.")
+    assert str(error.value).startswith("it asks for ?[2Jos.system, which is refused")
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_names_are_refused_and_not_run(tmp_path, protocol):
     for call in ((os.system, f"touch {tmp_path}/x"), (eval, "1"), (np.fromfile, "x"), (collections.deque,)):

@@ -172,6 +172,9 @@ def test_other_files_are_refused_with_a_reason(tmp_path):
     path.write_bytes(zlib.decompress(base64.b85decode(LEGACY))[:-4])
     with pytest.raises(ValueError, match="middle of its numbers"):
         weights.read_weights(path)
+    path.write_bytes(zlib.decompress(base64.b85decode(LEGACY)) + b"x")
+    with pytest.raises(ValueError, match="1 bytes follow its numbers"):
+        weights.read_weights(path)
     path.write_bytes(zlib.decompress(base64.b85decode(ZIP))[:-400])
     with pytest.raises(ValueError, match="cannot be read"):
         weights.read_weights(path)
@@ -261,6 +264,26 @@ def test_shared_and_nested_containers_end(tmp_path):
         start = time.process_time()
         with pytest.raises(ValueError, match=message):
             weights.read_weights(path)
+        assert time.process_time() - start < 2
+
+
+def test_many_views_of_large_numbers_are_refused_before_they_are_read(tmp_path):
+    """Each costs some bytes of the file, and a pass over all numbers where NaN is searched."""
+    count = 1 << 20
+    same = tensor(storage(count=count), 0, (count,), (1,)) + b"q\0" + b"".join(
+        b"s" + opcode_text(f"same{i}") + b"h\0" for i in range(2000)
+    )  # fmt: skip
+    for entries in (
+        [("w", same)],
+        [(f"w{i}", tensor(storage(count=count), i, (count - i,), (1,))) for i in range(500)],
+    ):
+        as_torch_zip(tmp_path / "w.pt", program(*entries), {"0": bytes(4 * count)})
+        start = time.process_time()
+        if len(entries) == 1:
+            assert len(weights.read_weights(tmp_path / "w.pt")) == 2001
+        else:
+            with pytest.raises(ValueError, match="much more data than its size"):
+                weights.read_weights(tmp_path / "w.pt")
         assert time.process_time() - start < 2
 
 
