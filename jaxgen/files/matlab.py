@@ -61,7 +61,10 @@ def read_mat_variables(path: str | os.PathLike) -> dict[str, MatArray]:
         ValueError: it is damaged, or no such file.
     """
     with _named(path):
-        return {name: variable.about for name, variable in _variables(_bytes(path), None)}
+        found = {name: variable.about for name, variable in _variables(_bytes(path), None)}
+        if not found:
+            raise ValueError("it holds no array, as one that was cut off")
+        return found
 
 
 def read_mat(path: str | os.PathLike, name: str) -> np.ndarray:

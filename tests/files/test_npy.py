@@ -166,3 +166,18 @@ def test_an_archive_that_lies_is_refused(tmp_path):
     with pytest.raises(ValueError, match="it is no .npz, but a file that begins with b'hello'"):
         path.write_bytes(b"hello")
         files.read_npz(path)
+
+
+def test_entries_that_overlap_are_refused(tmp_path):
+    """A directory that names the same bytes many times unpacks to much more than the file."""
+    path = tmp_path / "a.npz"
+    np.savez(path, **{f"a{i}": np.zeros(2000) for i in range(3)})
+    whole = path.read_bytes()
+    second, table = whole.index(b"PK\3\4", 1), bytearray(whole[whole.index(b"PK\1\2") :])
+    for i in range(3):
+        name = table.index(f"a{i}.npy".encode())
+        table[name - 4 : name] = bytes(4)  # the place of its entry: that of the first
+    table[-6:-2] = second.to_bytes(4, "little")  # the place of the directory
+    path.write_bytes(whole[:second] + table)
+    with pytest.raises(ValueError, match="entries of the archive overlap"):
+        files.read_npz(path)
