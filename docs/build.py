@@ -43,6 +43,7 @@ GUIDES = {
     "docs/troubleshooting.md": "troubleshooting.html",
     "experiments/RESULTS.md": "results.html",
     "CONTRIBUTING.md": "contributing.html",
+    "SECURITY.md": "security.html",
     "CHANGELOG.md": "changelog.html",
 }
 # Modules that are documented besides the packages.

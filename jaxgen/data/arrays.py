@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen import files
 from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_file
 
 NPY_FILES = (
@@ -66,14 +67,7 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
     Raises:
         ValueError: not a .npy file, a truncated one, or one of pickled objects.
     """
-    with open(path, "rb") as file:
-        try:
-            return np.ascontiguousarray(np.lib.format.read_array(file, allow_pickle=False))
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(
-                f"{path}: not a whole .npy array of numbers ({error}); expected a file written by "
-                "numpy.save(path, array): save it again, with a plain dtype"
-            ) from error
+    return files.read_npy(path)
 
 
 def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
@@ -82,34 +76,17 @@ def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
     Raises:
         ValueError: not such a file, a damaged one, or one without `key`.
     """
-    import scipy.io
-
     names = _mat_names(path)
     if key not in names:
         raise ValueError(
             f"{path}: found the arrays {', '.join(sorted(names)) or 'none'}; expected {key!r}: "
             "is it another file, or was the array saved under another name?"
         )
-    try:
-        return np.ascontiguousarray(scipy.io.loadmat(path, variable_names=[key])[key])
-    except Exception as error:  # scipy fails in many ways on a damaged file
-        raise _bad_mat(path, error) from error
+    return files.read_mat(path, key)
 
 
 def _mat_names(path: str | os.PathLike) -> list[str]:
-    import scipy.io
-
-    try:
-        return [name for name, _, _ in scipy.io.whosmat(path)]
-    except Exception as error:
-        raise _bad_mat(path, error) from error
-
-
-def _bad_mat(path: str | os.PathLike, error: Exception) -> ValueError:
-    return ValueError(
-        f"{path}: not a whole MATLAB file ({type(error).__name__}: {error}); expected version 5 to "
-        "7: take it again from its source, or save it again with -v7 (version 7.3 is HDF5)"
-    )
+    return list(files.read_mat_variables(path))
 
 
 def read_frey_faces(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:

@@ -3,13 +3,13 @@
 import json
 import logging
 import os
-import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 
 from jaxgen.data.checks import as_dataset, check_split, contents, existing_folder, find_file
+from jaxgen.files import ArrayPickle, Budget, numpy_names, read_image, read_pickle, regular_file_size
 
 FILES = (
     "the folder with data_batch_1.bin ... data_batch_5.bin and test_batch.bin (binary version), or "
@@ -56,24 +56,19 @@ def read_cifar10(directory: str | os.PathLike | None, split: str = "train") -> d
     else:
         raise FileNotFoundError(f"no CIFAR-10 batch in {folder}, which holds {contents(folder)}; expected {FILES}")
     image, label = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    if label.min() < 0 or label.max() > 9:
-        raise ValueError(
-            f"{folder}: found labels from {label.min()} to {label.max()}; expected 0 to 9: "
-            f"these are not CIFAR-10's files, or they are damaged. Expected {FILES}"
-        )
     return as_dataset(image, label, where=folder)
 
 
 def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Records of one label byte and 3,072 bytes: the red, green and blue planes, row by row."""
-    raw = np.fromfile(path, np.uint8)
-    if raw.size == 0 or raw.size % (1 + PIXELS):
+    size = regular_file_size(path)
+    if size == 0 or size % (1 + PIXELS):
         raise ValueError(
-            f"{path}: found {raw.size:,} bytes; expected a multiple of {1 + PIXELS} (30,730,000 in "
+            f"{path}: found {size:,} bytes; expected a multiple of {1 + PIXELS} (30,730,000 in "
             f"the original): the file is truncated or another one, take it again from {FILES}"
         )
-    records = raw.reshape(-1, 1 + PIXELS)
-    return _from_planes(records[:, 1:]), records[:, 0].astype(np.int32)
+    records = np.fromfile(path, np.uint8).reshape(-1, 1 + PIXELS)
+    return _from_planes(records[:, 1:]), _as_labels(path, records[:, 0])
 
 
 def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -83,14 +78,28 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: found the keys {sorted(batch)}; expected data and labels (CIFAR-10's python "
             f"version; CIFAR-100 has other keys): {FILES}"
         )
-    data, label = batch["data"], np.asarray(batch["labels"])
+    data, label = batch["data"], batch["labels"]
+    # Lists inside of lists may share their parts, and be huge as an array.
+    if not isinstance(label, np.ndarray | list) or not all(isinstance(n, int | float | np.number) for n in label):
+        raise ValueError(f"{path}: found labels that are no list of numbers; expected one integer each: {FILES}")
+    label = np.asarray(label)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):
         is_array = isinstance(data, np.ndarray)
         found = f"{data.dtype} {data.shape}" if is_array else type(data).__name__
         raise ValueError(f"{path}: found data {found}; expected uint8 (N, {PIXELS}): {FILES}")
     if label.shape != (len(data),) or label.dtype.kind not in "iu":
         raise ValueError(f"{path}: found {label.dtype} labels {label.shape}; expected {len(data)} integers: {FILES}")
-    return _from_planes(data), label.astype(np.int32)
+    return _from_planes(data), _as_labels(path, label)
+
+
+def _as_labels(path: Path, label: np.ndarray) -> np.ndarray:
+    """int32, if all are 0 to 9."""
+    if label.size and (label.min() < 0 or label.max() > 9):
+        raise ValueError(
+            f"{path}: found labels from {label.min()} to {label.max()}; expected 0 to 9: "
+            f"these are not CIFAR-10's files, or they are damaged. Expected {FILES}"
+        )
+    return label.astype(np.int32)
 
 
 def _from_planes(rows: np.ndarray) -> np.ndarray:
@@ -98,13 +107,13 @@ def _from_planes(rows: np.ndarray) -> np.ndarray:
 
 
 def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    from PIL import Image
-
     labels_path = find_file(folder, ["cifar10_labels.js"], FILES)
-    listed = re.search(r"\[[\d,\s]*\]", labels_path.read_text(encoding="utf-8"))
+    if (size := regular_file_size(labels_path)) > 64 * LABELS:
+        raise ValueError(f"{labels_path}: found {size:,} bytes; expected {LABELS:,} labels: take it again from {FILES}")
     try:
-        labels = np.array(json.loads(listed.group()) if listed else [], np.int32)
-    except ValueError as error:
+        listed = re.search(r"\[[\d,\s]*\]", labels_path.read_text(encoding="utf-8"))
+        labels = _as_labels(labels_path, np.array(json.loads(listed.group()) if listed else [], np.int64))
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{labels_path}: not a list of labels ({error}); expected {FILES}") from error
     if len(labels) != LABELS:
         raise ValueError(
@@ -126,11 +135,7 @@ def _read_strips(folder: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]
     parts = []
     for i in present:
         path = folder / f"cifar10_batch_{i}.png"
-        try:
-            with Image.open(path) as file:
-                strip = np.asarray(file)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{path}: cannot be decoded ({error}); expected a PNG strip: take it again") from error
+        strip = np.asarray(read_image(path))
         if strip.shape != (STRIP, 32 * 32, 3) or strip.dtype != np.uint8:
             raise ValueError(
                 f"{path}: found {strip.dtype} {strip.shape}; expected uint8 ({STRIP}, 1024, 3), "
@@ -150,15 +155,19 @@ def _ranges(numbers: list[int]) -> str:
 def read_arrays_pickle(path: str | os.PathLike) -> dict:
     """A pickled dict of arrays of numbers, bytes, str, numbers, list, dict and nothing else.
 
-    Loading a pickle can run any code. Here no name that it asks for is looked up: the few that an
-    array needs are answered by stand-ins, and any other is refused by name.
+    Loading a pickle can run any code; `jaxgen.files.read_pickle` reads it without a way to do so. Names that arrays do
+    not need are refused.
 
     Raises:
         ValueError: a damaged file, something else than a dict, or a refused name.
     """
+    size = regular_file_size(path)
+    budget = Budget(size)
     with open(path, "rb") as file:
         try:
-            value = _ArraysUnpickler(file, encoding="bytes").load()
+            value = read_pickle(file, numpy_names(budget), budget, size)
+            if file.read(1):
+                raise ValueError("more follows the pickle")
         # A damaged pickle fails in whatever way its bytes happen to ask for.
         except Exception as error:
             raise ValueError(
@@ -168,66 +177,8 @@ def read_arrays_pickle(path: str | os.PathLike) -> dict:
     if not isinstance(value, dict):
         found = type(value).__name__
         raise ValueError(f"{path}: found a pickled {found}; expected a dict: {FILES}")
-    return {k: v.value if isinstance(v, _PickledArray) else v for k, v in value.items()}
+    return {k: v.value if isinstance(v, ArrayPickle) else v for k, v in value.items()}
 
 
 def _text(value: str | bytes) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else str(value)
-
-
-class _PickledType:
-    """Stands in for numpy.dtype: plain numbers only."""
-
-    def __init__(self, code, expand_dims_like=False, copy=False):
-        self.code = _text(code)
-        if not re.fullmatch("[biuf][1248]", self.code):
-            raise pickle.UnpicklingError(f"an array of dtype {self.code!r} is refused")
-
-    def __setstate__(self, state):
-        order = _text(state[1])
-        if order not in ("<", ">", "|"):
-            raise pickle.UnpicklingError(f"an array of byte order {order!r} is refused")
-        self.code = order + self.code
-
-
-class _PickledArray:
-    """Stands in for an array that numpy has pickled."""
-
-    def __init__(self, subtype=None, shape=None, code=None):
-        self.value = None
-
-    def __setstate__(self, state):
-        _, shape, dtype, fortran, raw = state
-        array = np.frombuffer(raw, np.dtype(dtype.code))
-        self.value = array.reshape(shape, order="F" if fortran else "C")
-
-
-def _from_buffer(raw, dtype, shape, order):
-    array = _PickledArray()
-    array.__setstate__((1, shape, dtype, order == "F", raw))
-    return array
-
-
-def _latin1(text, encoding):
-    """How Python 3 writes bytes in the pickle protocols of Python 2."""
-    if encoding not in ("latin1", b"latin1"):
-        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r} are refused")
-    return text.encode("latin1")
-
-
-_STAND_INS = {
-    ("_codecs", "encode"): _latin1,
-    ("numpy", "ndarray"): None,  # only ever an argument
-    ("numpy", "dtype"): _PickledType,
-    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy._core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
-    ("numpy._core.numeric", "_frombuffer"): _from_buffer,
-}
-
-
-class _ArraysUnpickler(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in _STAND_INS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
-        return _STAND_INS[module, name]

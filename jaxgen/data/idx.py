@@ -1,6 +1,5 @@
 """The IDX format of MNIST and Fashion-MNIST (LeCun; the format is described with the data set)."""
 
-import gzip
 import math
 import os
 import struct
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_file
+from jaxgen.files import Stream, check_expansion, fill, open_unpacked, regular_file_size
 
 FILES = (
     "the folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
@@ -61,15 +61,22 @@ def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
         ValueError: damaged gzip, another magic number, or another length than the sizes promise.
     """
     path = Path(path)
-    raw = path.read_bytes()
-    if raw[:2] == b"\x1f\x8b":
+    size = regular_file_size(path)
+    file, stream, packed = open_unpacked(path)
+    with file:
         try:
-            raw = gzip.decompress(raw)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            return _read_stream(path, stream, ndim, size, packed)
+        except (EOFError, zlib.error) as error:
             raise ValueError(
-                f"{path}: damaged or truncated gzip file of {len(raw):,} bytes ({error}); expected "
+                f"{path}: damaged or truncated gzip file of {size:,} bytes ({error}); expected "
                 f"a complete one: download it again from its source: {FILES}"
             ) from error
+
+
+def _read_stream(path: Path, stream: Stream, ndim: int, size: int, packed: bool) -> np.ndarray:
+    """The array in a stream of the file of `size` bytes."""
+    start = 4 + 4 * ndim
+    raw = stream.read(start)
     expected = bytes([0, 0, 8, ndim])
     if raw[:4] != expected:
         raise ValueError(
@@ -77,17 +84,26 @@ def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
             f"0x{expected.hex()} (IDX, unsigned bytes, {ndim} dimensions): is it another file, or "
             f"a web page saved under this name? Expected {FILES}"
         )
-    start = 4 + 4 * ndim
     if len(raw) < start:
         raise ValueError(
             f"{path}: truncated after {len(raw)} bytes; expected a header of {start} bytes: "
             f"download it again from its source: {FILES}"
         )
-    shape = struct.unpack(f">{ndim}I", raw[4:start])
-    size = math.prod(shape)
-    if len(raw) != start + size:
+    shape = struct.unpack(f">{ndim}I", raw[4:])
+    num_bytes = math.prod(shape)
+    if packed:
+        try:
+            check_expansion(num_bytes, size)
+        except ValueError as error:
+            raise ValueError(f"{path}: the shape in its header is {shape}: {error}") from error
+    found = num_bytes if packed else size - start
+    if found == num_bytes:
+        array = np.empty(num_bytes, np.uint8)
+        found = fill(stream, array.data) + len(stream.read(1))
+    if found != num_bytes:
+        more = " or more" if packed and found > num_bytes else ""
         raise ValueError(
-            f"{path}: found {len(raw) - start:,} bytes of values; expected {size:,} for the shape "
+            f"{path}: found {found:,}{more} bytes of values; expected {num_bytes:,} for the shape "
             f"{shape} in its header: the file is truncated or altered, download it again: {FILES}"
         )
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape).copy()
+    return array.reshape(shape)

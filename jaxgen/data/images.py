@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen import files
 from jaxgen.data.checks import SPLITS, as_dataset, check_split, contents, existing_folder
 
 FILES = (
@@ -117,16 +118,9 @@ def _images_in(folder: Path) -> list[Path]:
 
 def read_image(path: Path, size: int | None) -> np.ndarray:
     """One image, upright, uint8 [H, W, 1 or 3]."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
-    try:
-        with Image.open(path) as file:
-            picture = ImageOps.exif_transpose(file)
-            picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace or remove it"
-        ) from error
+    picture = files.read_image(path, upright=True)
     if picture.has_transparency_data:
         raise ValueError(
             f"{path}: found transparency (mode {picture.mode}); expected opaque pixels: put the "

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgen.weights import read_weights, tree_digest
+from jaxgen.weights import explain, read_weights, select, tree_digest
 
 from .features import Extractor
 
@@ -27,13 +27,13 @@ def load_inception(path: str | Path) -> Extractor:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or not of this network.
     """
-    found = read_weights(path)
     shapes = expected_shapes()
+    found = select(read_weights(path), shapes)
     missing = [name for name, shape in shapes.items() if name not in found or found[name].shape != shape]
     if missing:
         raise ValueError(
             f"{path} has no {missing[0]} of shape {shapes[missing[0]]} ({len(missing)} such arrays); expected "
-            "pytorch-fid's pt_inception-2015-12-05-6726825d.pth"
+            f"pytorch-fid's pt_inception-2015-12-05-6726825d.pth. {explain(found)}"
         )
     weights = {name: np.asarray(found[name], np.float32) for name in shapes}
     on_device = jax.device_put(weights)

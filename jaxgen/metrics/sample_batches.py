@@ -65,7 +65,12 @@ def read_sample_batch(path: str | Path) -> SampleBatch:
                 "for each image"
             )
         label = label.astype(np.int64)
-    settings = json.loads(str(arrays.pop("settings", "{}")))
+    try:
+        settings = json.loads(str(arrays.pop("settings", "{}")))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"settings of {path} is no JSON ({error})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"settings of {path} is a {type(settings).__name__}; expected a JSON object")
     return SampleBatch(image, label, settings, arrays)
 
 

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jaxgen import files
+
 Picture = np.ndarray
 
 
 def read_png(path: str | os.PathLike) -> Picture:
-    """A picture from a file, uint8 [H, W, 3]."""
-    from PIL import Image
+    """A picture from a file, uint8 [H, W, 3].
 
-    with Image.open(path) as image:
-        return np.array(image.convert("RGB"))
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no PNG or JPEG, or damaged.
+    """
+    return np.array(files.read_image(path).convert("RGB"))
 
 
 def save_png(path: str | os.PathLike, image: ArrayLike) -> None:

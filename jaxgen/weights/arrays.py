@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.files import read_npz
+
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Writes arrays, any shapes, as an .npz next to the path and renames it; makes the folder."""
@@ -21,14 +23,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays that `write_arrays` wrote, any shapes.
+    """The arrays of an .npz, such as `write_arrays` wrote, any shapes.
 
     Raises:
-        ValueError: the file is damaged.
+        OSError: it cannot be opened.
+        ValueError: the file is damaged, or no .npz.
     """
     try:
-        # Opened here, because numpy leaves a file open that it cannot read.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # numpy, zipfile and zlib each have their own
+        return read_npz(path)
+    except Exception as error:  # zipfile and zlib each have their own
+        if isinstance(error, OSError):
+            raise
         raise ValueError(f"{path} is not a whole file of arrays ({error}); remove it to compute it anew") from error

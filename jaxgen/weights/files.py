@@ -8,42 +8,45 @@ its bytes. Written: `.npz` and safetensors.
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from jaxgen.weights.pickles import (
-    PickledArray,
-    UnsafeWeightsError,
-    read_object_array,
-    read_torch_legacy,
-    read_torch_zip,
-)
+from jaxgen import files
+from jaxgen.weights.safetensors_files import read_safetensors, write_safetensors
 from jaxgen.weights.tensorflow_checkpoints import read_tensorflow_checkpoint
+from jaxgen.weights.torch_files import read_object_array, read_torch_legacy, read_torch_zip
+from jaxgen.weights.torch_pickles import UnsafeWeightsError
+
+_BLOCK = 1 << 20
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of a file under their names.
 
     Containers inside of it are flattened: their keys, or positions, are joined by dots. Numbers become arrays of shape
-    (); text and None are left out. Arrays may be read-only.
+    (); text, None and integers beyond 64 bits are left out. Arrays may be read-only.
 
     Args:
         path: a file of PyTorch, NumPy or safetensors, or the `.index` of a TensorFlow checkpoint.
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnsafeWeightsError: a pickle in it would call more than what makes arrays.
-        ValueError: it is damaged, of an unknown kind, or two entries have the same name.
+        UnsafeWeightsError: a pickle in it names more than what makes arrays.
+        ValueError: it is damaged, of an unknown kind, two entries have the same name, or a number is NaN.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; expected weights as .pt, .pth, .npz, .npy, .safetensors or .index")
-    with open(path, "rb") as file:
-        start = file.read(9)
     try:
-        return _flat(_read(path, start), str(path))
-    except (UnsafeWeightsError, FileNotFoundError):
+        found = _read(path, files.first_bytes(path))
+        arrays = {name: array for name, array in found.items() if array.dtype.kind not in "SU"}
+        # Arrays that are the same are checked once.
+        for name, array in {id(array): (name, array) for name, array in arrays.items()}.values():
+            _check_numbers(name, array)
+        return arrays
+    except UnsafeWeightsError as error:
+        raise UnsafeWeightsError(f"{path} cannot be read: {error}") from error
+    except OSError:
         raise
     except Exception as error:  # Damaged files fail in many ways, in zip, pickle and NumPy.
         raise ValueError(f"{path} cannot be read: {error}") from error
@@ -70,74 +73,47 @@ def write_weights(path: str | Path, weights: Mapping[str, np.ndarray]) -> None:
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     np.lib.format.write_array(entry, array, allow_pickle=False)
     elif path.suffix == ".safetensors":
-        _write_safetensors(path, arrays)
+        write_safetensors(path, arrays)
     else:
         raise ValueError(f"the suffix of {path} is {path.suffix!r}; expected .npz or .safetensors")
 
 
-def _read(path: Path, start: bytes) -> Any:
+def _read(path: Path, start: bytes) -> dict[str, np.ndarray]:
+    # The first byte of safetensors is of the header's length, and may be that of a pickle.
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size:
+        return read_safetensors(path)
     if start.startswith(b"PK"):
-        with zipfile.ZipFile(path) as archive:
+        with files.open_zip(path) as archive:
             is_torch = any(name.endswith("data.pkl") for name in archive.namelist())
-        if is_torch:
-            return read_torch_zip(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return read_torch_zip(path) if is_torch else files.read_npz(path)
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(path)
     if start.startswith(b"\x80"):
         return read_torch_legacy(path)
     if path.suffix == ".index":
         return read_tensorflow_checkpoint(path)
-    if start[8:9] == b"{":
-        from safetensors.numpy import load_file
-
-        return load_file(path)
-    raise ValueError("it is none of PyTorch's, NumPy's, TensorFlow's and safetensors' files")
+    if start[8:9] == b"{":  # and longer than the file
+        return read_safetensors(path)
+    raise ValueError(f"it is {files.describe(start)}; expected a file of PyTorch, NumPy, TensorFlow or safetensors")
 
 
-def _read_npy(path: Path) -> Any:
+def _read_npy(path: Path) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        _, _, dtype = read_header(file)
-        if dtype.hasobject:
-            return read_object_array(file, str(path))
-    return {"": np.load(path, allow_pickle=False)}
+        header = files.read_npy_header(file)
+        if header.dtype.hasobject:
+            return read_object_array(file, path.stat().st_size)
+        return {"": files.read_npy_data(file, header, path.stat().st_size - header.length)}
 
 
-def _write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    # The package writes the bytes of other memory layouts as they lie.
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    try:
-        save_file(arrays, path)
-    except SafetensorError as error:
-        dtypes = {str(array.dtype): name for name, array in arrays.items()}
-        wrong = next((name for dtype, name in dtypes.items() if f'"{dtype}"' in str(error)), "an array")
-        raise ValueError(f"{wrong!r} has a dtype that safetensors does not have: {error}") from error
-
-
-def _flat(tree: Any, path: str) -> dict[str, np.ndarray]:
-    found: dict[str, np.ndarray] = {}
-
-    def visit(value, names):
-        if isinstance(value, PickledArray):
-            value = value.value
-        if isinstance(value, dict | list | tuple):
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            for key, child in items:
-                visit(child, [*names, str(key)])
-        elif isinstance(value, np.ndarray | np.generic | bool | int | float):
-            name = ".".join(names).removesuffix(".")
-            if name in found:
-                raise ValueError(f"{path} has two entries named {name!r}")
-            found[name] = np.asarray(value)
-
-    visit(tree, [])
-    return found
+def _check_numbers(name: str, array: np.ndarray) -> None:
+    """Refuses NaN, and truth values that are neither 0 nor 1."""
+    kind = array.dtype.kind
+    if kind in "iu" or (array.shape == () and array.dtype == np.float64):  # a number besides the arrays, such as a loss
+        return
+    numbers = array.reshape(-1) if array.flags.c_contiguous else array.reshape(-1, order="A")
+    for first in range(0, numbers.size, _BLOCK):
+        block = numbers[first : first + _BLOCK]
+        if kind == "b" and block.view(np.uint8).max() > 1:
+            raise ValueError(f"{name!r} is of truth values, and holds other bytes than 0 and 1")
+        if kind != "b" and np.isnan(block).any():
+            raise ValueError(f"{name!r} holds NaN: the training that wrote it has failed, or the file is damaged")

@@ -203,6 +203,14 @@ def test_damaged_pickles(tmp_path):
         load("cifar10", "test", tmp_path)
 
 
+def shared_lists(depth):
+    """Of 2 ** depth numbers, in `depth` lists."""
+    found = [1, 2]
+    for _ in range(depth):
+        found = [found, found]
+    return found
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
@@ -212,6 +220,13 @@ def test_damaged_pickles(tmp_path):
         ({"data": [1, 2], "labels": [1, 2]}, "data list; expected uint8"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, r"labels \(1,\); expected 2"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [0.5, 1.0]}, "float64 labels"),
+        (
+            {"data": np.zeros((2, 3072), np.uint8), "labels": [1, 2**40]},
+            "labels from 1 to 1099511627776; expected 0 to 9",
+        ),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, -1]}, "labels from -1 to 1"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": shared_lists(40)}, "labels that are no list of numbers"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": {}}, "labels that are no list of numbers"),
     ],
 )
 def test_wrong_contents(tmp_path, batch, message):
@@ -257,7 +272,7 @@ def test_strips_bad(tmp_path):
     path = tmp_path / "cifar10_batch_0.png"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cifar10_batch_0.png: cannot be decoded.*take it again"):
+    with pytest.raises(ValueError, match="cifar10_batch_0.png: cannot be decoded.*replace or remove it"):
         load("cifar10", "train", tmp_path)
     Image.fromarray(np.zeros((10, 1024, 3), np.uint8)).save(path)
     with pytest.raises(ValueError, match=r"_0.png: found uint8 \(10, 1024, 3\); expected .*1000"):
@@ -266,6 +281,12 @@ def test_strips_bad(tmp_path):
     with pytest.raises(ValueError, match="labels.js: found 3 labels; expected 51,000"):
         load("cifar10", "train", tmp_path)
     (tmp_path / "cifar10_labels.js").write_text("var labels=[1,, 3];")
+    with pytest.raises(ValueError, match="labels.js: not a list of labels"):
+        load("cifar10", "train", tmp_path)
+    (tmp_path / "cifar10_labels.js").write_text(f"var labels=[99999999999{', 0' * 50_999}];")
+    with pytest.raises(ValueError, match="labels.js: .*labels from 0 to 99999999999; expected 0 to 9"):
+        load("cifar10", "train", tmp_path)
+    (tmp_path / "cifar10_labels.js").write_text(f"var labels=[{'9' * 400}];")
     with pytest.raises(ValueError, match="labels.js: not a list of labels"):
         load("cifar10", "train", tmp_path)
     (tmp_path / "cifar10_labels.js").unlink()

@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import os
 import struct
+import time
+import zlib
 
 import numpy as np
 import pytest
@@ -95,6 +97,23 @@ def test_gzip_of_an_unknown_kind_of_block(tmp_path):
     path.write_bytes(raw)
     with pytest.raises(ValueError, match=r"damaged.*gzip.*invalid block type.*download it again"):
         read_idx(path, 3)
+
+
+def test_gzip_is_read_as_far_as_its_header_asks(tmp_path):
+    path = tmp_path / "images.gz"
+    pack = zlib.compressobj(1, wbits=31)
+    zeros = b"".join(pack.compress(bytes(1 << 20)) for _ in range(70)) + pack.flush()
+    for shape, message in {
+        (70, 1024, 1024): "at most 67,108,864 or 16 times the file's size are unpacked",
+        (1, 28, 28): "found 785 or more bytes of values; expected 784",
+        (2**32 - 1,) * 3: "declared to unpack to 79,228,162,458,924,105,385,300,197,375",
+    }.items():
+        pack = zlib.compressobj(1, wbits=31)
+        path.write_bytes(pack.compress(struct.pack(">4I", 0x803, *shape)) + pack.flush() + zeros)
+        start = time.process_time()
+        with pytest.raises(ValueError, match=f"images.gz: .*{message}"):
+            read_idx(path, 3)
+        assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -128,6 +128,14 @@ def test_other_files_and_impossible_numbers_are_refused(tmp_path):
     (tmp_path / "x.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="not a whole file of arrays"):
         metrics.read_sample_batch(tmp_path / "x.npz")
+    for settings, message in (
+        ("[" * 100_000, "is no JSON"),
+        ("{", "is no JSON"),
+        ("[1]", "is a list; expected a JSON"),
+    ):
+        np.savez(tmp_path / "x.npz", arr_0=samples(0, 4)[0], settings=np.array(settings))
+        with pytest.raises(ValueError, match=rf"settings of .*x\.npz {message}"):
+            metrics.read_sample_batch(tmp_path / "x.npz")
     with pytest.raises(FileNotFoundError, match="expected a sample batch"):
         metrics.read_sample_batch(tmp_path / "none.npz")
     with pytest.raises(ValueError, match=r"the suffix \.npz"):

@@ -141,6 +141,11 @@ class TestFiles:
             pictures.save_png(tmp_path / "a.png", image)
             with Image.open(tmp_path / "a.png") as read:
                 np.testing.assert_array_equal(read, image)
+            colour = np.repeat(image[..., None], 3, -1) if image.ndim == 2 else image
+            np.testing.assert_array_equal(pictures.read_png(tmp_path / "a.png"), colour)
+        (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0")
+        with pytest.raises(ValueError, match=r"a\.png: cannot be decoded \(it is a PostScript file"):
+            pictures.read_png(tmp_path / "a.png")
 
     def test_gif_holds_grey_frames_exactly_and_repeats_for_ever(self, tmp_path):
         rng = np.random.default_rng(0)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgen.diffusion.unet.networks import EncoderUNet, UNet
+from jaxgen.weights import explain, select
 
 Params = Any
 
@@ -48,7 +49,7 @@ def to_parameters(entries: Iterable[Entry], weights: Mapping[str, np.ndarray], s
 
     Args:
         entries: of all parameters.
-        weights: name -> array.
+        weights: name -> array; prefixes such as `module.` are taken off (`jaxgen.weights.select`).
         shapes: tree of the parameters' shapes.
 
     Raises:
@@ -56,6 +57,7 @@ def to_parameters(entries: Iterable[Entry], weights: Mapping[str, np.ndarray], s
     """
     entries = list(entries)
     known = {name for entry in entries for name in entry.names}
+    given, weights = weights, select(weights, known)
     wrong = [f"missing: {name}" for entry in entries for name in entry.names if name not in weights]
     wrong += [f"unknown: {name}" for name in sorted(set(weights) - known)]
     tree: Params = {}
@@ -73,7 +75,8 @@ def to_parameters(entries: Iterable[Entry], weights: Mapping[str, np.ndarray], s
     if wrong:
         shown = wrong[:20] + ([f"and {len(wrong) - 20} more"] if len(wrong) > 20 else [])
         raise WeightsMismatchError(
-            "these weights are not those of the network (is it another architecture?):\n  " + "\n  ".join(shown)
+            f"these weights are not those of the network (is it another architecture?). {explain(given)}\n  "
+            + "\n  ".join(shown)
         )
     return tree
 

@@ -120,6 +120,29 @@ def test_what_does_not_fit_is_listed_by_name(tmp_path):
         assert line in str(error.value)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "state_dict.", "ema."])
+def test_prefixes_are_taken_off(prefix):
+    network, arrays = NETWORKS["lsun"], authors_weights(NETWORKS["lsun"])
+    others = {
+        "epoch": np.asarray(3),
+        **({f"model.{name}": x + 1 for name, x in arrays.items()} if prefix == "ema." else {}),
+    }
+    file = {f"{prefix}{name}": array for name, array in arrays.items()} | others
+    found, expected = (diffusion.from_guided_diffusion(network, given, 8) for given in (file, arrays))
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_file_of_other_names_shows_them_first():
+    other = {f"conv_in.{i}.weight": np.zeros(3) for i in range(9)}
+    with pytest.raises(diffusion.WeightsMismatchError) as error:
+        diffusion.from_guided_diffusion(NETWORKS["lsun"], other, 8)
+    text = str(error.value)
+    assert "The file holds 9 arrays: 'conv_in.0.weight', 'conv_in.1.weight'" in text.split("missing:")[0]
+    state = {f"state.{i}.{kind}": np.zeros(3) for i in range(4) for kind in ("exp_avg", "exp_avg_sq", "step")}
+    with pytest.raises(diffusion.WeightsMismatchError, match="this is an optimizer's state, not the network"):
+        diffusion.from_guided_diffusion(NETWORKS["lsun"], state, 8)
+
+
 def test_another_architecture_is_refused():
     weights = authors_weights(NETWORKS["adm64"])
     with pytest.raises(diffusion.WeightsMismatchError, match="another architecture.*(?s:.*)and [0-9]+ more"):
