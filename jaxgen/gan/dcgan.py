@@ -23,18 +23,18 @@ HE = nn.initializers.variance_scaling(2 / (1 + SLOPE**2), "fan_in", "normal")
 
 
 def halvings(image_size: int) -> tuple[int, int]:
-    """(number of halvings, side of the smallest map): 28 -> (2, 7), 32 -> (3, 4), 8 -> (1, 4).
+    """(number of halvings, side of the smallest map): 28 -> (2, 7), 32 -> (3, 4), 48 -> (3, 6), 8 -> (1, 4).
 
     Raises:
         ValueError: the size cannot be halved down to 4 .. 7.
     """
     side, number = image_size, 0
-    while side > 4 and side % 2 == 0:
+    while side > 7 and side % 2 == 0:
         side, number = side // 2, number + 1
     if not 4 <= side <= 7 or number < 1:
         raise ValueError(
             f"an image size of {image_size} halves {number} times to {side}; it must reach 4 to 7 after one or more "
-            "halvings, as 28 and 32 do: crop, pad or resize the images"
+            "halvings, as 28, 32, 48 and 64 do: crop, pad or resize the images (image files: --data.size)"
         )
     return number, side
 

@@ -143,7 +143,9 @@ def test_noise_has_unit_variance_and_its_own_key():
     np.testing.assert_array_equal(own[0], normal[7])
 
 
-@pytest.mark.parametrize("size, smallest", [(28, (2, 7)), (32, (3, 4)), (8, (1, 4)), (64, (4, 4)), (20, (2, 5))])
+@pytest.mark.parametrize(
+    "size, smallest", [(28, (2, 7)), (32, (3, 4)), (8, (1, 4)), (64, (4, 4)), (20, (2, 5)), (48, (3, 6)), (96, (4, 6))]
+)
 def test_halvings(size, smallest):
     assert gan.halvings(size) == smallest
 
