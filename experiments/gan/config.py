@@ -136,7 +136,7 @@ class Config:
                 "objective.order 'simultaneous' does not keep that promise (one device rounds the generator's gradient "
                 "differently): leave it at 0, or set --objective.order alternating"
             )
-        problems += checks.bounds(self.data, "data.", distort=0)
+        problems += checks.bounds(self.data, "data.", distort=0, held_out=0)
         problems += [*self.model.check(), *self.objective.check(), *self.evaluation.check()]
         steps = self.train.num_steps
         return problems + checks.errors_of(

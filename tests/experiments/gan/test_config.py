@@ -1,6 +1,7 @@
 """Configurations of the GAN experiment: the paper's values, what is refused, and records of 0.1.0."""
 
 import copy
+import dataclasses
 import json
 import math
 
