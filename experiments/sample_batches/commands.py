@@ -24,7 +24,7 @@ from tyro.conf import Positional, arg
 
 from experiments.command import checks, image_data
 from experiments.sample_batches import feature_classifier, networks, reference, sampling
-from jaxgen import diffusion, metrics, training
+from jaxgen import data, diffusion, metrics, training
 from jaxgen.diffusion import Sampler
 from jaxgen.training.files import write_json
 
@@ -151,6 +151,7 @@ class MakeReference:
         checks.refuse([*wrong, *checks.bounds(self, images=0, size=0), *config.check()])
         features = Path(self.features).expanduser() if self.features and not self.inception else None
         wanted = ["train", "test"] if self.split == "all" else [self.split]
+        both: dict[str, data.Images]
         if features and not features.is_file():
             both = dict(zip(("train", "test"), image_data.load(config, labelled=True), strict=True))
         else:

@@ -14,6 +14,7 @@ from experiments import ddpm, gan, guided_diffusion, sparse_autoencoder, vae
 from experiments.command import checks, cli, image_data
 from experiments.ddpm.config import Evaluation
 from experiments.gan.data import Images
+from experiments.sample_batches import commands
 from jaxgen import data, training
 from tests.experiments.guided_diffusion import toys
 
@@ -180,6 +181,23 @@ def test_labels_of_one_split_alone_are_left_out(tmp_path, capsys):
     assert "only one of the splits has labels" in capsys.readouterr().err
     with pytest.raises(ValueError, match="the test split has no labels; expected the class of each image"):
         image_data.load(flat(folder), labelled=True)
+
+
+def test_a_reference_needs_only_its_split(tmp_path, capsys):
+    for i in range(3):
+        path = tmp_path / f"images/val/{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels(i, 4, 4)).save(path)
+    arguments = ["make-reference", str(tmp_path / "images"), str(tmp_path / "r.npz"), "--split"]
+    commands.main([*arguments, "test"])
+    with np.load(tmp_path / "r.npz") as file:
+        assert sorted(file["arr_0"][..., 0].sum(axis=(1, 2))) == sorted(pixels(i, 4, 4).sum() for i in range(3))
+    with pytest.raises(SystemExit):
+        commands.main([*arguments, "train"])
+    assert "no folder train or training with images" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        commands.main([*arguments[:2], str(tmp_path / "r.pt"), "--split", "test", "--images", "-1"])
+    assert "does not end with .npz\nimages is -1" in capsys.readouterr().err
 
 
 def test_layout_and_shape_reach_the_reader(tmp_path):
