@@ -229,7 +229,7 @@ def test_problems_of_settings_and_of_data_are_named_at_once(tmp_path):
     with pytest.raises(ValueError, match="(?s)seeds is 0.*no folder .*nowhere"):
         gan.validate_and_load(config)
     config = dataclasses.replace(vae.PRESETS["quick"], train_examples=2000, compared_latent_sizes=(2, 0))
-    with pytest.raises(ValueError, match="(?s)train_examples is 2000; the data has 1437.*latent"):
+    with pytest.raises(ValueError, match="(?s)latent_sizes is .*train_examples is 2000; the data has 1437"):
         vae.validate_and_load(config)
     sparse = dataclasses.replace(sparse_autoencoder.PRESETS["quick"], data=flat(folder), probe_l2=-1.0)
     with pytest.raises(ValueError, match="(?s)probe_l2 is -1.0.*shape .*has no labels at all"):
