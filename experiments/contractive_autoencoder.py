@@ -119,7 +119,7 @@ def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
     metrics, trained = {}, {}
     for method in config.methods:
         params = pretrain(config, run, method, network, train_set)
-        measure = partial(measure_and_draw, run, method, network, params, test_set)
+        measure = partial(measure_and_draw, run, method, network, params, images)
         measured = dict(run.cached("layer", measure, method=method))
         classifier, fine_tuned = fine_tune(config, run, method, params, train_set)
         classify: Any = partial(classifier.apply, {"params": fine_tuned})
@@ -192,18 +192,18 @@ def fine_tune(
 
 
 def measure_and_draw(
-    run: training.Run, method: Method, network: autoencoder.Autoencoder, params: dict, images: data.Images
+    run: training.Run, method: Method, network: autoencoder.Autoencoder, params: dict, images: image_data.Splits
 ) -> dict[str, float]:
     """Table 1's measures of the Jacobian over the test set; the filters."""
-    figures.save_filters(run.figures / f"filters-{method}.png", params, images)
+    test_set = images[1]
+    figures.save_filters(run.figures / f"filters-{method}.png", params, test_set)
     encode: Any = partial(network.apply, {"params": params}, method="encode")
-    hidden = jnp.asarray(autoencoder.map_in_chunks(encode, images.unit()))
+    hidden = jnp.asarray(autoencoder.map_in_chunks(encode, test_set.unit()))
     kernel = jnp.asarray(params["encoder"]["layers_0"]["kernel"])
-    reconstruct: Any = partial(network.apply, {"params": params})
     return {
         "jacobian_norm": float(jnp.mean(jnp.sqrt(autoencoder.sigmoid_contractive_penalty(hidden, kernel)))),
         "saturated_percent": 100 * float(jnp.mean(autoencoder.saturation(hidden))),
-        "test_error": autoencoder.reconstruction_error(reconstruct, images.unit()),
+        **image_data.errors(partial(network.apply, {"params": params}), images),
     }
 
 

@@ -9,6 +9,7 @@ Boltzmann machines.
 """
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, Literal
 
@@ -185,18 +186,22 @@ def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
 
 def validate_and_load(config: Config) -> image_data.Splits:
     """The training and the test images, after refusing impossible settings."""
-    images = image_data.validate_and_load(config)
-    problems, most, machines = [], min(images[0].flat.shape), config.pretraining
-    sizes = {"model.code_size": config.model.code_size, "baselines.extra_components": config.baselines.extra_components}
-    for name, number in sizes.items():
-        if not 0 <= number <= most:
-            problems.append(f"{name} is {number}; PCA of this data, the baseline, has 1 to {most}")
-    if machines.epochs and machines.batch_size > len(images[0]):
-        problems.append(f"pretraining.batch_size is {machines.batch_size}; the data has {len(images[0])} images")
-    elif machines.epochs:
-        problems += checks.errors_of(lambda: cli.check_split(config.train, machines.batch_size))
-    checks.refuse(problems)
-    return images
+
+    def counts(train_set: data.Images, _) -> list[str]:
+        problems, most, machines = [], min(len(train_set), math.prod(train_set.shape)), config.pretraining
+        sizes = {
+            "model.code_size": config.model.code_size, "baselines.extra_components": config.baselines.extra_components,
+        }  # fmt: skip
+        for name, number in sizes.items():
+            if not 0 <= number <= most:
+                problems.append(f"{name} is {number}; PCA of this data, the baseline, has 1 to {most}")
+        if machines.epochs and machines.batch_size > len(train_set):
+            problems.append(f"pretraining.batch_size is {machines.batch_size}; the data has {len(train_set)} images")
+        elif machines.epochs:
+            problems += checks.errors_of(lambda: cli.check_split(config.train, machines.batch_size))
+        return problems
+
+    return image_data.validate_and_load(config, counts=counts)
 
 
 def extendable_fields(config: Config) -> tuple[str, ...]:
@@ -241,10 +246,7 @@ def measure_and_draw(
     reconstruct: Any = partial(network.apply, {"params": params})
     chosen = test_set.spread_over_classes(12)
     rows = {"data": test_x[chosen], f"AE-{size}": reconstruct(test_x[chosen])}
-    metrics = {
-        "test_error": autoencoder.reconstruction_error(reconstruct, test_x),
-        "train_error": autoencoder.reconstruction_error(reconstruct, train_x),
-    }
+    metrics = image_data.errors(reconstruct, images)
     for number in sorted({size, extra} - {0}):
         mean, components = autoencoder.pca(train_x, number)
         project = lambda x, m=mean, c=components: autoencoder.pca_reconstruct(x, m, c)
@@ -267,7 +269,7 @@ def measure_and_draw(
         )
         if size == 2:
             figures.save_codes(run.figures / "codes.png", test_codes, test_set)
-    figures.save_rows(run.figures / "reconstructions.png", rows, test_set, factor=2)
+    figures.save_rows(run.figures / "reconstructions.png", rows, test_set, factor=max(2, 14 // test_set.shape[0]))
     figures.save_filters(run.figures / "filters.png", params, test_set, factor=2)
     return metrics
 

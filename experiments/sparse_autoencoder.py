@@ -116,7 +116,7 @@ def measure_and_draw(
     used = autoencoder.dead_units(jnp.asarray(codes), threshold=0.05)
     return {
         "probe_error_percent": probe(config, images, encode),
-        "test_error": autoencoder.reconstruction_error(decode, test_set.unit()),
+        **image_data.errors(decode, images),
         **{name: float(value) for name, value in used.items()},
     }
 

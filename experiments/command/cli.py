@@ -1,8 +1,10 @@
 """The command line of every experiment: `python -m experiments.<name> <preset> [--any.field value]`."""
 
+import contextlib
 import dataclasses
 import difflib
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from experiments.command import compilation_cache, sweep
+from experiments.command import checks, compilation_cache, sweep
 from jaxgen import training
 
 Config = TypeVar("Config")
@@ -63,7 +65,7 @@ def main(
             results = sweep.run_all(workdir, settings)
         else:
             open_run, train_in = prepare(preset, config)
-            with open_run(workdir) as run:
+            with removed_if_refused(workdir), open_run(workdir) as run:
                 results = [train_in(run)]
     except training.Interrupted as stopped:
         print(stopped.message, file=sys.stderr)
@@ -88,6 +90,18 @@ def main(
                 print(f"{sweep.table(results)}\nall in {workdir}; alone, a setting has the same parameters")
             else:
                 show(results[0], workdir.absolute())
+
+
+@contextlib.contextmanager
+def removed_if_refused(workdir: Path):
+    """Removes a new run directory where a ValueError comes before the first line of metrics."""
+    is_new, lines = not workdir.exists(), workdir / "metrics.jsonl"
+    try:
+        yield
+    except ValueError:
+        if is_new and not (lines.exists() and lines.stat().st_size):
+            shutil.rmtree(workdir, ignore_errors=True)
+        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +155,7 @@ def checked(config: Config, validate_and_load: Callable[[Config], Prepared]) -> 
     if settings.deterministic:
         compilation_cache.make_deterministic()
     training.keys.root(config.seed)  # type: ignore[attr-defined]
+    checks.refuse(checks.not_finite(config))
     check_split(settings)
     return validate_and_load(config)
 

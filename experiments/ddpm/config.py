@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import jax
+import numpy as np
 
 from experiments.command import checks, image_data
 from experiments.ddpm.model import DiffusionConfig, Network, build_model
-from jaxgen import data, training
+from experiments.sample_batches import feature_classifier
+from jaxgen import data, metrics, training
 from jaxgen.diffusion import Sampler
 
 
@@ -18,9 +20,9 @@ class Evaluation:
     """What is measured at the end."""
 
     images: int = 256
-    """number of test images whose bound is measured, with all T steps; 0: none"""
+    """largest number of test images whose bound is measured, with all T steps; 0: none"""
     samples: int = 2000
-    """number of samples for classifier-FID, precision and recall; 0: only the samples of the figures"""
+    """number of samples for classifier-FID, precision and recall; 0, or without labels: only those of the figures"""
     sampler: Sampler = Sampler(steps="100", variance="fixed_small")
     reference: Literal["train", "test"] = "train"
     """the split that samples are compared with; as many images of the other one are the floor"""
@@ -50,19 +52,28 @@ class Evaluation:
             )
         if 0 < self.samples < 10:
             problems.append(f"evaluation.samples is {self.samples}; statistics need at least 10, or 0 for none")
-        if self.images > len(test):
-            problems.append(
-                f"evaluation.images is {self.images}; the test split has {len(test)}: set "
-                f"--evaluation.images {len(test)}, or 0 for no bound"
-            )
-        if self.samples and not self.inception and (train.label is None or test.label is None):
-            problems.append(
-                "the data has no labels to train a classifier on, so there are no features to compare samples by: "
-                "set --evaluation.samples 0, or give Inception's weights with --evaluation.inception FILE"
-            )
         if self.inception and not Path(self.inception).expanduser().is_file():
             problems.append(f"no file {self.inception}; --evaluation.inception is that of Inception's weights")
+        elif self.inception:
+            problems += checks.errors_of(lambda: metrics.load_inception(self.inception))
+        elif self.features and self.fit_to_data(train, test).samples:
+            problems += checks.errors_of(lambda: feature_classifier.check(self.features, train, test))
         return problems
+
+    def fit_to_data(self, train: data.Images, test: data.Images) -> Self:
+        """With as many test images as there are, and without samples to compare where there are no features."""
+        labelled = train.label is not None and test.label is not None and len(np.unique(train.label)) > 1
+        comparable = min(len(train), len(test)) > 3 and (labelled or bool(self.inception))
+        return dataclasses.replace(self, images=min(self.images, len(test)), samples=self.samples if comparable else 0)
+
+    def note_data(self, train: data.Images, test: data.Images) -> None:
+        """Notes what `fit_to_data` changes."""
+        checks.note_fewer("evaluation.images", self.images, len(test), "test images")
+        if self.samples != self.fit_to_data(train, test).samples:
+            checks.note(
+                "samples are drawn but not compared: that needs four images in each split, and labels of two classes "
+                "to train a classifier on, or Inception's weights (--evaluation.inception FILE)"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Config:
 
     def check(self) -> list[str]:
         """The problems of these settings that do not depend on the data."""
-        problems = self.process.check()
+        problems = self.data.check() + self.process.check()
         if not checks.errors_of(self.process.make_schedule):
             schedule = self.process.make_schedule()
             for sampler in dict.fromkeys((self.preview, *self.evaluation.samplers)):
@@ -122,17 +133,22 @@ def validate_and_load(config: Config) -> image_data.Splits:
     Raises:
         ValueError: the config has problems; all are named.
     """
-    problems = config.check()
-    if config.process.loss == "rescaled_mse" and not config.process.learned:
-        problems.append(
-            f"process.loss 'rescaled_mse' trains a learned variance, and process.variance is "
-            f"{config.process.variance!r}: set --process.variance learned_range, or --process.loss mse"
-        )
-    checks.refuse(problems)
-    images = image_data.load(config.data)
-    shape = images[0].shape
-    init = lambda: jax.eval_shape(build_model(config.network, config.process, shape).init, jax.random.key(0))
-    checks.refuse(config.evaluation.check(*images) + checks.errors_of(init))
+
+    def counts(*images: data.Images) -> list[str]:
+        problems = config.evaluation.check(*images)
+        if config.process.loss == "rescaled_mse" and not config.process.learned:
+            problems.append(
+                f"process.loss 'rescaled_mse' trains a learned variance, and process.variance is "
+                f"{config.process.variance!r}: set --process.variance learned_range, or --process.loss mse"
+            )
+        return problems
+
+    def build(train: data.Images, _) -> list[str]:
+        model = lambda: build_model(config.network, config.process, train.shape)
+        return checks.errors_of(lambda: jax.eval_shape(model().init, jax.random.key(0)))
+
+    images = image_data.validate_and_load(config, counts=counts, build=build)
+    config.evaluation.note_data(*images)
     return images
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.command import image_data
+from experiments.command import checks, image_data
 from experiments.ddpm.config import Evaluation
 from experiments.sample_batches import feature_classifier
 from jaxgen import data, diffusion, metrics, training
@@ -117,13 +117,15 @@ class EvalContext(NamedTuple):
             parts.append(self.cached_arrays(f"{name}-{part.start}-{size}", make)["x"][: part.stop - part.start])
         return np.concatenate(parts)
 
-    def bound(self, cond: CondOf | None = None) -> dict[str, np.ndarray]:
+    def bound(self, cond: CondOf | None = None, split: int = 1, num: int | None = None) -> dict[str, np.ndarray]:
         """The bound of the first test images in bits/dim: {"prior" [N], "terms", "x0_mse", "noise_mse" [N, T]}.
 
         Args:
-            cond: what the network is conditioned on for the test images of these numbers.
+            cond: what the network is conditioned on for the images of these numbers.
+            split: 0: of training images.
+            num: number of images; None: as in the settings.
         """
-        model, num, test_set = self.model, self.settings.images, self.images[1]
+        model, images, num = self.model, self.images[split], self.settings.images if num is None else num
         stream = training.keys.stream(self.key, "eval")
 
         def terms(params: Any, keys: jax.Array, x0: jax.Array, cond: Cond) -> diffusion.Bound:
@@ -134,22 +136,32 @@ class EvalContext(NamedTuple):
         for part in data.slices(num, size):
 
             def make(part=part):
-                x0 = diffusion.check_images(test_set.signed(part.start, part.stop))
+                x0 = diffusion.check_images(images.signed(part.start, part.stop))
                 x0 = np.concatenate([x0, np.zeros((size - len(x0), *x0.shape[1:]), np.float32)])
                 numbers = np.arange(part.start, part.start + size)
                 given = {} if cond is None else cond(np.minimum(numbers, num - 1))
                 keys = training.keys.per_example(stream, jnp.asarray(numbers))
                 return compiled(self.params, keys, x0, given)._asdict()
 
-            arrays = self.cached_arrays(f"bound-{part.start}-{size}", make)
+            arrays = self.cached_arrays(f"{'' if split else 'train-'}bound-{part.start}-{size}", make)
             parts.append({name: values[: part.stop - part.start] for name, values in arrays.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def measure_bound(self, cond: CondOf | None = None) -> dict[str, float]:
-        """The number of parameters and, where images are measured, the metrics of the bound."""
+    def measure_bound(self, cond: CondOf | None = None, train_cond: CondOf | None = None) -> dict[str, float]:
+        """The number of parameters and, where images are measured, the metrics of the bound.
+
+        Where every training image was visited more than 100 times, also the bound of some of them.
+        """
         results: dict[str, float] = {"parameters": sum(x.size for x in jax.tree.leaves(self.params))}
-        if images := self.settings.images:
+        images, train = self.settings.images, len(self.images[0])
+        if images:
             results |= self.cached_metrics("bound", lambda: bound_metrics(self.bound(cond)), images=images)
+        if images and self.step * self.run.config.train.batch_size > 100 * train:
+            num = min(images, train, 256)
+            measure = lambda: {"train_bits_per_dim": bound_metrics(self.bound(train_cond, 0, num))["bits_per_dim"]}
+            results |= self.cached_metrics("bound of training images", measure, images=num)
+            found = results["train_bits_per_dim"], results["bits_per_dim"]
+            checks.note_memorization(*found, "the bound in bits/dim", train)
         return results
 
 

@@ -18,7 +18,8 @@ def draw(folder: Path, context: EvalContext) -> None:
     save("samples", enlarged(pictures.grid(drawn, 10), context.model.shape))
     save("neighbours", neighbours(drawn[:12], context.images[0]))
     save("denoising", denoising(context))
-    save("interpolations", interpolations(context))
+    if len(context.images[1]) > 1:
+        save("interpolations", interpolations(context))
     if context.settings.images:
         save("bound", bound_curves(context.bound()))
 

@@ -73,9 +73,10 @@ class Evaluation:
     samples: int = 10_000
     """images: number of samples for each measure"""
     held_out: int = 10_000
-    """images: number of training images, the last ones, that choose the Parzen window's width, and the step"""
+    """images: number of training images, the last ones, that choose the Parzen window's width, and the step; a sixth of
+    them where this is over half"""
     centres: int = 10_000
-    """images: number of k-means centres to compare with; 0: none"""
+    """images: largest number of k-means centres to compare with; 0: none"""
     select_every: int = 0
     """images: steps between Parzen estimates on held-out images, the best of which selects the generator that is
     evaluated; 0, or in a shorter training: the last generator"""
@@ -88,7 +89,9 @@ class Evaluation:
 
     def check(self) -> list[str]:
         """The problems of these settings."""
-        return checks.bounds(self, "evaluation.", samples=10, frames=1, centres=0, select_every=0, check_every=0)
+        return checks.bounds(
+            self, "evaluation.", samples=10, held_out=1, frames=1, centres=0, select_every=0, check_every=0
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +117,15 @@ class Config:
         if not 1 <= self.seeds <= 2**32 - self.seed:
             problems.append(f"seeds is {self.seeds}; it must be at least 1")
         points, architecture = self.data.name in MIXTURES, self.model.architecture
+        more = " and the preset dcgan" if architecture == "points" else ""
+        problems += image_data.folder_problems(self.data, ("digits", "curves", *MIXTURES), more)
         if points != (architecture == "points"):
             problems.append(
                 f"model.architecture is {architecture!r}; for the data {self.data.name!r} it must be "
                 f"{'points' if points else 'maxout or dcgan'}"
             )
-        if points and (self.data.distort or self.data.size or self.data.dir):
-            problems.append(f"data.name is {self.data.name!r}: points have no data.dir, data.size or data.distort")
+        if points and (self.data.distort or self.data.size):
+            problems.append(f"data.name is {self.data.name!r}: points have no data.size or data.distort")
         if points and self.evaluation.select_every:
             problems.append(
                 f"evaluation.select_every is {self.evaluation.select_every}; only images have a Parzen estimate"
@@ -131,21 +136,25 @@ class Config:
                 "objective.order 'simultaneous' does not keep that promise (one device rounds the generator's gradient "
                 "differently): leave it at 0, or set --objective.order alternating"
             )
-        problems += [*self.data.check(), *self.model.check(), *self.objective.check(), *self.evaluation.check()]
+        problems += checks.bounds(self.data, "data.", distort=0, held_out=0)
+        problems += [*self.model.check(), *self.objective.check(), *self.evaluation.check()]
         steps = self.train.num_steps
         return problems + checks.errors_of(
             lambda: training.build_optimizer(self.generator, steps),
             lambda: training.build_optimizer(self.discriminator, steps * max(self.objective.discriminator_steps, 1)),
         )
 
-    def check_data(self, data: Points | Images) -> list[str]:
-        """The problems of the configuration with these data."""
-        problems = []
-        if self.model.conditional and not data.num_classes:
-            problems.append(f"model.conditional needs labels, and the data {self.data.name!r} have none")
-        if isinstance(data, Images) and self.evaluation.centres > len(data.train):
-            problems.append(f"evaluation.centres is {self.evaluation.centres}, of {len(data.train)} training images")
-        return problems
+    def note_data(self, data: Points | Images) -> None:
+        """Notes where there are fewer images than settings say."""
+        if isinstance(data, Images):
+            if len(data.validation) != self.evaluation.held_out:
+                checks.note(
+                    f"evaluation.held_out is {self.evaluation.held_out}, of {len(data.whole)} training images: "
+                    f"{len(data.validation)} are held out"
+                )
+            checks.note_fewer("evaluation.centres", self.evaluation.centres, len(data.train), "training images")
+            if data.train.label is not None and not data.has_features:
+                checks.note("there are too few images, or classes, to compare samples by a classifier's features")
 
 
 MNIST_EPOCH = 500  # 50,000 images in batches of 100

@@ -66,6 +66,12 @@ class Images:
         """Of the labels; 0 without."""
         return 0 if self.train.label is None else int(self.train.label.max()) + 1
 
+    @property
+    def has_features(self) -> bool:
+        """Whether there are labels for a classifier, and images enough to compare its features."""
+        labels = self.whole.label
+        return labels is not None and min(len(self.whole), len(self.test)) > 3 and len(np.unique(labels)) > 1
+
     def example(self) -> dict[str, np.ndarray]:
         """Of the shape of a batch of one."""
         return {"x": np.zeros((1, *self.shape), np.float32), "label": np.zeros(1, np.int32)}
@@ -91,19 +97,20 @@ class Images:
         return data.group_examples(dataclasses.replace(flat, make=make), steps)
 
 
-def load(config: image_data.FlatImageData, held_out: int, signed: bool) -> Points | Images:
-    """The data of a config; the last `held_out` training images are for validation.
+def load(config: image_data.FlatImageData, held_out: int, signed: bool, labelled: bool = False) -> Points | Images:
+    """The data of a config; the last `held_out` training images are for validation, or a sixth where that is over half.
 
     Raises:
-        ValueError: no image is held out or none is left, or what the readers refuse.
+        ValueError: no image is held out or none is left, no labels where `labelled`, or what the readers refuse.
     """
     if config.name in MIXTURES:
         return Points(MIXTURES[config.name]())
-    train, test = image_data.load(config)
-    first = len(train) - held_out
-    if held_out < 1 or first < 1:
+    train, test = image_data.load(config, labelled)
+    chosen = held_out if held_out <= len(train) / 2 else max(len(train) // 6, 1)
+    if held_out < 1 or len(train) < 2:
         raise ValueError(
             f"evaluation.held_out is {held_out}; of {len(train)} training images at least one must be held out and "
             "one left"
         )
+    first = len(train) - chosen
     return Images(train.select(slice(first)), train.select(slice(first, None)), test, train, signed, config.distort)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.command import checks
 from experiments.gan.context import EvalContext, Trained
 from experiments.gan.data import Images, Points
 from experiments.sample_batches import feature_classifier
@@ -27,7 +28,7 @@ def measure(context: EvalContext, trained: Trained) -> dict[str, float]:
     measured = {}
     if isinstance(context.data, Images):
         measured |= cached("parzen", parzen)
-        if context.data.train.label is not None:
+        if context.data.has_features:
             measured |= cached("features", on_features)
     elif context.data.shape == (2,):
         measured |= cached("modes", modes)
@@ -58,7 +59,7 @@ def parzen(context: EvalContext, trained: Trained) -> dict[str, float]:
     train = images.train.unit()
     sets["parzen_of_training_images"] = train[some]
     if evaluation.centres:
-        centres = metrics.kmeans_centres(train, evaluation.centres, context.config.seed)
+        centres = metrics.kmeans_centres(train, min(evaluation.centres, len(train)), context.config.seed)
         sets["parzen_of_kmeans_centres"] = centres
     return metrics.parzen_table(sets, images.validation.unit(0, VALIDATION), images.test.unit())
 
@@ -83,6 +84,11 @@ def state_of_game(context: EvalContext, trained: Trained) -> dict[str, float]:
         logits = context.logits(trained.discriminator, *context.real(13, GAME_SAMPLES, "train"))
         measured["train_probability"] = float(jnp.mean(jax.nn.sigmoid(jnp.asarray(logits))))
     measured |= context.diagnose(trained.last, trained.discriminator, (12, 13), GAME_SAMPLES)
+    if measured.get("train_probability", 0) > measured["real_probability"] + 0.25:
+        checks.note(
+            f"D is {measured['train_probability']:.2f} on training and {measured['real_probability']:.2f} on test "
+            "images: it has memorized the training images"
+        )
     if isinstance(context.data, Points):
         sets = context.real(15, 2000)[0], context.fake(trained.last, 16, 2000)
         own = [context.logits(trained.discriminator, x) for x in sets]

@@ -10,6 +10,7 @@ from experiments.gan import diagnostics, evaluate, figures
 from experiments.gan.config import PAPER_PARZEN, Config, Model, Objective
 from experiments.gan.context import EvalContext, Trained
 from experiments.gan.data import Images, Points, load
+from experiments.sample_batches import feature_classifier
 from jaxgen import gan, training
 
 PENALTIES = {"none": None, "r1": gan.r1_penalty, "gradient": gan.gradient_penalty}
@@ -41,10 +42,17 @@ def validate_and_load(config: Config) -> Points | Images:
     Raises:
         ValueError: all problems of the configuration, or what reading the data refuses.
     """
-    checks.refuse(config.check())
-    data = load(config.data, config.evaluation.held_out, config.model.architecture == "dcgan")
+    problems, settings = config.check(), config.evaluation
+    try:
+        data = load(config.data, settings.held_out, config.model.architecture == "dcgan", config.model.conditional)
+    except (ValueError, OSError) as error:
+        checks.refuse(problems and [*problems, str(error)])
+        raise
     init = lambda key: build(config.model, data).init(key, data.example())
-    checks.refuse(config.check_data(data) or checks.errors_of(lambda: jax.eval_shape(init, jax.random.key(0))))
+    checks.refuse(problems or checks.errors_of(lambda: jax.eval_shape(init, jax.random.key(0))))
+    if isinstance(data, Images) and data.has_features and settings.features:
+        feature_classifier.check(settings.features, data.whole, data.test)
+    config.note_data(data)
     return data
 
 

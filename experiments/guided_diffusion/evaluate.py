@@ -110,7 +110,8 @@ class GuidedEvaluation:
     def evaluate(self) -> dict[str, float]:
         """The metrics of the bound, of the classifier, and of every variant."""
         settings, context, compared = self.config.evaluation, self.context, self.context.comparison
-        results = context.measure_bound(self.cond_of_test_images)
+        of_training_images = lambda numbers: cond_of_images(context.model, context.images[0], numbers)
+        results = context.measure_bound(self.cond_of_test_images, of_training_images)
         if self.classifier is not None:
             num = min(settings.classified, len(context.images[1]))
             accuracies = lambda: self.accuracies(num)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from experiments.command import checks, cli, image_data
 from experiments.ddpm.evaluate import EvalContext
@@ -41,11 +42,13 @@ def validate_and_load(config: Config) -> Prepared:
         ValueError: the config has problems; all are named.
         FileNotFoundError: there is no such classifier.
     """
-    checks.refuse(config.check())
-    images = image_data.load(config.data)
-    shape, settings = images[0].shape, config.classifier
-    problems = config.check_size(shape) + config.evaluation.check(*images)
-    checks.refuse(problems + checks.errors_of(lambda: count_classes(config, images)))
+
+    def counts(train: data.Images, test: data.Images) -> list[str]:
+        problems = config.check_size(train.shape) + config.evaluation.check(train, test)
+        return problems + checks.errors_of(lambda: count_classes(config, (train, test)))
+
+    images = image_data.validate_and_load(config, counts=counts)
+    shape, settings, problems = images[0].shape, config.classifier, []
     classes = count_classes(config, images)
     labels = {"classes": classes if config.labels.conditional else 0, "label_dropout": config.labels.dropout}
     model = build_model(config.network, config.process, shape, low_resolution=config.low_resolution, **labels)
@@ -56,6 +59,7 @@ def validate_and_load(config: Config) -> Prepared:
     shapes = [lambda network=network: jax.eval_shape(network.init, jax.random.key(0)) for network in built]
     checks.refuse(problems + checks.errors_of(*shapes))
     trained = classifier.find(settings.trained, model, classes) if settings.trained else None
+    config.evaluation.note_data(*images)
     return Prepared(images, model, classes, trained)
 
 
@@ -67,16 +71,21 @@ def count_classes(config: Config, images: image_data.Splits) -> int:
     """
     if not (config.labels.conditional or config.classifier.exists):
         return 0
-    classes = config.labels.classes
-    if config.data.on_disk:
-        if classes < 1:
+    classes, (train, test) = config.labels.classes, images
+    if isinstance(train.image, data.OnDisk):
+        found = train.image.num_classes
+        for split in images:
+            check_labels(split.read(np.arange(1)).get("label"), classes or found or data.MAX_CLASSES)
+        if max(classes, found) < 1:
             raise ValueError("labels.classes is 0; labels on disk are not counted: say how many classes there are")
-        return classes
-    label = images[0].label
-    if label is not None:
-        classes = classes or int(label.max()) + 1
+        if classes and found > classes:
+            raise ValueError(f"labels.classes is {classes}, and there are {found} class folders")
+        return classes or found
+    if train.label is not None:
+        classes = classes or int(train.label.max()) + 1
     for split in images:
         check_labels(split.label, classes)
+    checks.refuse(data.split_problems(train, test, labelled=True))
     return classes
 
 
@@ -84,8 +93,8 @@ def check_labels(labels: Any, classes: int) -> None:
     """Raises ValueError where labels [N] are missing, or are not from 0 to classes - 1."""
     if labels is None:
         raise ValueError(
-            "the images have no labels: put them into one folder a class, or set --labels.no-conditional, "
-            "--classifier.num-steps 0 and --guidance.kinds none"
+            "the images have no labels: put them into one folder a class, or set --labels.no-conditional "
+            "--labels.dropout 0 --classifier.num-steps 0 --guidance.kinds none"
         )
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise ValueError(
@@ -100,6 +109,7 @@ def train(config: Config, prepared: Prepared, run: training.Run) -> dict:
     key, model = training.keys.root(config.seed), prepared.model
     trained = fit_classifier(config, prepared, key, run)
     averaged = training.fetch(fit(config, prepared, key, run).ema)
+    config = dataclasses.replace(config, evaluation=config.evaluation.fit_to_data(*prepared.images))
     context = EvalContext(config.evaluation, model, averaged, key, run, config.train.num_steps, prepared.images)
     guided = GuidedEvaluation(context, config, trained)
     metrics = guided.evaluate()

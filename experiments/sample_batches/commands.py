@@ -22,9 +22,9 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from experiments.command import image_data
+from experiments.command import checks, image_data
 from experiments.sample_batches import feature_classifier, networks, reference, sampling
-from jaxgen import diffusion, metrics, training
+from jaxgen import data, diffusion, metrics, training
 from jaxgen.diffusion import Sampler
 from jaxgen.training.files import write_json
 
@@ -130,7 +130,7 @@ class MakeReference:
     reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
     """file to write, ending with .npz: arr_0, mu, sigma, and with Inception mu_s, sigma_s"""
     name: str = "images"
-    """kind of data: "images", a folder of PNG or JPEG files, or "mnist", "cifar10", "npy", "tfds:<name>", ..."""
+    """kind of data: "images", a folder of image files, or "mnist", "cifar10", "npy", "tfds:<name>", ..."""
     split: Literal["all", "train", "test"] = "all"
     """the papers take the training split"""
     size: int = 0
@@ -147,16 +147,27 @@ class MakeReference:
     def run(self) -> None:
         """Makes the reference."""
         config = image_data.ImageData(self.name, str(self.folder), self.size, on_disk=self.on_disk)
-        train, test = image_data.load(config)
+        wrong = [] if self.reference.suffix == ".npz" else [f"{self.reference} does not end with .npz"]
+        checks.refuse([*wrong, *checks.bounds(self, images=0, size=0), *config.check()])
+        features = Path(self.features).expanduser() if self.features and not self.inception else None
+        wanted = ["train", "test"] if self.split == "all" else [self.split]
+        both: dict[str, data.Images]
+        if features and not features.is_file():
+            both = dict(zip(("train", "test"), image_data.load(config, labelled=True), strict=True))
+        else:
+            both = {split: image_data.load_split(config, split) for split in wanted}
+        splits = [both[split] for split in wanted]
         extractor = None
         if self.inception:
             extractor = reference.load_extractor(self.inception, self.features)
-        elif self.features:
-            extractor = feature_classifier.cached(self.features, train, test)
-        splits = {"all": [train, test], "train": [train], "test": [test]}[self.split]
+        elif features and len(both) == 2:
+            extractor = feature_classifier.cached(features, both["train"], both["test"])
+        elif features:
+            feature_classifier.check(features, both.get("train"), both.get("test"))
+            extractor = feature_classifier.read(features)
         settings = reference.make_reference(self.reference, splits, extractor, self.images)
         what = f"moments of {extractor.name}'s features" if extractor else "no moments: no --inception, no --features"
-        print(f"{self.reference}: {settings['images']} images of {train.shape}, {what}")
+        print(f"{self.reference}: {settings['images']} images of {splits[0].shape}, {what}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,23 +48,36 @@ def cached(
     path = Path(path).expanduser()
     if train.label is None or test.label is None:
         raise ValueError("the data has no labels to train a classifier on, so there are no features to compare by")
-    made_of = {
-        "settings": dataclasses.asdict(settings), "train": train.fingerprint, "test": test.fingerprint, "seed": SEED,
-    }  # fmt: skip
+    made_of = _made_of(train, test, settings)
     if path.exists():
+        check(path, train, test, settings)
         network, params, about = _load(path)
-        other = [name for name, value in made_of.items() if about.get(name) != value]
-        if other:
-            raise ValueError(
-                f"{path} holds the classifier of another {', '.join(other)}; give another file, or remove it to train "
-                "anew"
-            )
     else:
         network = metrics.FeatureClassifier(int(train.label.max()) + 1, settings.num_features, settings.channels)
         params = fit(network, train, settings)
         about = {**made_of, "accuracy": _accuracy(network, params, test), "sha256": training.tree_digest(params)}
         write_arrays(path, {"about": np.array(json.dumps(about)), **flatten(params)})
     return metrics.classifier_extractor(network, params, about["accuracy"])
+
+
+def check(
+    path: str | Path, train: data.Images | None, test: data.Images | None, settings: Settings = Settings()
+) -> None:
+    """Raises ValueError where `path` is there, and is the classifier of other data; None: a split that may be any."""
+    path = Path(path).expanduser()
+    if not path.exists():
+        return
+    about, made_of = _load(path)[2], _made_of(train, test, settings)
+    if other := [name for name, value in made_of.items() if value is not None and about.get(name) != value]:
+        raise ValueError(
+            f"{path} holds the classifier of another {', '.join(other)}; give another file, or remove it to train anew"
+        )
+
+
+def _made_of(train: data.Images | None, test: data.Images | None, settings: Settings) -> dict[str, Any]:
+    """What a classifier depends on; None of a split that is not known."""
+    prints = {"train": train and train.fingerprint, "test": test and test.fingerprint}
+    return {"settings": dataclasses.asdict(settings), **prints, "seed": SEED}
 
 
 def read(path: str | Path) -> metrics.Extractor:

@@ -114,7 +114,7 @@ def shape_of(data: image_data.ImageData, params: Mapping[str, np.ndarray], image
     """(H, W, C) of a run's images, `images` of which are the input; read from the data where no size is set."""
     if data.size:
         return data.size, data.size, params["conv_in/kernel"].shape[2] // images
-    shape = image_data.load(data)[0].shape
+    shape = image_data.load_split(data, "train").shape
     if shape[0] != shape[1]:
         raise ValueError(f"images are {shape[0]} x {shape[1]}; sample batches are of square ones")
     return shape

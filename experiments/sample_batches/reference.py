@@ -38,10 +38,12 @@ def make_reference(
         num: images in the file, in an order that mixes classes; 0: all.
 
     Raises:
-        ValueError: another suffix, or no images.
+        ValueError: another suffix, or splits of different shapes.
     """
     if Path(path).suffix != ".npz":
         raise ValueError(f"the reference is {path}; expected a name ending with .npz")
+    if len({split.shape for split in splits}) > 1:
+        raise ValueError(f"the splits' images differ in shape: {', '.join(str(split.shape) for split in splits)}")
     total = sum(len(split) for split in splits)
     num = min(num or total, total)
     key = training.keys.root(0)

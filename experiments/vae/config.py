@@ -5,7 +5,7 @@ from functools import partial
 from typing import Literal
 
 from experiments.command import checks, image_data
-from jaxgen import training, vae
+from jaxgen import data, training, vae
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Evaluation:
 
     def check(self, batch_size: int) -> list[str]:
         """The problems of these settings with batches of this size."""
-        problems = checks.bounds(self, "evaluation.", num_samples=0, examples=1)
+        problems = checks.bounds(self, "evaluation.", num_samples=0, examples=2)
         if any(points % batch_size for points in self.bound_at):
             problems.append(f"evaluation.bound_at must be multiples of the batch size {batch_size}")
         return problems
@@ -35,7 +35,8 @@ class Config:
     """random seed"""
     data: image_data.FlatImageData = image_data.FlatImageData()
     binarization: Literal["stochastic", "fixed", "grey"] = "stochastic"
-    """"stochastic": pixels are drawn anew at each visit, of test images once; "fixed": drawn once; "grey": unchanged"""
+    """"stochastic": pixels are drawn anew at each visit, of test images once; "fixed": drawn once; "grey": unchanged,
+    as colours must be"""
     train_examples: int = 0
     """number of training images, the first ones; 0: all"""
     shuffle: bool = True
@@ -73,6 +74,20 @@ class Config:
         network = vae.build_network(model, image_shape)
         likelihood = vae.build_likelihood(model, self.binarization == "grey")
         return network, likelihood, *vae.build_loss(self.objective, network, likelihood, num_images)
+
+
+def data_problems(config: Config, images: data.Images) -> list[str]:
+    """The problems of a configuration with training images."""
+    problems = []
+    if not 0 <= config.train_examples <= len(images):
+        problems.append(f"train_examples is {config.train_examples}; the data has {len(images)}, 0 takes all")
+    if config.binarization != "grey" and images.shape[2] == 3:
+        problems.append(
+            f"binarization is {config.binarization!r}, and the images have colours, which are not drawn as black or "
+            "white: set --binarization grey, and --model.likelihood discretized_logistic for the likelihood of 256 "
+            "levels"
+        )
+    return problems
 
 
 MNIST_EPOCH = 600

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from experiments.command import image_data
+from experiments.command import checks, image_data
 from experiments.vae import figures
-from experiments.vae.config import Evaluation
+from experiments.vae.config import Config
 from jaxgen import data, training, vae
 
 
@@ -55,15 +55,18 @@ def bounds(context: Context, images: image_data.Splits, stochastic: bool, params
 
 
 def measure_and_draw(
-    config: Evaluation, context: Context, params: Any, images: data.Images, run: training.Run
+    config: Config, context: Context, params: Any, splits: image_data.Splits, run: training.Run
 ) -> dict[str, float]:
-    """The bound, -log p and the active units on test images; figures."""
+    """The bound, -log p and the active units on test images, the bound on as many training images; figures."""
     name, _, network, likelihood = context
-    x, num_samples = images.unit(0, config.examples), config.num_samples or 1
+    images, num_samples = splits[1], config.evaluation.num_samples or 1
+    x = images.unit(0, config.evaluation.examples)
     estimates = vae.log_marginal_likelihood(context.eval_key(3), network, params, likelihood, x, num_samples)
     measured = {"test_bound": float(jnp.mean(estimates.elbo)), "test_examples": len(x)}
-    if config.num_samples:
+    if config.evaluation.num_samples:
         measured |= estimates.summary(x.shape[1])
+    measured["train_bound"] = train_bound(config, context, params, splits[0].select(slice(len(x))))
+    checks.note_memorization(-measured["train_bound"], -measured["test_bound"], "minus the bound", len(splits[0]))
     means = vae.posterior_means(context.eval_key(4), network, params, x)
     counts = [vae.active_units(layer) for layer in means]
     measured["active_units"] = sum(counts)
@@ -72,3 +75,13 @@ def measure_and_draw(
     key = training.keys.stream(context.key, "sample")
     figures.draw(run.figures, name, key, network, params, likelihood, images, means[0])
     return measured
+
+
+def train_bound(config: Config, context: Context, params: Any, images: data.Images) -> float:
+    """The bound on training images, one sample of z for each."""
+    if config.binarization == "stochastic":
+        images = data.binarized(context.eval_key(5), images)
+    estimates = vae.log_marginal_likelihood(
+        context.eval_key(6), context.network, params, context.likelihood, images.unit(), 1
+    )
+    return float(jnp.mean(estimates.elbo))

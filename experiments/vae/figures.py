@@ -40,9 +40,10 @@ def draw(
     if len(network.latent_sizes) == 1:
         output: Any = partial(network.apply, {"params": params}, method="decode")
         decode = jax.jit(lambda z: likelihood.mean(output(z)))
-        pairs = jnp.asarray(means[:12])
-        path = vae.interpolate(pairs[0::2], pairs[1::2], 10, spherical=True)
-        save("interpolations", np.concatenate([decode(path[:, i]) for i in range(path.shape[1])]), 10)
+        if pairs := min(len(means), 12) // 2:
+            ends = jnp.asarray(means[: 2 * pairs])
+            path = vae.interpolate(ends[0::2], ends[1::2], 10, spherical=True)
+            save("interpolations", np.concatenate([decode(path[:, i]) for i in range(path.shape[1])]), 10)
         walks = vae.traverse(jnp.asarray(means[0]), jnp.linspace(-2.5, 2.5, 11))[most_varying[:10]]
         save("traversals", np.concatenate([decode(walk) for walk in walks]), 11)
         if network.latent_sizes[0] == 2:

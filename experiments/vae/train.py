@@ -9,18 +9,17 @@ import jax
 
 from experiments.command import checks, image_data
 from experiments.vae import evaluate
-from experiments.vae.config import Config, paper_values
+from experiments.vae.config import Config, data_problems, paper_values
 from jaxgen import data, training, vae
 
 
 def validate_and_load(config: Config) -> image_data.Splits:
     """The training and the test images, binarized where they are so once, after refusing impossible settings."""
-    train_set, test_set = image_data.validate_and_load(config)
-    attempts = [partial(config.build, model, train_set.shape, len(train_set)) for model in config.models.values()]
-    problems = checks.errors_of(*attempts)
-    if not 0 <= config.train_examples <= len(train_set):
-        problems.append(f"train_examples is {config.train_examples}; the data has {len(train_set)}, 0 takes all")
-    checks.refuse(problems)
+    train_set, test_set = image_data.validate_and_load(
+        config,
+        counts=lambda train, _: data_problems(config, train),
+        build=lambda train, _: build_problems(config, train),
+    )
     if config.train_examples:
         train_set = dataclasses.replace(train_set.select(slice(config.train_examples)), label=None)
     if config.binarization != "grey":
@@ -32,6 +31,16 @@ def validate_and_load(config: Config) -> image_data.Splits:
     return train_set, test_set
 
 
+def build_problems(config: Config, images: data.Images) -> list[str]:
+    """What keeps the models from being built for images of this shape."""
+
+    def attempt(model: vae.Architecture) -> None:
+        network, *_ = config.build(model, images.shape, len(images))
+        jax.eval_shape(lambda: vae.init_params(jax.random.key(0), network))
+
+    return checks.errors_of(*(partial(attempt, model) for model in config.models.values()))
+
+
 def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
     image_data.record(run, config.data, images)
     metrics, trained, steps = {}, {}, 0
@@ -41,7 +50,7 @@ def train(config: Config, images: image_data.Splits, run: training.Run) -> dict:
         context = evaluate.Context(name, training.keys.stage(key, number) if name else key, network, likelihood)
         params, bounds = train_one(config, context, loss, statistics, images, run)
         trained[name or "vae"], steps = params, steps + config.train.num_steps
-        measure = partial(evaluate.measure_and_draw, config.evaluation, context, params, images[1], run)
+        measure = partial(evaluate.measure_and_draw, config, context, params, images, run)
         depends_on = {"model": name, "step": config.train.num_steps, "evaluation": config.evaluation}
         sentence = f"{name or 'vae'} and figures, step {config.train.num_steps}, {config.evaluation}"
         measured = {**bounds, **run.cached("results and figures", measure, old_name=sentence, **depends_on)}

@@ -10,15 +10,25 @@ from jaxgen.data.arrays import (
 )
 from jaxgen.data.augment import random_affine
 from jaxgen.data.batches import DeviceBatches, HostBatches, group_examples
+from jaxgen.data.checks import MAX_CLASSES
 from jaxgen.data.cifar10 import read_cifar10
 from jaxgen.data.colmap import read_colmap, read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.image_pipeline import array_batches, image_batches, slices
-from jaxgen.data.image_set import Images, OnDisk, binarized, load_images, signed, to_bytes
+from jaxgen.data.image_set import (
+    Images,
+    OnDisk,
+    binarized,
+    images_from_arrays,
+    load_images,
+    signed,
+    split_problems,
+    to_bytes,
+)
 from jaxgen.data.images import read_images
 from jaxgen.data.llff import read_llff
-from jaxgen.data.load import NAMES, fingerprint, load
+from jaxgen.data.load import NAMES, fingerprint, kind_of_folder, load
 from jaxgen.data.mixtures import (
     Mixture,
     draw_mixture,
@@ -35,6 +45,7 @@ from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
 
 __all__ = [
+    "MAX_CLASSES",
     "NAMES",
     "DeviceBatches",
     "HostBatches",
@@ -51,6 +62,8 @@ __all__ = [
     "grid_mixture",
     "group_examples",
     "image_batches",
+    "images_from_arrays",
+    "kind_of_folder",
     "load",
     "load_images",
     "locate",
@@ -79,6 +92,7 @@ __all__ = [
     "shuffled_pixels",
     "signed",
     "slices",
+    "split_problems",
     "stored",
     "to_bytes",
     "write_blender",

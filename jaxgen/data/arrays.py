@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen import files
-from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_file
+from jaxgen.data.checks import arrange, as_dataset, check_split, existing_folder, find_file
 
 NPY_FILES = (
-    "the folder with train.npy and test.npy, uint8 [N, H, W] or [N, H, W, C] from 0 to 255, and "
+    "the folder with train.npy and test.npy, uint8 from 0 to 255 or floats in [0, 1], [N, H, W] or [N, H, W, C], and "
     "for labels train_labels.npy and test_labels.npy, integers [N] (your own data, by numpy.save)"
 )
 MAT_FILES = (
-    "the folder with train.mat and test.mat, each with the array image, uint8 [N, H, W] or "
-    "[N, H, W, C], and for labels the array label, integers [N] (your own data, by save -v7 or "
+    "the folder with train.mat and test.mat, each with the array image, uint8 from 0 to 255 or floats in [0, 1], "
+    "[N, H, W] or [N, H, W, C], and for labels the array label, integers [N] (your own data, by save -v7 or "
     "scipy.io.savemat)"
 )
 FREY_FILES = (
@@ -24,41 +24,57 @@ FREY_FILES = (
 OLIVETTI_FILES = "the folder with olivettifaces.mat (from https://cs.nyu.edu/~roweis/data.html)"
 
 
-def read_npy_folder(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
+def read_npy_folder(
+    directory: str | os.PathLike | None, split: str = "train", *, layout: str = "", shape: tuple[int, ...] = ()
+) -> dict[str, np.ndarray]:
     """One's own images: `<split>.npy`, and `<split>_labels.npy` if there are labels.
+
+    Pixels are bytes, floats in [0, 1], or 0 and 1 of any type. Labels may also be [N, 1] or one-hot [N, K].
+
+    Args:
+        directory: the folder.
+        split: "train" or "test".
+        layout: order of the axes, see `data.images_from_arrays`.
+        shape: of flat images [N, D], see there.
 
     Returns:
         {"image": uint8 [N, H, W, C], "label": int32 [N] (if the file is there)}.
 
     Raises:
         FileNotFoundError: no folder or no file.
-        ValueError: a damaged file, pickled objects, another dtype or shape.
+        ValueError: a damaged file, pickled objects, other values or another shape.
     """
     check_split(split)
     folder = existing_folder(directory, NPY_FILES)
     path = find_file(folder, [f"{split}.npy"], NPY_FILES)
     labels = folder / f"{split}_labels.npy"
-    return as_dataset(read_npy(path), read_npy(labels) if labels.is_file() else None, where=path)
+    return arranged(read_npy(path), read_npy(labels) if labels.is_file() else None, layout, shape, path)
 
 
-def read_mat_folder(directory: str | os.PathLike | None, split: str = "train") -> dict[str, np.ndarray]:
+def read_mat_folder(
+    directory: str | os.PathLike | None, split: str = "train", *, layout: str = "", shape: tuple[int, ...] = ()
+) -> dict[str, np.ndarray]:
     """One's own images: `<split>.mat` with the array `image` and, if there are labels, `label`.
 
-    Whole numbers from 0 to 255 stored as doubles, MATLAB's default, are taken as uint8.
-
-    Returns:
-        {"image": uint8 [N, H, W, C], "label": int32 [N] (if it is there)}.
+    As `read_npy_folder`; whole numbers from 0 to 255 may be stored as doubles, MATLAB's default. Its usual order
+    [H, W, N] is layout "HWN".
 
     Raises:
         FileNotFoundError: no folder or no file.
-        ValueError: a damaged file, a missing array, another dtype or shape.
+        ValueError: a damaged file, a missing array, other values or another shape.
     """
     check_split(split)
     path = find_file(existing_folder(directory, MAT_FILES), [f"{split}.mat"], MAT_FILES)
-    label = None
-    if "label" in _mat_names(path):
-        label = _whole(read_mat(path, "label"), np.int32).reshape(-1)
-    return as_dataset(_whole(read_mat(path, "image"), np.uint8), label, where=path)
+    label = read_mat(path, "label") if "label" in _mat_names(path) else None
+    return arranged(read_mat(path, "image"), label, layout, shape, path)
+
+
+def arranged(
+    image: np.ndarray, label: np.ndarray | None, layout: str, shape: tuple[int, ...], where: str | os.PathLike
+) -> dict[str, np.ndarray]:
+    """`as_dataset` of images in this layout."""
+    num = None if label is None else label.size if 1 in label.shape else len(np.atleast_1d(label))
+    return as_dataset(arrange(image, layout, shape, where, num), label, where=where)
 
 
 def read_npy(path: str | os.PathLike) -> np.ndarray:
@@ -109,7 +125,7 @@ def read_frey_faces(directory: str | os.PathLike | None, split: str = "train") -
     check_split(split)
     folder = existing_folder(directory, FREY_FILES)
     path = find_file(folder, ["freyfaces.npy", "frey_faces.npy", "frey_rawface.mat"], FREY_FILES)
-    rows = _whole(read_mat(path, "ff").T if path.suffix == ".mat" else read_npy(path), np.uint8)
+    rows = read_mat(path, "ff").T if path.suffix == ".mat" else read_npy(path)
     _check_shape(path, rows, (1965, 560), FREY_FILES)
     is_test = np.arange(len(rows)) % 10 == 9
     return as_dataset(rows.reshape(-1, 28, 20)[is_test == (split == "test")], where=path)
@@ -135,25 +151,11 @@ def read_olivetti(directory: str | os.PathLike | None, split: str = "train") -> 
     check_split(split)
     folder = existing_folder(directory, OLIVETTI_FILES)
     path = find_file(folder, ["olivettifaces.mat"], OLIVETTI_FILES)
-    faces = _whole(read_mat(path, "faces"), np.uint8)
+    faces = read_mat(path, "faces")
     _check_shape(path, faces, (4096, 400), OLIVETTI_FILES)
     image = faces.T.reshape(-1, 64, 64).transpose(0, 2, 1)  # MATLAB's columns first
     chosen = slice(0, 300) if split == "train" else slice(300, 400)
     return as_dataset(image[chosen], (np.arange(400) // 10)[chosen], where=path)
-
-
-def _whole(array: np.ndarray, dtype: np.typing.DTypeLike) -> np.ndarray:
-    """Whole numbers that MATLAB stores as doubles, as integers where that loses nothing.
-
-    Images whose largest value is 1 are left alone: they may be on the scale from 0 to 1.
-    """
-    if array.dtype.kind not in "iuf" or array.size == 0:
-        return array
-    limits = np.iinfo(dtype)
-    ambiguous = array.dtype.kind == "f" and dtype == np.uint8 and array.max() <= 1
-    if ambiguous or array.min() < limits.min or array.max() > limits.max:
-        return array
-    return array.astype(dtype) if np.array_equal(array, np.rint(array)) else array
 
 
 def _check_shape(path: Path, array: np.ndarray, shape: tuple[int, ...], files: str) -> None:

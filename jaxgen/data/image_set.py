@@ -6,7 +6,9 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from jaxgen.data.arrays import arranged
 from jaxgen.data.load import fingerprint, load
 from jaxgen.data.stored import StoredImages, stored
 
@@ -89,11 +91,18 @@ class Images:
 
 
 class OnDisk:
-    """Images on disk, uint8 [N, H, W, C]: indexing by a slice or by integers [n] reads an array."""
+    """Images on disk, uint8 [N, H, W, C]: indexing by a slice or by integers [n] reads an array.
+
+    Attributes:
+        shape: (N, H, W, C).
+        read: that of `StoredImages`.
+        num_classes: that of `StoredImages`.
+    """
 
     def __init__(self, source: StoredImages):
         self.shape = (source.number, *source.shape)
         self.read = source.read
+        self.num_classes = source.num_classes
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -113,6 +122,8 @@ def load_images(
     *,
     size: int | None = None,
     on_disk: bool = False,
+    layout: str = "",
+    shape: tuple[int, ...] = (),
 ) -> Images:
     """A split of the data set `name`, see `load`.
 
@@ -122,6 +133,8 @@ def load_images(
         directory: folder of a data set that is not embedded.
         size: for "images": side to which images are cropped and resized.
         on_disk: "images" and "tfds:<name>" stay on disk and are read by number, with their labels.
+        layout: for "npy" and "mat": order of the axes, see `images_from_arrays`.
+        shape: for "npy" and "mat": of flat images, see `images_from_arrays`.
 
     Raises:
         FileNotFoundError: the folder or a file in it is missing.
@@ -130,8 +143,69 @@ def load_images(
     if on_disk:
         source = stored(name, split, directory, size=size)
         return Images(OnDisk(source), None, source.fingerprint)  # type: ignore[arg-type]
-    dataset = load(name, split, directory, size=size)
+    dataset = load(name, split, directory, size=size, layout=layout, shape=shape)
     return Images(dataset["image"], dataset.get("label"), fingerprint(dataset))
+
+
+def images_from_arrays(
+    image: ArrayLike, label: ArrayLike | None = None, *, layout: str = "", shape: tuple[int, ...] = ()
+) -> Images:
+    """Images of arrays in memory, such as those of a notebook.
+
+    Args:
+        image: [N, H, W], [N, H, W, C] or flat [N, D]; bytes, floats in [0, 1], or 0 and 1 of any type.
+        label: classes from 0 up, [N], [N, 1] or one-hot [N, K].
+        layout: the axes in the order in which they are stored, letters of N, H, W and perhaps C: "HWN" and "HWCN" as
+            MATLAB has them, "NCHW" as PyTorch. An axis of flat images stands for several letters, first or last: "WHN"
+            for [D, N] of columns that MATLAB made of images. Empty: N first, C last.
+        shape: sizes of the letters other than N of flat images, in the order of `layout`. Empty: square images of one
+            channel.
+
+    Raises:
+        ValueError: other values, another shape, axes that probably are in another order, labels that do not fit.
+    """
+    dataset = arranged(
+        np.asarray(image), None if label is None else np.asarray(label), layout, shape, "images_from_arrays"
+    )
+    return Images(dataset["image"], dataset.get("label"), fingerprint(dataset))
+
+
+def split_problems(train: Images, test: Images, labelled: bool = False) -> list[str]:
+    """What keeps two splits from being used together, one sentence each.
+
+    Args:
+        train: training images.
+        test: test images.
+        labelled: whether classes are used.
+    """
+    problems = [
+        f"the {name} split has a single image; expected two or more: add images"
+        for name, split in (("training", train), ("test", test))
+        if len(split) < 2
+    ]
+    if train.shape != test.shape:
+        problems.append(
+            f"training images have shape {train.shape} and test images {test.shape}; expected one height, width and "
+            "number of channels: save both splits alike, or give size= (--data.size) for image files"
+        )
+    elif train.shape[2] not in (1, 3):
+        problems.append(
+            f"images have {train.shape[2]} channels; expected 1 (grey) or 3 (red, green, blue): leave out the others"
+        )
+    if labelled and (train.label is None or test.label is None):
+        split = "training split" if train.label is None else "test split"
+        folder = "" if train.label is not None or test.label is not None else " at all"
+        problems.append(
+            f"the {split} has no labels{folder}; expected the class of each image: image files in one folder a class, "
+            "train_labels.npy and test_labels.npy, or a labelled data set such as digits, mnist, cifar10"
+        )
+    if labelled and train.label is not None and test.label is not None:
+        if missing := np.setdiff1d(test.label, train.label).tolist():
+            problems.append(
+                f"test images have the labels {', '.join(map(str, missing[:8]))}, and no training image has: number "
+                "the classes of both splits alike, or split the images so that every class is trained on"
+            )
+    return problems
 
 
 def signed(image):

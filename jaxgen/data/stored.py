@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.data.checks import as_labels
 from jaxgen.data.file_digest import file_digests
-from jaxgen.data.images import image_paths, read_image
+from jaxgen.data.images import find_images, read_image
 from jaxgen.data.tfds import open_tfds, take
 
 
@@ -24,12 +25,15 @@ class StoredImages(NamedTuple):
         fingerprint: sha256 of what says cheaply that the data is the same: names and sizes of the files, and at most
             64 KiB of each image's bytes, or 1 MiB of a file of records. A larger file that is changed between the
             pieces that are read, and keeps its size, goes unnoticed. A copy elsewhere has the same fingerprint.
+        num_classes: of labels that are known without reading the images: the class folders, of all splits; 0: unknown,
+            or no labels.
     """
 
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
     number: int
     shape: tuple[int, int, int]
     fingerprint: str
+    num_classes: int = 0
 
 
 def stored(
@@ -39,7 +43,8 @@ def stored(
 
     Raises:
         FileNotFoundError: the folder or a file in it is missing.
-        ValueError: another name, or what `load` refuses; of a single image, when it is read.
+        ValueError: another name, or what `load` refuses; damage inside of an image, which its header and its end do not
+            show, when it is read.
     """
     if name.startswith("tfds:"):
         if size is not None:
@@ -51,27 +56,23 @@ def stored(
 
 
 def _images(directory: str | os.PathLike | None, split: str, size: int | None) -> StoredImages:
-    folder, paths, classes = image_paths(directory, split, size)
-    shape = read_image(paths[0], size).shape
+    found = find_images(directory, split, size)
+    paths, shape = found.paths, found.shape
 
     def read(numbers):
-        image = np.empty((len(numbers), *shape), np.uint8)
-        for i, number in enumerate(np.asarray(numbers).tolist()):
-            pixels = read_image(paths[number], size)
-            if pixels.shape != shape:
-                raise ValueError(
-                    f"{paths[number]}: found an image of shape {pixels.shape}; expected {shape}, the shape of "
-                    f"{paths[0]}: give size= (--data.size) to crop and resize"
-                )
+        chosen = [paths[number] for number in np.asarray(numbers).tolist()]
+        image = np.empty((len(chosen), *shape), np.uint8)
+        for i, path in enumerate(chosen):
+            pixels = read_image(path, size)
+            if pixels.shape[:2] != shape[:2] or pixels.shape[2] > shape[2]:
+                raise ValueError(f"{path}: found an image of shape {pixels.shape}; it had {shape} when the run began")
             image[i] = pixels
-        if not classes:
-            return {"image": image}
-        label = [classes.index(paths[number].parent.name) for number in np.asarray(numbers).tolist()]
-        return {"image": image, "label": np.array(label, np.int32)}
+        label = found.labels(chosen)
+        return {"image": image} if label is None else {"image": image, "label": label}
 
     digests = file_digests(paths)
-    files = [f"{path.relative_to(folder)} {digest}\n" for path, digest in zip(paths, digests, strict=True)]
-    return StoredImages(read, len(paths), shape, _sha256(*files, str(size)))
+    files = [f"{path.relative_to(found.folder)} {digest}\n" for path, digest in zip(paths, digests, strict=True)]
+    return StoredImages(read, len(paths), shape, _sha256(*files, str(size)), len(found.classes))
 
 
 def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredImages:
@@ -80,7 +81,14 @@ def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredI
     if len(source) == 0:
         raise ValueError(f"tfds:{what}: the split {split!r} is empty; take one that holds examples")
     image_key, label_key = keys
-    shape = np.asarray(take(source, [0], keys, what, prepare)[0][image_key]).shape
+    first = [
+        np.asarray(example[image_key]) for example in take(source, range(min(100, len(source))), keys, what, prepare)
+    ]
+    shape = first[0].shape
+    if max(int(pixels.max()) for pixels in first) == 1:
+        raise ValueError(
+            f"tfds:{what}: found images of 0 and 1 alone; they are scaled in memory: leave out --data.on-disk"
+        )
 
     def read(numbers):
         examples = take(source, np.asarray(numbers).tolist(), keys, what, prepare)
@@ -91,7 +99,7 @@ def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredI
             )
         batch = {"image": np.stack(pixels)}
         if label_key:
-            batch["label"] = np.array([example[label_key] for example in examples], np.int32)
+            batch["label"] = as_labels(np.array([example[label_key] for example in examples]), len(examples), what)
         return batch
 
     info = source.dataset_info

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from jaxgen.data import load, read_mat, read_npy
+from jaxgen.data import images_from_arrays, load, read_mat, read_npy
 
 REAL = os.environ.get("JAXGEN_DATA")
 needs_data = pytest.mark.skipif(REAL is None, reason="JAXGEN_DATA is not set to the folder of the original data sets")
@@ -29,10 +29,79 @@ def test_npy_folder(tmp_path):
     np.testing.assert_array_equal(test["image"], image[:2, ..., :1])
 
 
-def test_npy_refuses_what_is_not_bytes(tmp_path):
-    np.save(tmp_path / "train.npy", np.full((2, 4, 4), 0.5))
-    with pytest.raises(ValueError, match="train.npy.*float64 values from 0.5 to 0.5.*uint8"):
+def test_npy_reads_floats_and_flat_images(tmp_path):
+    image, label = random_bytes(5, 7, 7), np.array([3, 1, 4, 1, 5])
+    np.save(tmp_path / "train.npy", (image / 255).reshape(5, 49))
+    np.save(tmp_path / "train_labels.npy", np.eye(6)[label])
+    found = load("npy", "train", tmp_path)
+    np.testing.assert_array_equal(found["image"][..., 0], image)
+    np.testing.assert_array_equal(found["label"], label)
+    np.save(tmp_path / "train.npy", np.full((2, 4, 4), -0.5))
+    with pytest.raises(ValueError, match="train.npy.*float64 values from -0.5 to -0.5.*uint8"):
         load("npy", "train", tmp_path)
+
+
+COLOURS = random_bytes(6, 4, 5, 3)
+GREYS = random_bytes(6, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("stored", "options"),
+    [
+        (COLOURS, {}),
+        (COLOURS, {"layout": "NHWC"}),
+        (COLOURS.transpose(1, 2, 3, 0), {"layout": "HWCN"}),
+        (COLOURS.transpose(0, 3, 1, 2), {"layout": "NCHW"}),
+        (COLOURS.reshape(6, 60), {"shape": (4, 5, 3)}),
+        (COLOURS.transpose(0, 3, 2, 1).reshape(6, 60), {"layout": "NCWH", "shape": (3, 5, 4)}),
+        (COLOURS.transpose(3, 2, 1, 0).reshape(60, 6), {"layout": "CWHN", "shape": (3, 5, 4)}),
+        (GREYS, {}),
+        (GREYS.transpose(1, 2, 0), {"layout": "HWN"}),
+        (GREYS.transpose(0, 2, 1), {"layout": "NWH"}),
+        (GREYS.reshape(6, 20), {"shape": (4, 5)}),
+    ],
+)
+def test_orders_of_axes(stored, options):
+    found = images_from_arrays(stored, **options)
+    np.testing.assert_array_equal(found.image, COLOURS if stored.size == COLOURS.size else GREYS[..., None])
+    assert found.fingerprint == images_from_arrays(found.image).fingerprint and found.label is None
+
+
+def test_flat_images_without_a_shape_are_square():
+    image = random_bytes(6, 5, 5)
+    np.testing.assert_array_equal(images_from_arrays(image.reshape(6, 25)).image[..., 0], image)
+    columns = image.transpose(2, 1, 0).reshape(25, 6)  # as MATLAB's reshape(image, 25, []) of [H, W, N]
+    np.testing.assert_array_equal(images_from_arrays(columns, layout="WHN").image[..., 0], image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((6, 6, 50), {}, r"may be HWN; set layout='HWN' \(--data.layout\) if it is, or 'NHW' if it is 6 images"),
+        ((6, 5, 50), {}, "may be HWN"),
+        ((6, 7, 20), {"label": np.zeros(20, int)}, "may be HWN"),
+        ((8, 8, 3, 4), {}, "may be HWCN"),
+        ((9, 3, 8, 8), {}, "may be NCHW"),
+        ((8, 8, 3, 73), {}, "may be HWCN"),
+        ((8, 24), {}, r"flat images, shape \(8, 24\), and shape not given; expected shape=.*product of 24"),
+        ((8, 25), {"shape": (4, 6)}, "product of 25"),
+        ((8, 25), {"layout": "HNW"}, "N must be its first or last letter"),
+        ((8, 5, 5), {"shape": (5, 5)}, "is for flat images"),
+        ((8, 5, 5), {"layout": "NHWC"}, "found 3 axes, shape .* names 4"),
+        ((8, 5, 5), {"layout": "NHH"}, "layout is 'NHH'; expected the letters N, H, W"),
+        ((8,), {}, "found images of shape"),
+        ((2, 3, 8, 8, 1), {}, "found images of shape"),
+    ],
+)
+def test_an_order_that_is_not_said_is_never_guessed(shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        images_from_arrays(np.full(shape, 3, np.uint8), **options)
+
+
+def test_labels_tell_images_from_rows():
+    image = random_bytes(6, 6, 50)
+    assert images_from_arrays(image, np.arange(6)).image.shape == (6, 6, 50, 1)
+    assert images_from_arrays(image, layout="NHW").image.shape == (6, 6, 50, 1)
 
 
 def test_npy_never_unpickles(tmp_path):
@@ -65,11 +134,15 @@ def test_mat_folder_with_matlabs_doubles(tmp_path):
     np.testing.assert_array_equal(test["image"], image[:2, ..., None])
 
 
-@pytest.mark.parametrize("values", [np.full((2, 3, 3), 0.5), np.ones((2, 3, 3))])
-def test_mat_does_not_guess_the_scale(tmp_path, values):
-    scipy.io.savemat(tmp_path / "train.mat", {"image": values})
-    with pytest.raises(ValueError, match="float64 values from .*expected uint8 from 0 to 255"):
-        load("mat", "train", tmp_path)
+def test_mat_reads_logical_and_fractional_images_and_its_own_order(tmp_path):
+    logical = random_bytes(5, 6, 7) > 127
+    scipy.io.savemat(tmp_path / "train.mat", {"image": logical.transpose(1, 2, 0), "label": np.eye(5)[::-1]})
+    scipy.io.savemat(tmp_path / "test.mat", {"image": np.full((7, 6, 2), 0.5), "label": np.array([[4.0, 0.0]])})
+    train, test = load("mat", "train", tmp_path, layout="HWN"), load("mat", "test", tmp_path, layout="HWN")
+    np.testing.assert_array_equal(train["image"][..., 0], logical * 255)
+    np.testing.assert_array_equal(train["label"], [4, 3, 2, 1, 0])
+    np.testing.assert_array_equal(test["image"], np.full((2, 7, 6, 1), 128))
+    np.testing.assert_array_equal(test["label"], [4, 0])
 
 
 def test_mat_without_the_array(tmp_path):

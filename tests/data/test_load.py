@@ -4,11 +4,13 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxgen.data import NAMES, fingerprint, load
+import jaxgen.data
+from jaxgen.data import NAMES, fingerprint, kind_of_folder, load
 from jaxgen.data.checks import as_dataset
 
 
@@ -84,9 +86,12 @@ def test_every_name_has_a_test_for_its_folder():
     assert {*FILES, "digits", "curves", "tfds:<name>"} == set(NAMES)
 
 
-def test_size_is_for_images_only():
+def test_size_is_for_images_and_layout_for_arrays_only(tmp_path):
     with pytest.raises(ValueError, match="size is 8 for 'digits'; only 'images'"):
         load("digits", size=8)
+    for options in ({"layout": "HWN"}, {"shape": (8, 8)}):
+        with pytest.raises(ValueError, match="for 'images'; only 'npy' and 'mat' take them"):
+            load("images", directory=tmp_path, **options)
 
 
 def test_fingerprint_is_the_hash_of_names_types_shapes_and_bytes():
@@ -117,8 +122,12 @@ def test_digits_are_always_the_same_bytes():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.zeros((2, 4, 4)), "float64 values from 0.0 to 0.0; expected uint8"),
-        (np.zeros((2, 4, 4), bool), "bool values.*expected uint8"),
+        (np.full((2, 4, 4), -0.5), "float64 values from -0.5 to -0.5; expected uint8.*x / 2"),
+        (np.full((2, 4, 4), 2.5), "float64 values from 2.5 to 2.5.*round"),
+        (np.full((2, 4, 4), 256), "int64 values from 256 to 256; expected uint8"),
+        (np.full((2, 4, 4), -1, np.int8), "int8 values from -1 to -1"),
+        (np.full((2, 4, 4), np.nan, np.float32), "float32 values that are not finite"),
+        (np.full((2, 4, 4), 1j), "complex128 values; expected numbers"),
         (np.zeros((2, 16), np.uint8), r"shape \(2, 16\); expected \[N, H, W\].*reshape"),
         (np.zeros((2, 3, 8, 8), np.uint8), r"last axis holds 8.*transpose\(0, 2, 3, 1\)"),
         (np.zeros((0, 8, 8, 3), np.uint8), "split is empty"),
@@ -130,10 +139,91 @@ def test_unfit_images(image, message):
         as_dataset(image, where="here")
 
 
-@pytest.mark.parametrize("label", [np.zeros(3, np.int32), np.zeros((2, 1), np.int32), np.zeros(2)])
-def test_unfit_labels(label):
-    with pytest.raises(ValueError, match="found labels .* for 2 images; expected one integer"):
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (np.zeros(3, np.int32), r"labels int32 \(3,\) for 2 images; expected one integer.*different files"),
+        (np.array([0.5, 1.0]), "float64 .*with fractions or NaN"),
+        (np.array([0.0, np.nan]), "with fractions or NaN"),
+        (np.array([[0, 1], [1, 1]]), "rows are not one-hot.*argmax"),
+        (np.array([[0.2, 0.8], [0.0, 1.0]]), "rows are not one-hot"),
+        (np.array([-1, 1]), "labels from -1 to 1; expected classes from 0.*np.unique"),
+        (np.array([0, 2**32 + 1]), "labels from 0 to 4294967297; expected classes from 0 to 99999"),
+        (np.array([np.inf, 0]), "labels from 0.0 to inf"),
+        (np.array(["cat", "dog"]), "labels <U3 .*number the classes"),
+        (np.zeros((2, 1, 1), int), r"labels int64 \(2, 1, 1\)"),
+    ],
+)
+def test_unfit_labels(label, message):
+    with pytest.raises(ValueError, match=f"here: found .*{message}"):
         as_dataset(np.zeros((2, 4, 4), np.uint8), label, where="here")
+
+
+def test_labels_of_every_natural_form():
+    image, classes = np.zeros((4, 2, 2), np.uint8), np.array([2, 0, 1, 2])
+    forms = [classes, classes[:, None], classes[None], classes.astype(np.float64), classes.astype(np.uint8)]
+    forms += [np.eye(3)[classes], np.eye(3, dtype=bool)[classes], np.eye(3, dtype=np.int8)[classes]]
+    for form in forms:
+        label = as_dataset(image, form, where="here")["label"]
+        np.testing.assert_array_equal(label, classes)
+        assert label.dtype == np.int32
+    one = as_dataset(image[:1], np.array([[0, 0, 1]]), where="here")["label"]
+    np.testing.assert_array_equal(one, [2])
+
+
+BINARY = np.random.default_rng(0).integers(0, 2, (3, 4, 5))
+BYTES = np.random.default_rng(1).integers(0, 256, (3, 4, 5))
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64, np.uint16, np.float16, np.float32, np.float64])
+def test_zeros_and_ones_of_any_type_are_black_and_white(dtype):
+    found = as_dataset(BINARY.astype(dtype), where="here")["image"]
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found[..., 0], BINARY * 255)
+    as_they_are = as_dataset(BINARY.astype(np.uint8), where="here", rescale=False)["image"]
+    np.testing.assert_array_equal(as_they_are[..., 0], BINARY)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.uint16, np.float32, np.float64, ">i4"])
+def test_whole_numbers_up_to_255_are_themselves(dtype):
+    np.testing.assert_array_equal(as_dataset(BYTES.astype(dtype), where="here")["image"][..., 0], BYTES)
+    np.testing.assert_array_equal(as_dataset(0 * BYTES.astype(dtype), where="here")["image"], 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_up_to_one_have_the_nearest_of_256_levels(dtype):
+    np.testing.assert_array_equal(as_dataset((BYTES / 255).astype(dtype), where="here")["image"][..., 0], BYTES)
+    values = np.array([0, 0.001, 0.002, 0.3, 0.5, 0.998, 0.9981, 1 + 5e-6, -5e-6], dtype).reshape(1, 3, 3)
+    expected = [0, 0, 1, 76, 128, 254, 255, 255, 0]
+    np.testing.assert_array_equal(as_dataset(values, where="here")["image"].reshape(-1), expected)
+
+
+def test_kind_of_folder(tmp_path):
+    for name, file in {
+        "mnist": "train-images-idx3-ubyte.gz", "cifar10": "data_batch_1", "npy": "train.npy", "mat": "train.mat",
+        "olivetti": "olivettifaces.mat", "images": "train/cat/1.JPG", "frey_faces": "freyfaces.npy",
+    }.items():  # fmt: skip
+        path = tmp_path / name / file
+        path.parent.mkdir(parents=True)
+        path.touch()
+        assert kind_of_folder(tmp_path / name) == name
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").touch()
+    assert kind_of_folder(tmp_path / "notes") is kind_of_folder(tmp_path / "nowhere") is None
+
+
+def test_digits_need_no_other_package():
+    """They are package data, and the package names their licence."""
+    code = (
+        "import sys; sys.modules['sklearn'] = None; from jaxgen import data; print(data.load('digits')['image'].sum())"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout.strip() == str(load("digits")["image"].sum()), done.stderr
+    folder = Path(jaxgen.data.__file__).parent
+    assert "CC BY 4.0" in (folder / "DIGITS.md").read_text()
+    settings = (folder.parents[1] / "setup.cfg").read_text()
+    assert "data/digits.npz" in settings and "data/DIGITS.md" in settings
 
 
 def test_a_strided_array_becomes_contiguous():

@@ -4,13 +4,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from experiments import vae as experiment
 from experiments.benchmark.cases.autoencoder import images
 from experiments.benchmark.steps import Case, Sampling, in_torch
-from jaxgen import data, training, vae
+from jaxgen import training, vae
 
 
 def cases() -> list[Case]:
@@ -28,8 +27,8 @@ def cases() -> list[Case]:
             model = dataclasses.replace(model, latent_sizes=(20,))
         bound = vae.Objective("iwae", num_samples) if num_samples else vae.Objective()
         chosen = dataclasses.replace(config, objective=bound)
-        random = data.Images(np.zeros((1, 28, 28, 1), np.uint8), None, "random")
-        network, likelihood, loss, _ = experiment.build(chosen, model, random)
+
+        network, likelihood, loss, _ = chosen.build(model, (28, 28, 1), 1)
         optimizer = optax.adam(1e-3)
         update = training.update_from_objective(loss, optimizer)
 

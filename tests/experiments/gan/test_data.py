@@ -69,6 +69,7 @@ def test_the_last_training_images_are_held_out():
     np.testing.assert_array_equal(found.validation.image, whole.image[-10:])
     np.testing.assert_array_equal(found.train.label, whole.label[:-10])
     np.testing.assert_array_equal(found.test.image, test.image)
-    for held_out in (0, len(whole)):
-        with pytest.raises(ValueError, match=f"held_out is {held_out}; of {len(whole)} training images at least one"):
-            gan_data.load(digits, held_out, False)
+    for held_out in (len(whole), 10_000):
+        assert len(gan_data.load(digits, held_out, False).validation) == len(whole) // 6
+    with pytest.raises(ValueError, match=f"held_out is 0; of {len(whole)} training images at least one"):
+        gan_data.load(digits, 0, False)

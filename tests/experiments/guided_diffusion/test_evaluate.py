@@ -100,8 +100,9 @@ def test_released_classifiers_are_of_one_schedule_size_and_set_of_classes(tmp_pa
 
 
 def test_labels_come_with_images_from_disk_and_are_held_to_the_classes(tmp_path):
-    write_images(tmp_path, 20, lambda i: str(i % 3))
-    images, _ = image_data.load(image_data.ImageData("images", str(tmp_path), on_disk=True))
+    write_images(tmp_path / "classes", 20, lambda i: str(i % 3))
+    folder = str(tmp_path / "classes")
+    images, _ = image_data.load(image_data.ImageData("images", folder, on_disk=True))
     order = training.keys.stream(training.keys.root(0), "order")
     flipped = batches(images, 6, image_data.ImageData(flip=True), 3)
     made = flipped.make(jax.random.clone(order), 0, np.arange(6, dtype=np.int32))  # type: ignore
@@ -109,6 +110,11 @@ def test_labels_come_with_images_from_disk_and_are_held_to_the_classes(tmp_path)
     np.testing.assert_array_equal(values % 3, made["label"])
     with pytest.raises(ValueError, match="outside the 2 classes 0 to 1"):
         batches(images, 18, image_data.ImageData(), 2).make(order, 0, np.arange(18, dtype=np.int32))  # type: ignore
-    config = changed(data=image_data.ImageData("images", str(tmp_path), on_disk=True), labels__classes=0)
-    with pytest.raises(ValueError, match="labels on disk are not counted"):
+    config = changed(data=image_data.ImageData("images", folder, on_disk=True), labels__classes=0)
+    assert guided_diffusion.validate_and_load(config).classes == 3
+    with pytest.raises(ValueError, match="labels.classes is 2, and there are 3 class folders|outside the 2 classes"):
+        guided_diffusion.validate_and_load(changed(data=config.data, labels__classes=2))
+    write_images(tmp_path / "flat", 20, lambda i: "")
+    config = changed(data=image_data.ImageData("images", str(tmp_path / "flat"), on_disk=True), labels__classes=3)
+    with pytest.raises(ValueError, match="the images have no labels"):
         guided_diffusion.validate_and_load(config)

@@ -58,7 +58,7 @@ changed = partial(toys.changed, TINY)
 def write_images(folder, number, subfolder):
     """Image i is of the grey level 10 i."""
     for i in range(number):
-        (folder / subfolder(i)).mkdir(exist_ok=True)
+        (folder / subfolder(i)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((4, 4), 10 * i, np.uint8)).save(folder / subfolder(i) / f"{i:02}.png")
 
 
