@@ -21,7 +21,8 @@ def preview_callback(every: int, render: nerf.RenderView, scene: nerf.Scene, run
 
     def measure_first(params: Any) -> dict[str, float]:
         output = render_held_out(render, params, scene, 0)
-        return {"psnr": _psnr(output.color, scene.test.rgb(0, scene.background)), "seconds": run.logs.total_seconds()}
+        psnr = _psnr(output.color, scene.test.rgb(0, scene.background), scene.test.mask_of(0))
+        return {"psnr": psnr, "seconds": run.logs.total_seconds()}
 
     def preview(step: int, state: training.TrainState) -> None:
         if step % every == 0:
@@ -47,13 +48,14 @@ def measure_view(
     render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, i: int
 ) -> dict[str, float]:
     """PSNR, SSIM and the time of one held-out view; on the embedded scene also the errors of depth and opacity."""
-    truth = scene.test.rgb(i, scene.background)
+    truth, mask = scene.test.rgb(i, scene.background), scene.test.mask_of(i)
     start = time.perf_counter()
     output = render_held_out(render, params, scene, i)
-    measured = {"psnr": _psnr(output.color, truth), "seconds": time.perf_counter() - start}
-    measured["psnr_coarse"] = _psnr(output.coarse_color, truth)
+    measured = {"psnr": _psnr(output.color, truth, mask), "seconds": time.perf_counter() - start}
+    measured["psnr_coarse"] = _psnr(output.coarse_color, truth, mask)
     if min(truth.shape[:2]) >= 11:
-        measured["ssim"] = float(metrics.ssim(jnp.asarray(output.color), jnp.asarray(truth)))
+        color = output.color if mask is None else np.where(mask[..., None], output.color, truth)
+        measured["ssim"] = float(metrics.ssim(jnp.asarray(color), jnp.asarray(truth)))
     if scene.exact:
         camera, pose = scene.test.camera(i, scene.pixel_center), scene.test.pose[i]
         exact = nerf.analytic_scene.render_view(camera, pose, 0.0)
@@ -102,5 +104,8 @@ def write_mesh(
     nerf.mesh.write_ply(run.workdir / "mesh.ply", surface, nerf.mesh.vertex_colors(field, surface))
 
 
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+def _psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None) -> float:
+    """Over the pixels of the mask."""
+    if mask is not None:
+        image, truth = image[mask], truth[mask]
     return float(metrics.psnr(jnp.asarray(image), jnp.asarray(truth)))

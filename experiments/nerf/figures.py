@@ -10,10 +10,15 @@ from jaxgen import nerf, pictures, training
 
 
 def describe_cameras(run: training.Run, scene: nerf.Scene) -> None:
-    """Writes poses.txt and figures/cameras.png, and prints the problems of the poses."""
+    """Writes poses.txt, scene.json and figures/cameras.png, and prints what was read and the problems of the poses."""
     # In NDC the bounds are in another space.
     report = nerf.describe_poses(scene.train.pose, *((None, None) if scene.ndc else (scene.near, scene.far)))
-    (run.workdir / "poses.txt").write_text(report.text)
+    (run.workdir / "poses.txt").write_text("".join(f"{line}\n" for line in scene.report) + report.text)
+    world = np.eye(4) if scene.world_from_scene is None else scene.world_from_scene
+    placed = {"world_from_scene": world.tolist(), "near": scene.near, "far": scene.far, "bounds": list(scene.bounds)}
+    (run.workdir / "scene.json").write_text(json.dumps(placed | {"ndc": scene.ndc}, indent=1))
+    for line in scene.report:
+        print(line)
     for problem in report.problems:
         print(f"cameras: {problem}", file=sys.stderr)
     poses = {"training": scene.train.pose, "held out": scene.test.pose}

@@ -29,7 +29,7 @@ from jaxgen.data.mixtures import (
     scale_to_unit_variance,
 )
 from jaxgen.data.order import locate, permuted, shuffled_index
-from jaxgen.data.pixels import shuffled_pixels
+from jaxgen.data.pixels import listed_pixels, shuffled_pixels
 from jaxgen.data.stored import StoredImages, stored
 from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
@@ -51,6 +51,7 @@ __all__ = [
     "grid_mixture",
     "group_examples",
     "image_batches",
+    "listed_pixels",
     "load",
     "load_images",
     "locate",

@@ -3,11 +3,11 @@
 from jaxgen.nerf import analytic_scene, convert, mesh
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.diagnostics import Collapsed, warning
-from jaxgen.nerf.distortion import distort, undistort, undistort_rays
+from jaxgen.nerf.distortion import check_lens, distort, undistort, undistort_rays
 from jaxgen.nerf.encoding import positional_encoding
 from jaxgen.nerf.learning_rate import decayed_rate
 from jaxgen.nerf.memory import free_memory, rays_at_once
-from jaxgen.nerf.ndc import ndc_project, ndc_rays
+from jaxgen.nerf.ndc import ndc_project, ndc_rays, reference_camera
 from jaxgen.nerf.networks import JoinedDense, NeRF, init_params, shifted_softplus
 from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
 from jaxgen.nerf.paths import hemisphere, spiral, turntable
@@ -51,6 +51,7 @@ __all__ = [
     "analytic_scene",
     "average_pose",
     "camera_rays",
+    "check_lens",
     "check_poses",
     "colmap_to_opengl",
     "composite",
@@ -83,6 +84,7 @@ __all__ = [
     "ray_renderer",
     "rays_at_once",
     "recenter_poses",
+    "reference_camera",
     "render_image",
     "render_rays",
     "rotation_to_quaternion",
