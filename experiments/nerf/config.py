@@ -9,48 +9,8 @@ import jax
 from flax import linen as nn
 
 from experiments.command import checks
+from experiments.nerf.data import Data
 from jaxgen import nerf, training
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The scene."""
-
-    name: Literal["marbles", "blender", "transforms", "llff", "colmap"] = "marbles"
-    """"marbles" is embedded and has exact ground truth; the others are read from a folder"""
-    dir: str = training.untracked("")
-    """folder of the scene"""
-    width: int = 0
-    """columns to which images are shrunk by area averages; 0: as they are, or by `factor`"""
-    factor: int = 1
-    """factor by which images are shrunk instead of to a width"""
-    every: int = 1
-    """blender: N for every N-th training frame"""
-    test_every: int = 8
-    """blender: N for every N-th test frame; photographs: every N-th view is held out"""
-    skip_missing: bool = False
-    """blender: frames without an image are left out instead of refused"""
-    train_views: int = 40
-    """marbles: number of views to train on"""
-    test_views: int = 4
-    """marbles: number of held-out views"""
-    near: float = 2.0
-    """where rays begin, in world units along the axis of view; llff and colmap take the bounds of the scene instead"""
-    far: float = 6.0
-    """where rays end"""
-    ndc: bool = True
-    """llff, and colmap where the cameras face one way: normalised device coordinates"""
-    background: Literal["white", "black", "none"] = "white"
-    """behind images with alpha; "none": images are opaque, and an empty ray is black"""
-    pixel_center: float = 0.5
-    """where in a pixel its ray passes: 0.5 is the middle, 0.0 is as in the authors' code"""
-
-    def check(self) -> list[str]:
-        """The problems of these settings."""
-        problems = [] if self.name != "marbles" else checks.bounds(self, "data.", width=1, train_views=1, test_views=1)
-        if not 0 <= self.near < self.far:
-            problems.append(f"data.near is {self.near} and data.far {self.far}; need 0 <= near < far")
-        return problems
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ def ray_batches(scene: nerf.Scene, batch_size: int, settings: Rays) -> data.Devi
     """
     views = scene.train
     _, height, width = shape = views.image.shape[:3]
-    crop = tuple(max(1, int(size * settings.crop_fraction)) for size in (height, width))
+    crop = max(1, int(height * settings.crop_fraction)), max(1, int(width * settings.crop_fraction))
     lists = {"all": views.usable_pixels()}
     if settings.crop_steps:
         lists["crop"] = views.usable_pixels(settings.crop_fraction)

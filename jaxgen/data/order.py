@@ -64,7 +64,7 @@ def permuted(key: jax.Array, i: jax.Array, num_examples: jax.Array | int, at_mos
         num_examples: from 1 to 2**31 - 1; may be traced where `at_most` is given.
         at_most: a bound of `num_examples` that is known when the program is compiled.
     """
-    bits = max(((num_examples if at_most is None else at_most) - 1).bit_length(), 2)
+    bits = max((int(num_examples if at_most is None else at_most) - 1).bit_length(), 2)
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     walk = lambda x: _feistel(round_keys, x, bits)
     index = lax.while_loop(lambda x: x >= jnp.asarray(num_examples, jnp.uint32), walk, walk(i.astype(jnp.uint32)))

@@ -1,18 +1,46 @@
 """Scenes described by a transforms.json: Blender's synthetic scenes, and photographs with intrinsics.
 
-Poses in these files are camera to world with OpenGL axes already.
+Poses in these files are camera to world with OpenGL axes already. A frame's own key wins over that of the file, a null
+counts as absent, and every key that changes the geometry is used or refused:
+
+| keys | use |
+|---|---|
+| fl_x, fl_y; x_fov, y_fov in degrees; camera_angle_x, camera_angle_y in radians | focal lengths, by the first given |
+| cx, cy, w, h | principal point, and the size that it belongs to |
+| k1, k2, k3, p1, p2, and k4, k5, k6 with camera_model FULL_OPENCV | perspective lens |
+| k1 to k4 with is_fisheye or a fisheye camera_model | fisheye lens |
+| file_path, transform_matrix, mask_path | of each frame |
+| train_filenames, val_filenames, test_filenames | splits |
 """
 
+import dataclasses
 import json
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxgen.data.checks import check_split, existing_folder, find_file, nearest
-from jaxgen.data.views import SUFFIXES, Scene, as_pose, as_scene, hold_out, read_json, read_photos, some
+from jaxgen.data.json_file import read_json
+from jaxgen.data.views import (
+    Scene,
+    as_pose,
+    as_scene,
+    check_size,
+    describe_cameras,
+    exif_note,
+    find_image,
+    hold_out,
+    images_root,
+    normal_name,
+    read_headers,
+    read_photos,
+    relative_name,
+    some,
+)
 
 BLENDER_FILES = (
     "transforms_train.json, transforms_val.json and transforms_test.json with the images that they name "
@@ -20,7 +48,51 @@ BLENDER_FILES = (
 )
 BLENDER_SPLITS = ("train", "val", "test")
 PHOTO_FILES = "transforms.json with the images that it names"
-DISTORTION = ("k1", "k2", "p1", "p2")
+DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_FOCAL = (("fl_x", "x_fov", "camera_angle_x"), ("fl_y", "y_fov", "camera_angle_y"))
+_PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE")
+_FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE")
+_LISTS = ("train_filenames", "val_filenames", "test_filenames")
+_OF_CAMERA = {*_FOCAL[0], *_FOCAL[1], *DISTORTION, "cx", "cy", "w", "h", "is_fisheye", "camera_model", "mask_path"}
+_RESIZED = (
+    "use the images that were calibrated (factor and width shrink them here), or scale fl_x, fl_y, cx, cy, w and h"
+)
+_OF_FRAME = {"file_path", "transform_matrix"}
+_REFUSED = {
+    "rolling_shutter": "a rolling shutter",
+    "transform_matrix_start": "a pose that moves during the exposure",
+    "transform_matrix_end": "a pose that moves during the exposure",
+    "latlong": "a panorama",
+    "equirectangular": "a panorama",
+    "is_equirectangular": "a panorama",
+    "orthographic": "an orthographic camera",
+    "from_mitsuba": "Mitsuba's axes",
+    "shift_x": "a shifted lens",
+    "shift_y": "a shifted lens",
+    "skew": "skewed pixels",
+    "omega": "the field-of-view model of a lens",
+    "distortion_params": "a lens in another form than k1, k2, p1, p2",
+    **{name: "an f-theta lens" for name in ("ftheta_p0", "ftheta_p1", "ftheta_p2", "ftheta_p3", "ftheta_p4")},
+    **{name: "a thin prism lens" for name in ("s1", "s2", "s3", "s4", "sx1", "sy1")},
+}
+"""Keys that change the geometry in a way that is not supported, unless their value is null, false or zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Described:
+    """A file, the scene's folder, that of the images, the keys beside the frames, the frames, and their images."""
+
+    path: Path
+    folder: Path
+    root: Path | None
+    common: dict[str, Any]
+    frames: list[dict[str, Any]]
+    images: list[Path]
+
+    def chosen(self, index: Sequence[int]) -> "_Described":
+        """Some of the frames."""
+        pick = lambda things: [things[i] for i in index]
+        return dataclasses.replace(self, frames=pick(self.frames), images=pick(self.images))
 
 
 def read_blender(
@@ -31,24 +103,27 @@ def read_blender(
     width: int | None = None,
     every: int = 1,
     skip_missing: bool = False,
+    images: str | os.PathLike | None = None,
 ) -> Scene:
-    """A synthetic scene: transforms_{split}.json with `camera_angle_x` and one pose an image.
+    """A synthetic scene: transforms_{split}.json with `camera_angle_x`, or other intrinsics, and one pose an image.
 
     Args:
         directory: the scene's folder.
         split: "train", "val" or "test".
         factor: 2 for half resolution, and so on; an area average.
-        width: instead of a factor, so many columns.
+        width: instead of a factor, so many columns (of the widest image).
         every: takes frames 0, every, 2 every, ... of the file.
         skip_missing: leaves out frames without an image, with a warning that names them, instead of refusing.
+        images: folder that holds the images, where they are not in the scene's folder.
 
     Returns:
-        image uint8 [N, H, W, 3 or 4], pose [N, 4, 4], intrinsics and name (`jaxgen.data.views`). Alpha is kept where
-        the images have it.
+        image uint8 [N, H, W, 3 or 4], pose [N, 4, 4], intrinsics and name (`jaxgen.data.views`); where the file has
+        them, distortion as `read_transforms`, size and mask. Alpha is kept where the images have it.
 
     Raises:
         FileNotFoundError: no such folder or file, or images are missing.
-        ValueError: a file that cannot be decoded, a pose that is not a rotation, no frame, images of different sizes.
+        ValueError: a file that cannot be decoded, a pose that is not a rotation, no frame, a key that is not supported,
+            sizes that disagree with the intrinsics.
     """
     if split not in BLENDER_SPLITS:
         raise ValueError(
@@ -58,13 +133,14 @@ def read_blender(
         raise ValueError(f"every is {every}; it must be at least 1, which takes all frames")
     folder = existing_folder(directory, BLENDER_FILES)
     path = find_file(folder, [f"transforms_{split}.json"], BLENDER_FILES)
-    described = _described(path)
-    frames = described["frames"][::every]
-    paths = [_image_path(folder, frame, path) for frame in frames]
+    described = _described(path, folder, images)
+    number = len(described.frames)
+    described = described.chosen(range(0, number, every))
+    paths = described.images
     there = [p.is_file() for p in paths]
     if not all(there):
-        missing = [p.relative_to(folder) for p, found in zip(paths, there, strict=True) if not found]
-        message = f"{path}: {len(missing)} of its {len(paths)} images are missing: {some(list(map(str, missing)))}"
+        missing = [relative_name(p, folder) for p, found in zip(paths, there, strict=True) if not found]
+        message = f"{path}: {len(missing)} of its {len(paths)} images are missing: {some(missing)}"
         if not any(there) or not skip_missing:
             present = [i for i, found in enumerate(there) if found]
             step = int(np.gcd.reduce(present)) if len(present) > 1 else 0
@@ -74,12 +150,12 @@ def read_blender(
             )  # fmt: skip
             raise FileNotFoundError(f"{message}; {hint}")
         warnings.warn(f"{message}; these frames are left out", stacklevel=2)
-        frames = [frame for frame, found in zip(frames, there, strict=True) if found]
-        paths = [p for p in paths if p.is_file()]
-    poses = [as_pose(frame.get("transform_matrix"), f"{path}: {frame['file_path']}") for frame in frames]
-    images, size = read_photos(paths, factor, width)
-    intrinsics = [_intrinsics({**described, **frame}, size, path) for frame in frames]
-    return as_scene(images, poses, intrinsics, [str(p.relative_to(folder)) for p in paths], size, path)
+        described = described.chosen([i for i, found in enumerate(there) if found])
+    scene = _scene(described, factor, width)
+    scene.report.insert(0, f"{path.name}: {len(described.frames)} of {number} frames")
+    if not scene["distortion"].any():
+        del scene["distortion"]
+    return scene
 
 
 def write_blender(
@@ -113,11 +189,13 @@ def read_transforms(
     factor: int = 1,
     width: int | None = None,
     hold_out_every: int = 8,
+    images: str | os.PathLike | None = None,
 ) -> Scene:
     """Photographs: one transforms.json with intrinsics (fl_x, fl_y, cx, cy, w, h), for all or for each frame.
 
-    Frames are sorted by file name. A list `train_filenames` and `test_filenames` in the file makes the splits; without
-    one every `hold_out_every`-th view is held out.
+    Frames are sorted by file name. Lists in the file make the splits: the test split is `test_filenames`, or
+    `val_filenames`, or what `train_filenames` leaves over; the training split is `train_filenames`, or what the other
+    lists leave over. Without lists every `hold_out_every`-th view is held out.
 
     Args:
         directory: the scene's folder.
@@ -125,92 +203,230 @@ def read_transforms(
         factor: as in `read_blender`.
         width: likewise.
         hold_out_every: 8: views 0, 8, 16, ... are the test split; 0: both splits are all views.
+        images: as in `read_blender`.
 
     Returns:
-        image, pose, intrinsics, name (`jaxgen.data.views`), and distortion: float64 [N, 4], OpenCV's k1, k2, p1, p2.
+        image, pose, intrinsics, name (`jaxgen.data.views`), distortion: float64 [N, 4], OpenCV's k1, k2, p1, p2, or
+        [N, 9] with k3, k4, k5, k6 and 1 for a fisheye where a lens has these, and size and mask where there are any.
 
     Raises:
         FileNotFoundError: no such folder or file, or images are missing.
-        ValueError: as `read_blender`; sizes that disagree with the intrinsics; a camera that is not a pinhole with
-            OpenCV's distortion.
+        ValueError: as `read_blender`; lists that name no frame or one frame in two splits.
     """
     check_split(split)
     folder = existing_folder(directory, PHOTO_FILES)
     path = find_file(folder, ["transforms.json"], PHOTO_FILES)
-    described = _described(path)
-    frames = sorted(described["frames"], key=lambda frame: str(frame.get("file_path")))
-    listed = described.get(f"{split}_filenames")
-    if listed is not None:
-        frames = [frame for frame in frames if frame["file_path"] in set(listed)]
-        if not frames:
-            raise ValueError(f"{path}: {split}_filenames names none of the frames")
-    else:
-        frames = [frames[i] for i in hold_out(len(frames), hold_out_every, split)]
-    paths = [_image_path(folder, frame, path) for frame in frames]
-    poses = [as_pose(frame.get("transform_matrix"), f"{path}: {frame['file_path']}") for frame in frames]
-    images, size = read_photos(paths, factor, width)
-    merged = [{**described, **frame} for frame in frames]
-    for values, image_path in zip(merged, paths, strict=True):
-        _check_camera(values, size, path, image_path)
-    intrinsics = [_intrinsics(values, size, path) for values in merged]
-    scene = as_scene(images, poses, intrinsics, [str(p.relative_to(folder)) for p in paths], size, path)
-    scene["distortion"] = np.array([[float(values.get(name, 0)) for name in DISTORTION] for values in merged])
+    described = _described(path, folder, images)
+    names = [normal_name(frame["file_path"]) for frame in described.frames]
+    order = sorted(range(len(names)), key=lambda i: names[i])
+    described, names = described.chosen(order), [names[i] for i in order]
+    if len(set(described.images)) < len(names):
+        twice = next(i for i, image in enumerate(described.images) if image in described.images[:i])
+        raise ValueError(
+            f"{path}: two frames have the image {names[twice]}; expected one frame for each image, so that no image is "
+            "in both splits"
+        )
+    index, rule = _split(described, names, hold_out_every, split)
+    present = read_headers([image for image in described.images if image.is_file()])
+    chosen = described.chosen(index)
+    scene = _scene(chosen, factor, width, max((header.width for header in present), default=0))
+    scene.report.insert(0, f"{path.name}: {len(names)} frames; {rule}")
     return scene
 
 
-def _described(path: Path) -> dict[str, Any]:
-    described = read_json(path)
+def _split(described: _Described, names: list[str], every: int, split: str) -> tuple[Sequence[int], str]:
+    """Frames of a split, and the rule in words."""
+    lists = {name: described.common[name] for name in _LISTS if name in described.common}
+    if not lists:
+        rule = f"every {every}th view is held out" if every else "both splits are all views"
+        return hold_out(len(names), every, split).tolist(), rule
+    known = {name: i for i, name in enumerate(names)}
+    found: dict[str, list[int]] = {}
+    taken: dict[int, str] = {}
+    for key, listed in lists.items():
+        if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
+            raise ValueError(f"{described.path}: {key} must be a list of file names")
+        unknown = [name for name in listed if normal_name(name) not in known]
+        if unknown:
+            raise ValueError(
+                f"{described.path}: {key} names {len(unknown)} files that no frame has: {some(unknown)}; frames are "
+                f"named like {names[0]}"
+            )
+        found[key] = sorted({known[normal_name(name)] for name in listed})
+        for i in found[key]:
+            if taken.setdefault(i, key) != key:
+                raise ValueError(f"{described.path}: {names[i]} is in {taken[i]} and in {key}; splits may not overlap")
+    rest = [i for i in range(len(names)) if i not in taken]
+    held_out = next((key for key in ("test_filenames", "val_filenames") if found.get(key)), None)
+    keys = {"train": "train_filenames" if found.get("train_filenames") else None, "test": held_out}
+    chosen = found.get(keys[split] or "", rest)
+    if not chosen:
+        raise ValueError(f"{described.path}: {' and '.join(lists)} leave no frame for the split {split!r}")
+    rule = ", ".join(f"{name} by {key or 'what the lists leave over'}" for name, key in keys.items())
+    return chosen, rule
+
+
+def _described(path: Path, folder: Path, images: str | os.PathLike | None) -> _Described:
+    """The file without nulls, checked as far as all its frames are concerned."""
+    described = read_json(path, "an object with a list 'frames' of at least one view")
     if not isinstance(described, dict) or not isinstance(described.get("frames"), list) or not described["frames"]:
         raise ValueError(f"{path}: expected an object with a list 'frames' of at least one view")
-    if not all(isinstance(frame, dict) and isinstance(frame.get("file_path"), str) for frame in described["frames"]):
+    frames = described.pop("frames")
+    if not all(isinstance(f, dict) and isinstance(f.get("file_path"), str) and f["file_path"] for f in frames):
         raise ValueError(f"{path}: every frame needs a 'file_path' and a 'transform_matrix'")
-    return described
+    present = lambda part: {key: value for key, value in part.items() if value is not None}
+    common, frames = present(described), [present(frame) for frame in frames]
+    for place, part in (("", common), *((f"frames[{i}].", frame) for i, frame in enumerate(frames))):
+        for key, meaning in _REFUSED.items():
+            if np.any(np.array(part.get(key, 0), dtype=object) != 0):
+                raise ValueError(
+                    f"{path}: {place}{key}: {meaning} is not supported; remove the key if it has no effect"
+                )
+    root = images_root(images)
+    paths = [find_image(folder, frame["file_path"], root, str(path)) for frame in frames]
+    return _Described(path, folder, root, common, frames, paths)
 
 
-def _image_path(folder: Path, frame: dict[str, Any], path: Path) -> Path:
-    """The frame's image; Blender's files leave the .png out."""
-    inside = os.path.relpath(folder / frame["file_path"], folder)
-    if inside.split(os.sep)[0] == os.pardir:
-        raise ValueError(f"{path}: {frame['file_path']} is outside of the scene's folder")
-    found = folder / inside
-    return found if found.suffix in SUFFIXES else found.with_name(found.name + ".png")
+def _scene(described: _Described, factor: int, width: int | None, widest: int = 0) -> Scene:
+    """The arrays of the frames, with `distortion` [N, 4 or 9] in any case."""
+    path, folder, frames, paths = described.path, described.folder, described.frames, described.images
+    poses = [as_pose(frame.get("transform_matrix"), f"{path}: {frame['file_path']}") for frame in frames]
+    headers = read_headers(paths)
+    cameras = [
+        _Camera(path, described.common, frame, header[:2]) for frame, header in zip(frames, headers, strict=True)
+    ]
+    for camera, image, header in zip(cameras, paths, headers, strict=True):
+        how, advice = f"{path.name} gives its intrinsics for", _RESIZED
+        check_size(image, header, camera.stated_size(), how, advice)
+    lenses = [camera.distortion() for camera in cameras]
+    masks = [camera.mask(folder, described.root) for camera in cameras]
+    intrinsics = [camera.intrinsics() for camera in cameras]
+    photos = read_photos(paths, factor, width, headers=headers, widest=widest, masks=masks)
+    names = [relative_name(image, folder) for image in paths]
+    scene = as_scene(photos, poses, intrinsics, names, path)
+    distortion = np.array([lens for lens, _ in lenses])
+    scene["distortion"] = distortion if distortion[:, 4:].any() else distortion[:, :4]
+    scene.report = [
+        describe_cameras([kind for _, kind in lenses], np.array(intrinsics), photos.full),
+        *exif_note(headers),
+        *([f"masks: {sum(mask is not None for mask in masks)} images have one"] if any(masks) else []),
+        *_other_names(frames, paths),
+        *_ignored(described),
+    ]
+    return scene
 
 
-def _intrinsics(values: dict[str, Any], size: tuple[int, int], path: Path) -> list[float]:
-    """focal_x, focal_y, center_x, center_y in pixels of the files."""
-    width, height = size
-    try:
-        if "fl_x" in values:
-            focal_x = float(values["fl_x"])
-            focal_y = float(values.get("fl_y", focal_x))
-        else:
-            focal_x = _focal(values["camera_angle_x"], width)
-            focal_y = _focal(values["camera_angle_y"], height) if "camera_angle_y" in values else focal_x
-        return [focal_x, focal_y, float(values.get("cx", width / 2)), float(values.get("cy", height / 2))]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: no usable intrinsics ({error}); expected 'camera_angle_x' in radians, or 'fl_x' in pixels"
-        ) from error
+def _other_names(frames: list[dict], paths: list[Path]) -> list[str]:
+    named = lambda frame: os.path.basename(normal_name(frame["file_path"]))
+    other = [path for frame, path in zip(frames, paths, strict=True) if path.suffix and named(frame) != path.name]
+    other = [path for path in other if not path.name.endswith(".png")]
+    return [f"{len(other)} images have another suffix than the file says: {some(other, 2)}"] if other else []
 
 
-def _focal(angle: Any, size: int) -> float:
-    if not 0 < float(angle) < np.pi:
-        raise ValueError(f"a field of view of {angle} is not inside (0, pi) radians")
-    return float(0.5 * size / np.tan(0.5 * float(angle)))
+def _ignored(described: _Described) -> list[str]:
+    keys = set(described.common) - _OF_CAMERA - set(_LISTS) - _REFUSED.keys()
+    keys |= {key for frame in described.frames for key in frame} - _OF_CAMERA - _OF_FRAME - _REFUSED.keys()
+    return [f"keys without effect here: {', '.join(sorted(keys))}"] if keys else []
 
 
-def _check_camera(values: dict[str, Any], size: tuple[int, int], path: Path, image: Path) -> None:
-    stated = (int(values.get("w", size[0])), int(values.get("h", size[1])))
-    if stated != size:
-        raise ValueError(
-            f"{image}: {size[0]} x {size[1]} pixels, and {path.name} gives its intrinsics for {stated[0]} x "
-            f"{stated[1]}. Use the images that were calibrated (factor and width shrink them here), or scale fl_x, "
-            "fl_y, cx, cy, w and h"
-        )
-    model = str(values.get("camera_model", "OPENCV")).upper()
-    beyond = [name for name in ("k3", "k4", "k5", "k6") if float(values.get(name, 0)) != 0]
-    if model not in ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL") or beyond:
-        raise ValueError(
-            f"{path}: camera model {model}{' with ' + ', '.join(beyond) if beyond else ''}; only pinhole cameras with "
-            "OpenCV's k1, k2, p1, p2 are read: undistort the images first"
-        )
+class _Camera:
+    """The camera of a frame: its own keys, and those that it shares with the others."""
+
+    def __init__(self, path: Path, common: dict[str, Any], frame: dict[str, Any], size: tuple[int, int]):
+        self._path, self._common, self._frame, self._size = path, common, frame, size
+        self._values = {**common, **frame}
+
+    def _where(self, key: str) -> str:
+        return f"{self._path}: {self._frame['file_path'] + ': ' if key in self._frame else ''}{key}"
+
+    def _number(self, key: str, default: float | None = None, values: dict[str, Any] | None = None) -> float:
+        value = (self._values if values is None else values).get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ValueError(f"{self._where(key)} is {value!r}; expected a number")
+        return float(value)
+
+    def stated_size(self) -> tuple[float, float]:
+        """(width, height) that the intrinsics are for; angles are for any size of the same proportions."""
+        width, height = self._number("w", self._size[0]), self._number("h", self._size[1])
+        in_pixels = any(key in self._values for key in ("fl_x", "fl_y", "cx", "cy"))
+        same_shape = abs(width * self._size[1] - height * self._size[0]) <= max(width, height)
+        return self._size if same_shape and not in_pixels else (width, height)
+
+    def intrinsics(self) -> list[float]:
+        """focal_x, focal_y, center_x, center_y in pixels of the file."""
+        across, own = self._focal(0)
+        down, _ = self._focal(1)
+        if across is None:
+            raise ValueError(
+                f"{self._path}: {self._frame['file_path']} has no usable intrinsics; expected 'camera_angle_x' in "
+                "radians, 'x_fov' in degrees or 'fl_x' in pixels"
+            )
+        if down is None:
+            down = across
+        elif own in ("x_fov", "camera_angle_x") and not any(key in self._frame for key in _FOCAL[1]):
+            # The frame has another field of view than the file: the pixels keep their shape.
+            shared = self._of_level(self._common, 0)[0]
+            down = across * (down / shared if shared else 1)
+        width, height = self._size
+        return [across, down, self._number("cx", width / 2), self._number("cy", height / 2)]
+
+    def _focal(self, axis: int) -> tuple[float | None, str | None]:
+        """A focal length, and the frame's own key that gives it."""
+        focal, key = self._of_level(self._frame, axis)
+        return (focal, key) if focal is not None else (self._of_level(self._common, axis)[0], None)
+
+    def _of_level(self, values: dict[str, Any], axis: int) -> tuple[float | None, str | None]:
+        key = next((key for key in _FOCAL[axis] if key in values), None)
+        if key is None:
+            return None, None
+        value = self._number(key, values=values)
+        if key.startswith("fl"):
+            return value, key
+        angle = np.radians(value) if key.endswith("fov") else value
+        if not 0 < angle < np.pi:
+            raise ValueError(
+                f"{self._where(key)}: a field of view of {value} is not inside "
+                + ("(0, 180) degrees" if key.endswith("fov") else "(0, pi) radians")
+            )
+        return float(0.5 * self._size[axis] / np.tan(0.5 * angle)), key
+
+    def distortion(self) -> tuple[list[float], str]:
+        """k1, k2, p1, p2, k3, k4, k5, k6 and 1 for a fisheye, and the kind of camera in words."""
+        model = self._values.get("camera_model", "OPENCV")
+        model = model.upper() if isinstance(model, str) else repr(model)
+        if model not in _PERSPECTIVE + _FISHEYE:
+            raise ValueError(
+                f"{self._where('camera_model')}: camera model {model}; read are {', '.join(_PERSPECTIVE + _FISHEYE)}: "
+                "undistort the images first"
+            )
+        flag = self._values.get("is_fisheye", model in _FISHEYE)
+        if flag not in (True, False):
+            raise ValueError(f"{self._where('is_fisheye')} is {flag!r}; expected true or false")
+        if "camera_model" in self._values and bool(flag) != (model in _FISHEYE) and not (flag and model == "OPENCV"):
+            raise ValueError(f"{self._where('is_fisheye')} is {flag}, and camera_model is {model}: which is right?")
+        lens = [self._number(name, 0.0) for name in DISTORTION]
+        used = {"k1", "k2", "k3", "k4"} if flag else {"k1", "k2", "p1", "p2", "k3"}
+        if model == "FULL_OPENCV":
+            used = set(DISTORTION)
+        beyond = [name for name, value in zip(DISTORTION, lens, strict=True) if value and name not in used]
+        if beyond:
+            raise ValueError(
+                f"{self._where(beyond[0])}: a {'fisheye' if flag else 'perspective'} lens with {', '.join(beyond)}; "
+                f"read are {', '.join(sorted(used))}"
+                + (
+                    ". Programs differ in what k4 means: say camera_model FULL_OPENCV if k4 to k6 divide as in OpenCV, "
+                    "is_fisheye if the lens is one, or undistort the images"
+                    if not flag
+                    else ""
+                )
+            )
+        return [*lens, float(flag)], "fisheye" if flag else "with distortion" if any(lens) else "pinhole"
+
+    def mask(self, folder: Path, root: Path | None) -> Path | None:
+        """The file of the mask, if there is one."""
+        name = self._values.get("mask_path")
+        if name is None:
+            return None
+        if not isinstance(name, str):
+            raise ValueError(f"{self._where('mask_path')} is {name!r}; expected the name of an image")
+        return find_image(folder, name, root, str(self._path))

@@ -11,6 +11,7 @@ from jaxgen.nerf.ndc import ndc_project, ndc_rays, reference_camera
 from jaxgen.nerf.networks import JoinedDense, NeRF, init_params, shifted_softplus
 from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
 from jaxgen.nerf.paths import hemisphere, spiral, turntable
+from jaxgen.nerf.placement import Placement, place_cameras, place_scene
 from jaxgen.nerf.pose_report import PoseReport, describe_poses
 from jaxgen.nerf.poses import (
     average_pose,
@@ -28,7 +29,7 @@ from jaxgen.nerf.poses import (
 from jaxgen.nerf.quadrature import Composite, composite, disparity
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
 from jaxgen.nerf.rendering import Field, Rendering, network_field, render_image, render_rays
-from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background, place_cameras
+from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background
 from jaxgen.nerf.views import RenderOutput, RenderRays, RenderView, pixel_sampler, ray_renderer, view_renderer
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "JoinedDense",
     "Loss",
     "NeRF",
+    "Placement",
     "PoseReport",
     "Rays",
     "RenderOutput",
@@ -79,6 +81,7 @@ __all__ = [
     "photometric_loss",
     "pixel_sampler",
     "place_cameras",
+    "place_scene",
     "positional_encoding",
     "quaternion_to_rotation",
     "ray_renderer",

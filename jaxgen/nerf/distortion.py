@@ -7,7 +7,7 @@ A lens is a vector of coefficients:
 | 4 | k1, k2, p1, p2 | SIMPLE_RADIAL, RADIAL, OPENCV |
 | 5 | and k3 | |
 | 8 | and k4, k5, k6 | FULL_OPENCV |
-| 9 | and 1 for a fisheye, whose k1 to k4 bend the angle; 0 otherwise | SIMPLE_RADIAL_FISHEYE, RADIAL_FISHEYE, OPENCV_FISHEYE |
+| 9 | and 1 for a fisheye, whose k1 to k4 bend the angle, or 0 | OPENCV_FISHEYE, (SIMPLE_)RADIAL_FISHEYE |
 
 Source: OpenCV's documentation, "Camera Calibration and 3D Reconstruction" and "Fisheye camera model".
 """
@@ -102,7 +102,7 @@ def _straighten(points: jax.Array, lens: _Lens, steps: int) -> jax.Array:
 
     def step(i, found):
         share = jnp.minimum(1, (i + 1) / max(steps // 2, 1)).astype(points.dtype)
-        return _newton(*found, (share * x, share * y), lens)[:2]
+        return _newton(found[0], found[1], (share * x, share * y), lens)[:2]
 
     return jnp.stack(jax.lax.fori_loop(0, steps, step, (jnp.zeros_like(x), jnp.zeros_like(y))), axis=-1)
 
@@ -217,23 +217,23 @@ def check_lens(camera: Camera, distortion: Any, name: str = "the lens", mask: np
         return
     x, y = _probes(camera.width, camera.height, mask).T + camera.pixel_center
     x, y = (x - camera.center_x) / camera.focal_x, (y - camera.center_y) / camera.focal_y
-    found, single = (np.zeros_like(x), np.zeros_like(y)), np.ones(x.shape, bool)
+    at_x, at_y, single = np.zeros_like(x), np.zeros_like(y), np.ones(x.shape, bool)
     with np.errstate(all="ignore"):
         for share in np.concatenate([np.linspace(0, 1, 65)[1:], np.ones(16)]):
-            *found, determinant = _newton(*found, (share * x, share * y), lens)
+            at_x, at_y, determinant = _newton(at_x, at_y, (share * x, share * y), lens)
             single &= determinant > 0
-        bent_x, bent_y, *_ = _bend(*found, lens)
+        bent_x, bent_y, *_ = _bend(at_x, at_y, lens)
         miss = np.hypot((bent_x - x) * camera.focal_x, (bent_y - y) * camera.focal_y)
-        wrong = ~(single & (miss < TOLERANCE)) | (lens.fisheye * np.hypot(*found) >= np.pi)
+        wrong = ~(single & (miss < TOLERANCE)) | (lens.fisheye * np.hypot(at_x, at_y) >= np.pi)
     if wrong.any():
         focal = (camera.focal_x + camera.focal_y) / 2
         corner = np.hypot(x, y).max() * focal
         radius = min(_fold(lens), np.hypot(x, y)[wrong].min()) * focal
         kind = "fisheye " if lens.fisheye else ""
         raise ValueError(
-            f"{name}: the {kind}lens with distortion {distortion.tolist()} folds {radius:.1f} pixels from the principal "
-            f"point, and the image reaches {corner:.1f}: pixels beyond have no single ray. Undistort the images (e.g. "
-            "COLMAP's image_undistorter), crop or mask them, or calibrate again"
+            f"{name}: the {kind}lens with distortion {distortion.tolist()} folds {radius:.1f} pixels from the "
+            f"principal point, and the image reaches {corner:.1f}: pixels beyond have no single ray. "
+            "Undistort the images (e.g. COLMAP's image_undistorter), crop or mask them, or calibrate again"
         )
 
 

@@ -14,8 +14,6 @@ import numpy as np
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.distortion import undistort_rays
 from jaxgen.nerf.ndc import ndc_rays, reference_camera
-from jaxgen.nerf.pose_report import describe_poses
-from jaxgen.nerf.poses import recenter_poses
 
 BACKGROUNDS: dict[str, float | None] = {"white": 1.0, "black": 0.0, "none": None}
 """Grey level behind images with alpha; None where images are opaque."""
@@ -63,7 +61,7 @@ class Views:
     def sizes(self) -> np.ndarray:
         """int32 [N, 2], width and height of each image."""
         number, height, width = self.image.shape[:3]
-        return np.tile(np.int32([[width, height]]), (number, 1)) if self.size is None else self.size
+        return np.tile(np.array([[width, height]], np.int32), (number, 1)) if self.size is None else self.size
 
     def camera(self, i: int, pixel_center: float) -> Camera:
         """The camera of one view."""
@@ -203,28 +201,3 @@ def over_background(image: jax.Array, background: float | None) -> jax.Array:
     if background is None or image.shape[-1] == 3:
         return unit[..., :3]
     return unit[..., :3] * unit[..., 3:] + (1 - unit[..., 3:]) * background
-
-
-def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]:
-    """A reconstructed world, such as COLMAP's, moved and scaled to where networks and bounds expect it.
-
-    Cameras that surround a point: that point at the origin, and the cameras 4 away from it on average, as in the
-    Blender scenes. Cameras that face one way, as in LLFF's scenes: the average camera at the origin with the axes of
-    the world, and the nearest bound at 4 / 3.
-
-    Args:
-        poses: [N, 4, 4], OpenGL axes.
-        nearest: the nearest bound of all views, in units of `poses`.
-
-    Returns:
-        (new poses float64 [N, 4, 4], the scale by which bounds are to be multiplied).
-    """
-    report, poses = describe_poses(poses), np.array(poses)
-    if report.surrounding:
-        poses[:, :3, 3] -= report.focus
-        scale = 4 / report.distance
-    else:
-        poses = np.asarray(recenter_poses(jnp.asarray(poses)), np.float64)
-        scale = 1 / (0.75 * nearest)
-    poses[:, :3, 3] *= scale
-    return poses, scale

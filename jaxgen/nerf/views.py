@@ -79,7 +79,8 @@ def view_renderer(network: NeRF, scene: Scene, settings: dict[str, Any], chunk: 
 
     def render(params: Any, camera: Camera, pose: Any, distortion: Any = None) -> RenderOutput:
         lens = straight.copy()
-        lens[: np.size(distortion)] = 0 if distortion is None else distortion
+        if distortion is not None:
+            lens[: len(distortion)] = distortion
         return render_image(of_rays, (params, pose, lens), camera, pose, at_once, fill=True)
 
     return render
