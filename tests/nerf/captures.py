@@ -23,18 +23,23 @@ from tests.nerf import numpy_cameras
 from tests.programs import compiled
 
 CHUNK = 1024
-COLORS = ((0.85, 0.8, 0.7), (0.25, 0.35, 0.55))
-WALL = {
-    "strength": 60.0,
-    "gloss": 0.0,
-    "pattern": lambda q, u: jnp.sin(5 * q[0] + 1) * jnp.sin(5 * q[1]) * jnp.cos(q[2]),
-}
+
+
+def _wall(center: tuple, radii: tuple, dark: tuple, axes: tuple[int, int]) -> Body:
+    """A flat ellipsoid with checks along two axes."""
+    square = lambda x: jnp.tanh(3 * jnp.sin(9 * x))
+    checks = lambda q, u: square(q[axes[0]]) * square(q[axes[1]])
+    return Body(center, radii, strength=60.0, colors=(dark, (0.98, 0.95, 0.9)), gloss=0.0, pattern=checks)
+
+
 ROOM: tuple[Body, ...] = (
-    *(Body((3.0 * side, 0.0, 0.0), (0.4, 4.0, 2.2), colors=COLORS, **WALL) for side in (-1, 1)),
-    *(Body((0.0, 3.0 * side, 0.0), (4.0, 0.4, 2.2), colors=COLORS[::-1], **WALL) for side in (-1, 1)),
-    Body((0.0, 0.0, -1.5), (4.0, 4.0, 0.3), colors=((0.5, 0.3, 0.2), (0.8, 0.6, 0.4)), **WALL),
-    Body((0.0, 0.0, 1.5), (4.0, 4.0, 0.3), colors=((0.9, 0.9, 0.9), (0.7, 0.8, 0.9)), **WALL),
-    Body((1.8, 1.2, -0.6), (0.4, 0.4, 0.6), colors=((0.9, 0.3, 0.1), (0.9, 0.8, 0.6)), **WALL),
+    _wall((-3.0, 0.0, 0.0), (0.4, 4.0, 2.2), (0.7, 0.1, 0.1), (1, 2)),
+    _wall((3.0, 0.0, 0.0), (0.4, 4.0, 2.2), (0.1, 0.5, 0.2), (1, 2)),
+    _wall((0.0, -3.0, 0.0), (4.0, 0.4, 2.2), (0.1, 0.2, 0.7), (0, 2)),
+    _wall((0.0, 3.0, 0.0), (4.0, 0.4, 2.2), (0.5, 0.4, 0.1), (0, 2)),
+    _wall((0.0, 0.0, -1.5), (4.0, 4.0, 0.3), (0.3, 0.2, 0.1), (0, 1)),
+    _wall((0.0, 0.0, 1.5), (4.0, 4.0, 0.3), (0.4, 0.4, 0.4), (0, 1)),
+    _wall((1.8, 1.2, -0.6), (0.4, 0.4, 0.6), (0.9, 0.3, 0.1), (1, 2)),
 )
 """Four walls about 2.7 from the middle, a floor, a ceiling and a column, to be seen from inside."""
 
