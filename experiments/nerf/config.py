@@ -1,7 +1,6 @@
 """The configuration of a NeRF experiment, and the presets."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from flax import linen as nn
 
 from experiments.command import checks
 from experiments.nerf.data import Data
+from experiments.nerf.evaluation import Evaluation
 from jaxgen import nerf, training
 
 
@@ -140,37 +140,6 @@ class Optimizer:
         return nerf.decayed_rate(
             self.learning_rate, self.final_rate, decay, self.delay_steps, self.delay_factor, cosine=cosine
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Measures and renderings."""
-
-    views: int = 0
-    """number of held-out views to measure; 0: all"""
-    preview_every: int = training.untracked(0)
-    """steps between measures of the first held-out view while training; 0: never"""
-    film_frames: int = 40
-    """number of frames of the animation; 0: none"""
-    chunk: int = training.untracked(0)
-    """rays rendered at once; 0: as many as fit in a quarter of the device's free memory"""
-    mesh_level: float = 0.0
-    """density of the surface that is written to mesh.ply, 10 to 50; needs scikit-image; 0: none"""
-    mesh_resolution: int = 128
-    """grid points along each edge of the box of the mesh, [-1, 1] around the point that the cameras look at"""
-    watch_step: int = 500
-    """step at which a field that is empty everywhere stops the run; 0: never"""
-
-    def check(self) -> list[str]:
-        """The problems of these settings."""
-        problems = [
-            f"evaluation.{name} is {getattr(self, name)}; it must be 0 or more"
-            for name in ("views", "preview_every", "film_frames", "chunk", "watch_step", "mesh_level")
-            if getattr(self, name) < 0
-        ]
-        if self.mesh_level and importlib.util.find_spec("skimage") is None:
-            problems.append("evaluation.mesh_level needs scikit-image: pip install scikit-image, or set it to 0")
-        return problems
 
 
 @dataclasses.dataclass(frozen=True)

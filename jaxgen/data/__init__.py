@@ -10,6 +10,7 @@ from jaxgen.data.arrays import (
 )
 from jaxgen.data.augment import random_affine
 from jaxgen.data.batches import DeviceBatches, HostBatches, group_examples
+from jaxgen.data.camera_paths import read_camera_path, write_camera_path
 from jaxgen.data.cifar10 import read_cifar10
 from jaxgen.data.colmap import read_colmap, read_colmap_model
 from jaxgen.data.curves import curves
@@ -60,6 +61,7 @@ __all__ = [
     "permuted",
     "random_affine",
     "read_blender",
+    "read_camera_path",
     "read_cifar10",
     "read_colmap",
     "read_colmap_model",
@@ -83,4 +85,5 @@ __all__ = [
     "stored",
     "to_bytes",
     "write_blender",
+    "write_camera_path",
 ]

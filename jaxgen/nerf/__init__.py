@@ -5,12 +5,13 @@ from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.diagnostics import Collapsed, warning
 from jaxgen.nerf.distortion import check_lens, distort, undistort, undistort_rays
 from jaxgen.nerf.encoding import positional_encoding
+from jaxgen.nerf.films import CameraFrame, camera_frame, film_path, move_poses, similarity_parts, spherify_poses
 from jaxgen.nerf.learning_rate import decayed_rate
 from jaxgen.nerf.memory import free_memory, rays_at_once
 from jaxgen.nerf.ndc import ndc_project, ndc_rays, reference_camera
 from jaxgen.nerf.networks import JoinedDense, NeRF, init_params, shifted_softplus
 from jaxgen.nerf.objectives import Loss, nerf_loss, photometric_loss
-from jaxgen.nerf.paths import hemisphere, spiral, turntable
+from jaxgen.nerf.paths import hemisphere, orbit_poses, panorama, spiral, turntable
 from jaxgen.nerf.placement import Placement, place_cameras, place_scene
 from jaxgen.nerf.pose_report import PoseReport, describe_poses
 from jaxgen.nerf.poses import (
@@ -33,6 +34,14 @@ from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background
 from jaxgen.nerf.views import RenderOutput, RenderRays, RenderView, pixel_sampler, ray_renderer, view_renderer
 
 __all__ = [
+    "panorama",
+    "orbit_poses",
+    "spherify_poses",
+    "similarity_parts",
+    "move_poses",
+    "film_path",
+    "camera_frame",
+    "CameraFrame",
     "BACKGROUNDS",
     "Camera",
     "Collapsed",
