@@ -10,12 +10,16 @@ from jaxgen import data, nerf, pictures, training
 
 
 def describe_cameras(run: training.Run, scene: nerf.Scene) -> None:
-    """Writes poses.txt, scene.json and figures/cameras.png, and prints what was read and the problems of the poses."""
+    """Writes poses.txt, scene.json, cameras.json and figures/cameras.png, and prints what was read and its problems."""
     # In NDC the bounds are in another space.
     report = nerf.describe_poses(scene.train.pose, *((None, None) if scene.ndc else (scene.near, scene.far)))
     (run.workdir / "poses.txt").write_text("".join(f"{line}\n" for line in scene.report) + report.text)
-    world = np.eye(4) if scene.world_from_scene is None else scene.world_from_scene
-    placed = {"world_from_scene": world.tolist(), "near": scene.near, "far": scene.far, "bounds": list(scene.bounds)}
+    placed = {
+        "world_from_scene": to_world(scene).tolist(),
+        "near": scene.near,
+        "far": scene.far,
+        "bounds": list(scene.bounds),
+    }
     (run.workdir / "scene.json").write_text(json.dumps(placed | {"ndc": scene.ndc}, indent=1))
     for line in scene.report:
         print(line)
@@ -26,7 +30,7 @@ def describe_cameras(run: training.Run, scene: nerf.Scene) -> None:
     lists = {f"{split}_filenames": views.name.tolist() for split, views in splits.items()}
     data.write_camera_path(
         run.workdir / "cameras.json", nerf.move_poses(join("pose"), to_world(scene)), join("intrinsics"),
-        join("sizes"), join("name").tolist(), **lists, world_from_scene=to_world(scene).tolist(),
+        join("sizes"), join("name").tolist(), **lists,
     )  # fmt: skip
     poses = {"training": scene.train.pose, "held out": scene.test.pose}
     pictures.save_png(run.figures / "cameras.png", pictures.cameras(poses, report.focus, 0.25 * report.distance))
@@ -46,7 +50,8 @@ def measured(run: training.Run, what: str) -> list[dict]:
 
 def number(run: training.Run, what: str, key: dict) -> str:
     """What a picture's name ends with: nothing for the first settings of a run folder, -2 for the next, and so on."""
-    drawn = [{n: v for n, v in e["key"].items() if n not in ("what", "step")} for e in measured(run, what)]
+    entries = [e["key"] for e in measured(run, what) if e["values"].get("vertices", 1)]
+    drawn = [{n: v for n, v in entry.items() if n not in ("what", "step")} for entry in entries]
     distinct = [settings for i, settings in enumerate(drawn) if settings not in drawn[:i]]
     place = distinct.index(key) if key in distinct else len(distinct)
     return f"-{place + 1}" if place else ""

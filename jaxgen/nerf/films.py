@@ -256,7 +256,7 @@ def _up(poses: np.ndarray) -> np.ndarray:
     if values[1] > max(0.02, 4 * values[0]):
         level = vectors[:, 0]
         # Cameras that look straight down have no mean up; they stand above what they see.
-        sense = up @ level if abs(up @ level) > 0.05 else poses[:, :3, 2].mean(axis=0) @ level
+        sense = up @ level if abs(up @ level) > 0.3 else poses[:, :3, 2].mean(axis=0) @ level
         return level * (1 if sense >= 0 else -1)
     return _unit(up) if np.linalg.norm(up) > 1e-6 else _unit(poses[0, :3, 1])
 
