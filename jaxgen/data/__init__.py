@@ -12,12 +12,14 @@ from jaxgen.data.augment import random_affine
 from jaxgen.data.batches import DeviceBatches, HostBatches, group_examples
 from jaxgen.data.camera_paths import read_camera_path, write_camera_path
 from jaxgen.data.cifar10 import read_cifar10
-from jaxgen.data.colmap import read_colmap, read_colmap_model
+from jaxgen.data.colmap import read_colmap
+from jaxgen.data.colmap_model import read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.image_pipeline import array_batches, image_batches, slices
 from jaxgen.data.image_set import Images, OnDisk, binarized, load_images, signed, to_bytes
 from jaxgen.data.images import read_images
+from jaxgen.data.json_file import read_json
 from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, load
 from jaxgen.data.mixtures import (
@@ -68,6 +70,7 @@ __all__ = [
     "read_frey_faces",
     "read_idx",
     "read_images",
+    "read_json",
     "read_llff",
     "read_mat",
     "read_mat_folder",

@@ -9,19 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.checks import check_split, existing_folder, find_file
-from jaxgen.data.views import (
-    SUFFIXES,
-    Scene,
-    as_pose,
-    as_scene,
-    describe_cameras,
-    exif_note,
-    hold_out,
-    images_root,
-    read_headers,
-    read_photos,
-    relative_name,
-)
+from jaxgen.data.image_paths import SUFFIXES, images_root, relative_name
+from jaxgen.data.photos import exif_note, read_headers, read_photos
+from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
 
 FILES = "poses_bounds.npy and images/ (LLFF's scenes, or what its imgs2poses.py makes of yours)"
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import read_blender, read_transforms, write_blender
-from jaxgen.data.views import shrink
+from jaxgen.data.photos import shrink
 from jaxgen.nerf import Camera, analytic_scene, camera_rays, hemisphere
 
 SIZE = 16
