@@ -43,8 +43,12 @@ def load(config: Data) -> nerf.Scene:
         report.append(f"scene: {placed}")
     bounds, source = _bounds(config, train, test)
     near, far = bounds
+    views = _views(train), _views(test)
+    for split in views:
+        for i, name in enumerate(split.name if split.distortion is not None else ()):
+            nerf.check_lens(split.camera(i, config.pixel_center), split.lens(i), name, split.mask_of(i))
     faces = config.bounded and not nerf.describe_poses(train["pose"]).surrounding
-    ndc, plane = config.ndc and faces, 1.0
+    ndc, plane = config.ndc and faces and all(nerf.run_along_minus_z(split) for split in views), 1.0
     if ndc:
         plane = 1.0 if config.near is None else near
         near, far = 0.0, 1.0 if config.far is None else 1 - plane / far
@@ -57,10 +61,7 @@ def load(config: Data) -> nerf.Scene:
             near = 0.9 * near
         report.append(f"near {near:.6g} and far {far:.6g}, {source}")
     fingerprint = data.fingerprint(train) + data.fingerprint(test)
-    views, exact = (_views(train), _views(test)), config.name == "marbles"
-    for split in views:
-        for i, name in enumerate(split.name if split.distortion is not None else ()):
-            nerf.check_lens(split.camera(i, config.pixel_center), split.lens(i), name, split.mask_of(i))
+    exact = config.name == "marbles"
     return nerf.Scene(
         *views, near, far, background, config.pixel_center, fingerprint, bounds, ndc, exact,
         world_from_scene=world, near_plane=plane, report=() if exact else tuple(report),

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.views import as_pose, read_json
+from jaxgen.data.json_file import read_json
+from jaxgen.data.views import as_pose
 
 
 def write_camera_path(

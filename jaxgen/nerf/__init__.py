@@ -30,7 +30,7 @@ from jaxgen.nerf.poses import (
 from jaxgen.nerf.quadrature import Composite, composite, disparity
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
 from jaxgen.nerf.rendering import Field, Rendering, network_field, render_image, render_rays
-from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background
+from jaxgen.nerf.scene import BACKGROUNDS, Scene, Views, over_background, run_along_minus_z
 from jaxgen.nerf.views import RenderOutput, RenderRays, RenderView, pixel_sampler, ray_renderer, view_renderer
 
 __all__ = [
@@ -100,6 +100,7 @@ __all__ = [
     "render_image",
     "render_rays",
     "rotation_to_quaternion",
+    "run_along_minus_z",
     "shifted_softplus",
     "spiral",
     "stratified_samples",

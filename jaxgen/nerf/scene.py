@@ -195,6 +195,22 @@ class Scene:
         return {"rays": rays, "rgb": over_background(pixel, self.background)}
 
 
+def run_along_minus_z(views: Views) -> bool:
+    """Whether all rays run along -z, as NDC needs it: those of the corners of every image, through its lens."""
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (views.sizes[:, None] - 1)
+    return bool((np.asarray(_corner_rays(views.pose, views.intrinsics, views.distortion, corners)) < -1e-3).all())
+
+
+@jax.jit
+def _corner_rays(pose: jax.Array, intrinsics: jax.Array, distortion: jax.Array | None, corners: jax.Array) -> jax.Array:
+    """The third components of the unit vectors of viewing, [N, 4]."""
+    focal_x, focal_y, center_x, center_y = jnp.moveaxis(intrinsics[:, None], -1, 0)
+    rays = camera_rays(Camera(1, 1, focal_x, focal_y, center_x, center_y), pose[:, None], corners)
+    if distortion is not None:
+        rays = undistort_rays(rays, pose[:, None], distortion[:, None])
+    return rays.view[..., 2]
+
+
 def over_background(image: jax.Array, background: float | None) -> jax.Array:
     """uint8 [..., 3 or 4] -> float32 [..., 3] over a grey level; without a level or alpha, the colors alone."""
     unit = image.astype(jnp.float32) / 255
