@@ -44,8 +44,8 @@ def film_poses(config: Evaluation, scene: nerf.Scene) -> tuple[str, np.ndarray, 
     else:
         up = None
         if config.film_up != "auto":
-            sign = -1.0 if config.film_up.startswith("minus") else 1.0
-            up = sign * nerf.similarity_parts(scene_from_world)[0][:, "xyz".index(config.film_up[-1])]
+            sign, axis = config.film_up
+            up = (-1 if sign == "-" else 1) * nerf.similarity_parts(scene_from_world)[0][:, "xyz".index(axis)]
         kind, poses = nerf.film_path(
             scene.train.pose, *scene.bounds, config.film_frames, config.film_path, up=up,
             elevation=config.film_elevation, distance=config.film_distance,

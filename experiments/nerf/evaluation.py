@@ -22,7 +22,7 @@ class Evaluation:
     """number of frames of the film; 0: no film"""
     film_path: Literal["auto", "turntable", "spiral", "sphere", "panorama"] = training.untracked("auto")
     """"auto": a turntable, a spiral or a panorama, as cameras stand around a point, face one way or look outward"""
-    film_up: Literal["auto", "x", "y", "z", "minus_x", "minus_y", "minus_z"] = training.untracked("auto")
+    film_up: Literal["auto", "+x", "-x", "+y", "-y", "+z", "-z"] = training.untracked("auto")
     """axis of the files' world that is up; "auto": as the cameras are held"""
     film_elevation: float | None = training.untracked(None)
     """degrees above the level of a turntable, or by which a panorama looks up; None: as the cameras"""
