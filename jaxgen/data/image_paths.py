@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ def normal_name(name: str) -> str:
     Raises:
         ValueError: it is empty, or holds characters that no path has.
     """
-    if not name or "\0" in name or any("\ud800" <= c <= "\udfff" for c in name):
-        raise ValueError(f"{name!r} is not a file's name")
+    parts = name.replace("\\", "/").split("/")
+    if not name or "\0" in name or any("\ud800" <= c <= "\udfff" for c in name) or len(max(parts, key=len)) > 200:
+        raise ValueError(f"{name[:100]!r} is not a file's name")
     return posixpath.normpath(name.replace("\\", "/"))
 
 
@@ -29,7 +30,7 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
     Args:
         folder: that names are relative to.
         name: as it is written.
-        root: folder inside of which the file must be, and in which it is also looked for; None: `folder`.
+        root: another folder in which the file may be.
         where: the description, for the message.
 
     Raises:
@@ -40,18 +41,20 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     bases = [folder] if root is None else [folder, root]
-    allowed = Path(os.path.abspath(root or folder))
-    inside = [p for base in bases for p in _inside(base, dict.fromkeys((name, normal)), allowed)]
+    allowed = [Path(os.path.abspath(base)) for base in bases]
+    for path in _inside(bases, name, allowed):
+        if path.is_file():
+            return path
+    inside = _inside(bases, normal, allowed)
     if not inside:
         raise ValueError(
-            f"{where}: {name} is outside of {'the scene' if root is None else 'the images'}'s folder {allowed}: put "
-            "the images there, or set images= (--data.images) to a folder that holds them all"
+            f"{where}: {name} is outside of the scene's folder {' and of '.join(map(str, allowed))}: put the "
+            "images there, or set images= (--data.images) to a folder that holds them all"
         )
     for path in inside:
         if path.is_file():
             return path
-    candidates = [path for path in inside if "\\" not in path.name] or inside
-    for path in candidates:
+    for path in inside:
         stems = [path.name] + ([path.stem] if path.suffix in SUFFIXES else [])
         others = [path.with_name(stem + suffix) for stem in stems for suffix in SUFFIXES]
         there = [other for other in others if other.is_file()]
@@ -59,19 +62,18 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
             raise ValueError(f"{where}: {name} could be any of {some(there)}: write its suffix")
         if there:
             return there[0]
-    first = candidates[0]
+    first = inside[0]
     return first if first.suffix in SUFFIXES else first.with_name(first.name + ".png")
 
 
-def _inside(base: Path, names: Iterable[str], allowed: Path) -> list[Path]:
-    """The paths of names in `base` that lie in `allowed`."""
-    found = []
-    for name in names:
-        path = Path(os.path.abspath(base / name))
-        if allowed in path.parents:
-            # Relative where the folder is.
-            found.append(Path(os.path.relpath(path)) if not base.is_absolute() else path)
-    return found
+def _inside(bases: Sequence[Path], name: str, allowed: Sequence[Path]) -> list[Path]:
+    """The paths of a name in some folders that lie in `allowed`; relative where the folder is."""
+    found = [(base, Path(os.path.abspath(base / name))) for base in bases]
+    return [
+        path if base.is_absolute() else Path(os.path.relpath(path))
+        for base, path in found
+        if any(folder in path.parents for folder in allowed)
+    ]
 
 
 def relative_name(path: Path, folder: Path) -> str:
