@@ -96,8 +96,10 @@ def save_film(
 def mesh_box(scene: nerf.Scene, size: float) -> tuple[np.ndarray, np.ndarray]:
     """Two corners of the box: around what the cameras look at, or inside of a room around all that they see."""
     near, far = scene.bounds
-    frame = nerf.camera_frame(scene.train.pose, near, far)
-    half = {"around": frame.radius / 4, "inside": frame.radius + far, "facing": (far - near) / 2}[frame.kind]
+    frame, camera = nerf.camera_frame(scene.train.pose, near, far), scene.train.camera(0, scene.pixel_center)
+    # Bounds are depths along the axis of view; a ray through a corner is longer.
+    reach = far * np.linalg.norm([1, camera.width / camera.focal_x / 2, camera.height / camera.focal_y / 2])
+    half = {"around": frame.radius / 4, "inside": frame.radius + reach, "facing": (far - near) / 2}[frame.kind]
     middle = frame.focus
     if frame.kind == "facing":
         average = scene.train.pose.mean(axis=0)

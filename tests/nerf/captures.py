@@ -102,6 +102,7 @@ def take(
     bodies: tuple[Body, ...] = MARBLES,
     background: float | None = 1.0,
     num_points: int = 40,
+    draw: bool = True,
 ) -> Capture:
     """Photographs through lenses.
 
@@ -112,9 +113,14 @@ def take(
         bodies: the scene.
         background: gray level; None: images with alpha.
         num_points: on the surface of each body.
+        draw: False: all images are noise.
     """
     lenses = np.broadcast_to(np.asarray(distortion, np.float64), (len(pose), 4))
-    image = _photographs(pose, camera, lenses, bodies, background)
+    rng = np.random.default_rng(0)
+    if draw:
+        image = _photographs(pose, camera, lenses, bodies, background)
+    else:
+        image = [rng.integers(0, 256, (c.height, c.width, 3), dtype=np.uint8) for c in camera]
     points, normals = _surface(bodies, num_points)
     seen = [_visible(points, normals, *view) for view in zip(pose, camera, lenses, strict=True)]
     return Capture(image, np.asarray(pose, np.float64), list(camera), lenses, points, seen, np.eye(4))

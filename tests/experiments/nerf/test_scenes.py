@@ -7,10 +7,9 @@ import pytest
 from PIL import Image
 
 from experiments import nerf as experiment
-from experiments.nerf import evaluate, figures, scenes
+from experiments.nerf import scenes
 from experiments.nerf.config import Config, Data, Rays
-from experiments.nerf.train import ray_batches
-from jaxgen import nerf, training
+from experiments.nerf.rays import ray_batches
 from tests.experiments.nerf.conftest import hemisphere
 
 
@@ -49,7 +48,7 @@ def forward_facing(folder):
     return folder
 
 
-def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_path, few_programs):
+def test_a_forward_facing_scene_is_sampled_in_ndc(tmp_path, few_programs):
     folder = forward_facing(tmp_path / "fern")
     scene = experiment.validate_and_load(Config(data=Data("llff", str(folder), background="none")))
     assert (scene.near, scene.far, scene.ndc) == (0, 1, True) and scene.bounds == pytest.approx((1 / 0.75, 25 / 0.75))
@@ -61,13 +60,3 @@ def test_a_forward_facing_scene_is_sampled_in_ndc_and_filmed_on_a_spiral(tmp_pat
     np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)
     plain = scenes.load(Data("llff", str(folder), background="none", ndc=False))
     assert (plain.near, plain.far) == pytest.approx((0.9 / 0.75, 25 / 0.75))
-    # The film and the report, with a field of nothing.
-    blank = np.zeros((12, 16), np.float32)
-    output = nerf.RenderOutput(np.zeros((12, 16, 3)), np.zeros((12, 16, 3)), blank, blank)
-    cameras = []
-    render = lambda params, camera, pose: cameras.append(pose) or output
-    with training.Run(tmp_path / "run", experiment.PRESETS["llff_paper"], experiment="nerf", quiet=True) as run:
-        figures.describe_cameras(run, scene)
-        evaluate.save_film(render, {}, scene, run, 3, 0)
-    assert len(cameras) == 3 and (run.figures / "spiral.gif").exists()
-    assert "facing" in (run.workdir / "poses.txt").read_text()
