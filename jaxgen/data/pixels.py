@@ -94,7 +94,7 @@ def listed_pixels(
         index = jnp.asarray(starts, jnp.int32)[image] + jax.vmap(pick)(positions)
     else:
         index = shuffled_index(key, step, positions, batch_size, int(starts[-1]))
-    number = numbers[index]
+    number = jnp.asarray(numbers)[index]
     return number // (height * width), number // width % height, number % width
 
 

@@ -1,5 +1,8 @@
 """The scenes of the NeRF experiment, as they are read and placed."""
 
+import json
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +10,17 @@ import pytest
 from PIL import Image
 
 from experiments import nerf as experiment
-from experiments.nerf import scenes
+from experiments.nerf import figures, scenes
 from experiments.nerf.config import Config, Data, Rays
 from experiments.nerf.rays import ray_batches
+from jaxgen import training
+from jaxgen.data.views import Scene as Arrays
 from tests.experiments.nerf.conftest import hemisphere
+from tests.nerf import captures
+
+
+def arrays(poses, **more):
+    return Arrays({"pose": poses, "image": np.zeros((len(poses), 1, 1, 3), np.uint8), **more})
 
 
 def test_a_colmap_world_is_placed_around_the_origin():
@@ -18,10 +28,37 @@ def test_a_colmap_world_is_placed_around_the_origin():
     poses = np.asarray(hemisphere(6), np.float64)
     poses[:, :3, 3] = 10 * poses[:, :3, 3] + np.array([5, -7, 3])
     bounds = np.array([[30.0, 50.0]] * 6)
-    train, test = ({"pose": poses[part], "bounds": bounds[part]} for part in (slice(0, 4), slice(4, 6)))
-    scenes._place(train, test)
+    parts = slice(0, 4), slice(4, 6)
+    train, test = (arrays(poses[part], bounds=bounds[part]) for part in parts)
+    world, text = scenes._place(Data("colmap"), train, test)
     np.testing.assert_allclose(np.concatenate([train["pose"], test["pose"]]), hemisphere(6), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(test["bounds"], [[3, 5]] * 2, rtol=1e-5)
+    np.testing.assert_allclose(world, [[10, 0, 0, 5], [0, 10, 0, -7], [0, 0, 10, 3], [0, 0, 0, 1]], atol=1e-3)
+    assert text == "the point that the cameras look at moved to the origin, scaled by 0.1"
+    # The others stay unless they are told.
+    train, test = (arrays(poses[part]) for part in parts)
+    world, _ = scenes._place(Data("transforms"), train, test)
+    np.testing.assert_array_equal(world, np.eye(4))
+    np.testing.assert_array_equal(train["pose"], poses[:4])
+    world, _ = scenes._place(Data("transforms", scale=0.5, up="-y"), train, test)
+    np.testing.assert_allclose(world, [[2, 0, 0, 0], [0, 0, -2, 0], [0, 2, 0, 0], [0, 0, 0, 1]], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings, bounds, message",
+    [
+        ({"name": "colmap"}, (1.0, 9.0), "by the points that the views see"),
+        ({"name": "colmap", "near": 0.5}, (0.5, 9.0), "see, near as given"),
+        ({"name": "llff", "far": 20.0}, (1.0, 20.0), "bounds of the file, far as given"),
+        ({"name": "colmap", "near": 2.0, "far": 6.0}, (2.0, 6.0), "as given"),
+    ],
+)
+def test_near_and_far_come_from_the_command_line_or_the_scene(settings, bounds, message):
+    split = arrays(np.zeros((2, 4, 4)), bounds=np.array([[1.0, 5.0], [2.0, 9.0]]))
+    found, source = scenes._bounds(Data(**settings), split, split)
+    assert found == bounds and source.endswith(message)
+    with pytest.raises(ValueError, match="data.near is 10 and data.far 9"):
+        scenes._bounds(Data("colmap", near=10.0), split, split)
 
 
 def test_the_embedded_scene_is_exact_and_its_held_out_cameras_are_between_the_others(few_programs):
@@ -60,3 +97,62 @@ def test_a_forward_facing_scene_is_sampled_in_ndc(tmp_path, few_programs):
     np.testing.assert_allclose(batch["rays"].direction[:, 2], 2)
     plain = scenes.load(Data("llff", str(folder), background="none", ndc=False))
     assert (plain.near, plain.far) == pytest.approx((0.9 / 0.75, 25 / 0.75))
+    given = scenes.load(Data("llff", str(folder), background="none", near=0.5, far=10.0))
+    assert (given.near, given.far, given.near_plane) == (0, pytest.approx(1 - 0.05), 0.5)
+    # The mean camera stands at (0.1, 0.1, 0.04), and the nearest bound was 2.
+    expected = np.diag([1.5, 1.5, 1.5, 1.0])
+    expected[:3, 3] = [0.1, 0.1, 0.04]
+    np.testing.assert_allclose(scene.world_from_scene, expected, atol=1e-12)
+    assert scene.report[0] == "poses_bounds.npy: 9 poses and images; every 8th view is held out"
+    with training.Run(tmp_path / "run", experiment.PRESETS["llff_paper"], experiment="nerf", quiet=True) as run:
+        figures.describe_cameras(run, scene)
+    assert "facing" in (run.workdir / "poses.txt").read_text()
+
+
+def test_one_report_of_what_was_read(tmp_path, few_programs):
+    """COLMAP: images registered, models, splits, cameras, the placement, near and far; and the transform in the run."""
+    taken = captures.take(captures.ring(9), captures.cameras(9))
+    captures.write_colmap(tmp_path, captures.moved(taken, captures.similarity(0)))
+    scene = scenes.load(Data("colmap", str(tmp_path), background="none"))
+    assert scene.report[:3] == (
+        "COLMAP: 9 of 9 images registered, model sparse/0 (the only one); every 8th view is held out",
+        "cameras: 9 PINHOLE 16 x 12, focal length 20",
+        "splits: 7 views to train on, 2 held out",
+    )
+    assert scene.report[3].startswith("scene: the point that the cameras look at moved to the origin, scaled by")
+    assert scene.report[4] == f"near {scene.near:.6g} and far {scene.far:.6g}, by the points that the views see"
+    with training.Run(tmp_path / "run", experiment.PRESETS["quick"], experiment="nerf", quiet=True) as run:
+        figures.describe_cameras(run, scene)
+    written = (run.workdir / "poses.txt").read_text()
+    assert all(line in written for line in scene.report) and "what looks wrong" in written
+    # The way back: the cameras stand where they were photographed from.
+    poses = scene.world_from_scene @ np.concatenate([scene.test.pose, scene.train.pose])
+    order = [0, 8, 1, 2, 3, 4, 5, 6, 7]
+    np.testing.assert_allclose(
+        poses[:, :3, 3], captures.moved(taken, captures.similarity(0)).pose[order, :3, 3], atol=1e-4
+    )
+
+
+def test_what_is_refused_of_a_scene(tmp_path):
+    taken = captures.take(captures.ring(4), captures.cameras(4), background=None)
+    captures.write_transforms(tmp_path, taken, k1=None)
+    load = lambda **settings: scenes.load(Data("transforms", str(tmp_path), test_every=2, **settings))
+    plain, masked = load(), load(alpha="mask")
+    assert plain.background == 1.0 and plain.train.mask is None and masked.background is None
+    np.testing.assert_array_equal(masked.train.mask, plain.train.image[..., 3] >= 128)
+    described = json.loads((tmp_path / "transforms.json").read_text())
+    described["frames"][1]["k1"] = -3.0
+    (tmp_path / "transforms.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"images/001.png: the lens with .* folds 4.4 pixels"):
+        load()
+
+
+def test_a_blender_folder_without_a_test_split_holds_out_its_val_split(blender, tmp_path):
+    folder = tmp_path / "scene"
+    shutil.copytree(blender, folder)
+    (folder / "transforms_test.json").rename(folder / "transforms_val.json")
+    scene = scenes.load(Data("blender", str(folder), background="none", test_every=1))
+    assert "held out: transforms_val.json: 2 of 2 frames" in scene.report
+    shutil.copy(folder / "transforms_train.json", folder / "transforms_test.json")
+    with pytest.raises(ValueError, match="train/r_0.png is in the training and in the test split"):
+        scenes.load(Data("blender", str(folder), test_every=1))
