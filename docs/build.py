@@ -34,6 +34,7 @@ GUIDES = {
     "docs/gan.md": "gan.html",
     "docs/diffusion.md": "diffusion.html",
     "docs/sampling.md": "sampling.html",
+    "docs/captures.md": "captures.html",
     "docs/devices.md": "devices.html",
     "docs/reproducibility.md": "reproducibility.html",
     "docs/benchmarks.md": "benchmarks.html",
