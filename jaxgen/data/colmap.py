@@ -189,7 +189,11 @@ def _all_bounds(
     views: Sequence[ColmapImage], cameras: Sequence[ColmapCamera], points: dict[int, np.ndarray]
 ) -> np.ndarray:
     """Bounds of depth of all views, [N, 2]; NaN where no view has any."""
-    seen = [_depths(view, camera, points) for view, camera in zip(views, cameras, strict=True)]
+    numbers, places = np.array(list(points), np.int64), np.array(list(points.values())).reshape(-1, 3)
+    order = np.argsort(numbers)
+    order = order[(np.abs(places[order]) < 1e12).all(axis=1)]
+    known_points = numbers[order], places[order]
+    seen = [_depths(view, camera, *known_points) for view, camera in zip(views, cameras, strict=True)]
     # A point that is astray in one view is wrong, and not to be seen in the others either.
     strays = np.unique(np.concatenate([numbers[is_stray(depths)] for numbers, depths in seen]))
     kept = [depths[~np.isin(numbers, strays)] for numbers, depths in seen]
@@ -203,11 +207,19 @@ def _all_bounds(
     return bounds
 
 
-def _depths(image: ColmapImage, camera: ColmapCamera, points: dict[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and depths of the points that a view sees, [P] each: in front of it, and inside of its image."""
-    numbers = np.array([number for number in image.points.tolist() if number in points], np.int64)
-    seen = np.array([points[number] for number in numbers.tolist()]).reshape(-1, 3)
-    local = seen @ _rotation(image.quaternion).T + image.translation
+def _depths(
+    image: ColmapImage, camera: ColmapCamera, known: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and depths of the points that a view sees, [P] each: in front of it, and inside of its image.
+
+    Args:
+        image: the view.
+        camera: its camera.
+        known: numbers of all points, rising, [Q].
+        places: of these, [Q, 3].
+    """
+    numbers = image.points[np.isin(image.points, known)]
+    local = places[np.searchsorted(known, numbers)] @ _rotation(image.quaternion).T + image.translation
     # Through a fisheye t is the distance.
     fisheye = camera.model.endswith("FISHEYE")
     depths = np.linalg.norm(local, axis=1) if fisheye else local[:, 2]

@@ -183,7 +183,7 @@ def _images_text(path: Path) -> dict[int, ColmapImage]:
 
 def _image(path: Path, pose: Sequence[float], camera: int, name: str, points: np.ndarray) -> ColmapImage:
     values = np.array(pose, np.float64)
-    if not np.isfinite(values).all() or not 1e-3 < np.linalg.norm(values[:4]) < 1e3:
+    if not (np.abs(values) < 1e12).all() or not 1e-3 < np.linalg.norm(values[:4]) < 1e3:
         raise ValueError(
             f"{path}: image {name} has quaternion {values[:4].tolist()} and translation {values[4:].tolist()}; "
             "expected a unit quaternion (w, x, y, z) and finite numbers"

@@ -9,15 +9,19 @@ from typing import Any
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG", ".JPEG", ".WEBP")
 
 
-def normal_name(name: str) -> str:
+def normal_name(name: str, where: str | os.PathLike) -> str:
     """A path of a file as it is compared: forward slashes, without "." and doubled slashes.
 
+    Args:
+        name: as it is written.
+        where: the description that names it, for the message.
+
     Raises:
-        ValueError: it is empty, or holds characters that no path has.
+        ValueError: it is empty, longer than names of files are, or holds characters that no name has.
     """
     parts = name.replace("\\", "/").split("/")
     if not name or "\0" in name or any("\ud800" <= c <= "\udfff" for c in name) or len(max(parts, key=len)) > 200:
-        raise ValueError(f"{name[:100]!r} is not a file's name")
+        raise ValueError(f"{where}: {name[:100]!r} is not a file's name")
     return posixpath.normpath(name.replace("\\", "/"))
 
 
@@ -36,10 +40,7 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
     Raises:
         ValueError: the file is outside of the folder, or several files could be meant.
     """
-    try:
-        normal = normal_name(name)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+    normal = normal_name(name, where)
     bases = [folder] if root is None else [folder, root]
     allowed = [Path(os.path.abspath(base)) for base in bases]
     for path in _inside(bases, name, allowed):

@@ -118,7 +118,7 @@ def _rows(path: Path) -> np.ndarray:
         whole = isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"
         if not whole:
             raise ValueError(f"it holds {getattr(rows, 'dtype', 'several arrays')}")
-    except (ValueError, OSError, EOFError, OverflowError, MemoryError, TypeError, SyntaxError, KeyError) as error:
+    except Exception as error:  # the parser of the header fails in many ways
         raise ValueError(f"{path}: cannot be read ({error}); expected an array of numbers [N, 17]") from error
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise ValueError(f"{path}: shape {rows.shape}; expected [N, 17]: 3 x 5 numbers of a pose, near and far")

@@ -182,7 +182,7 @@ def read_transforms(
     folder = existing_folder(directory, PHOTO_FILES)
     path = find_file(folder, ["transforms.json"], PHOTO_FILES)
     described = _described(path, folder, images)
-    names = [normal_name(frame["file_path"]) for frame in described.frames]
+    names = [normal_name(frame["file_path"], path) for frame in described.frames]
     order = sorted(range(len(names)), key=lambda i: names[i])
     described, names = described.chosen(order), [names[i] for i in order]
     if len(set(described.images)) < len(names):
@@ -209,15 +209,15 @@ def _split(described: _Described, names: list[str], every: int, split: str) -> t
     found: dict[str, list[int]] = {}
     taken: dict[int, str] = {}
     for key, listed in lists.items():
-        if not isinstance(listed, list) or not all(isinstance(name, str) and name for name in listed):
+        if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise ValueError(f"{described.path}: {key} must be a list of file names")
-        unknown = [name for name in listed if normal_name(name) not in known]
+        unknown = [name for name in listed if normal_name(name, described.path) not in known]
         if unknown:
             raise ValueError(
                 f"{described.path}: {key} names {len(unknown)} files that no frame has: {some(unknown)}; frames are "
                 f"named like {names[0]}"
             )
-        found[key] = sorted({known[normal_name(name)] for name in listed})
+        found[key] = sorted({known[normal_name(name, described.path)] for name in listed})
         for i in found[key]:
             if taken.setdefault(i, key) != key:
                 raise ValueError(f"{described.path}: {names[i]} is in {taken[i]} and in {key}; splits may not overlap")
@@ -283,7 +283,7 @@ def _scene(described: _Described, factor: int, width: int | None, widest: int = 
 
 
 def _other_names(frames: list[dict], paths: list[Path]) -> list[str]:
-    named = lambda frame: os.path.basename(normal_name(frame["file_path"]))
+    named = lambda frame: os.path.basename(frame["file_path"].replace("\\", "/"))
     other = [path for frame, path in zip(frames, paths, strict=True) if path.suffix and named(frame) != path.name]
     other = [path for path in other if not path.name.endswith(".png")]
     return [f"{len(other)} images have another suffix than the file says: {some(other, 2)}"] if other else []

@@ -47,6 +47,9 @@ def as_pose(matrix: Any, where: str) -> np.ndarray:
         found = np.zeros(0)
     if found.shape not in ((3, 4), (4, 4)) or not np.isfinite(found).all():
         raise ValueError(f"{where}: a pose must be 3 x 4 or 4 x 4 finite numbers, camera to world")
+    if np.abs(found[:3, 3]).max() > 1e12:
+        raise ValueError(f"{where}: the camera stands at {found[:3, 3].tolist()}; expected coordinates below 1e12")
+    found = np.clip(found, -1e12, 1e12)
     if found.shape == (4, 4) and np.abs(found[3] - [0, 0, 0, 1]).max() > 1e-6:
         raise ValueError(
             f"{where}: the pose is not a rotation and a translation: its last row is {found[3].tolist()}, and must "
@@ -73,8 +76,6 @@ def as_pose(matrix: Any, where: str) -> np.ndarray:
             f"{where}: the pose is a reflection (determinant -1): one axis, or two columns swapped, is in another "
             "convention than OpenGL's"
         )
-    if np.abs(found[:3, 3]).max() > 1e12:
-        raise ValueError(f"{where}: the camera stands at {found[:3, 3].tolist()}; expected coordinates below 1e12")
     return np.concatenate([found[:3], [[0, 0, 0, 1]]])
 
 

@@ -57,5 +57,5 @@ def test_the_folder_of_images_is_searched_too(folder):
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 300])
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(ValueError, match="not a file's name"):
-        normal_name(name)
+    with pytest.raises(ValueError, match="x.json: .* is not a file's name"):
+        normal_name(name, "x.json")
