@@ -132,6 +132,8 @@ def _parsed(path: Path, number: int, line: str, expected: str, parse: Callable[[
 
 def _numbered(path: Path, entries: Sequence[tuple[int, Any]]) -> dict[int, Any]:
     found = dict(entries)
+    if wrong := [number for number in found if not 0 <= number < 2**63]:
+        raise ValueError(f"{path}: an entry has the number {wrong[0]}; numbers are from 0 to 2^63 - 1")
     if len(found) != len(entries):
         numbers = [number for number, _ in entries]
         seen: set[int] = set()

@@ -265,6 +265,7 @@ def test_sizes_and_names_in_one_scene(text):
         ("images", " 7 view 0.png", " 7", "images.txt: line 2: .* expected IMAGE_ID QW"),
         ("images", "1.5 2.5 0 ", "1.5 2.5 ", "images.txt: line 3: .* expected POINTS2D"),
         ("images", " 7 view 1.png", "\n 7 view 1.png", "images.txt: line 4"),
+        ("points3D", "0 ", f"{2**64 - 1} ", "points3D.txt: an entry has the number 18446744073709551615"),
         ("points3D", "0 ", "0 x ", "points3D.txt: line 2: .* expected POINT3D_ID X Y Z"),
         ("images", "\n9 ", "\n\n\n9 ", "images.txt: line 4 is empty"),
     ],
