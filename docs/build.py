@@ -33,6 +33,7 @@ GUIDES = {
     "docs/equations.md": "functions.html",
     "docs/gan.md": "gan.html",
     "docs/diffusion.md": "diffusion.html",
+    "docs/nerf.md": "nerf.html",
     "docs/sampling.md": "sampling.html",
     "docs/captures.md": "captures.html",
     "docs/devices.md": "devices.html",
