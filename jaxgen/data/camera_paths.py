@@ -58,8 +58,11 @@ def read_camera_path(path: str | os.PathLike) -> np.ndarray:
         raise FileNotFoundError(f"no file {path} with camera poses; {expected}")
     if path.suffix == ".npy":
         try:
-            found = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            # Mapped, so that nothing is allocated before the header fits the file.
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
+                raise ValueError("it holds no array of numbers")
+        except Exception as error:  # Damaged headers fail in many ways.
             raise ValueError(f"{path}: cannot be read ({error}); {expected}") from error
         if found.ndim != 3:
             raise ValueError(f"{path}: an array of shape {found.shape}; expected [N, 4, 4] or [N, 3, 4]")

@@ -61,3 +61,24 @@ def test_damaged_arrays_are_refused(tmp_path):
         data.read_camera_path(tmp_path / "object.npy")
     with pytest.raises(FileNotFoundError, match="no file .*none.json with camera poses"):
         data.read_camera_path(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("name", ["path.json", "path.npy"])
+def test_mutated_files_give_a_clear_error_or_poses(name, tmp_path):
+    np.save(tmp_path / "path.npy", POSES)
+    data.write_camera_path(tmp_path / "path.json", POSES, (20.0, 21.0, 8.0, 6.0), (16, 12))
+    path, rng = tmp_path / name, np.random.default_rng(0)
+    content, refused = path.read_bytes(), 0
+    for _ in range(300):
+        changed = bytearray(content[: rng.integers(1, len(content) + 1)] if rng.random() < 0.3 else content)
+        # The header of an array is in its first bytes.
+        for at in rng.integers(0, min(len(changed), 130 if name == "path.npy" else len(content)), 3):
+            changed[at] = rng.integers(0, 256)
+        path.write_bytes(changed)
+        try:
+            found = data.read_camera_path(path)
+            assert found.ndim == 3 and found.shape[1:] == (4, 4) and np.isfinite(found).all()
+        except ValueError as error:
+            assert name in str(error)
+            refused += 1
+    assert refused > 200
