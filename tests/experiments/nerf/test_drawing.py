@@ -105,6 +105,12 @@ def test_mesh_path_and_cameras_overlay_the_world_that_they_came_from(
     assert [(c["w"], c["h"]) for c in sorted(cameras_of, key=lambda c: c["file_path"])] == [
         (c.width, c.height) for c in cameras
     ]
+    # Poses of a file are in that world too, and so is an axis that is up.
+    (_, poses, _), written = drawing.film_poses(settings, scene), str(run.workdir / "camera_path.json")
+    np.testing.assert_allclose(drawing.film_poses(Evaluation(film_poses=written), scene)[1], poses, atol=1e-4)
+    turned = drawing.film_poses(Evaluation(film_frames=4, film_path="turntable", film_up="-y"), scene)[1]
+    turned = nerf.move_poses(turned, figures.to_world(scene))
+    assert (turned[:, 1, 1] < -0.1).all() and np.ptp(turned[:, 1, 3]) < 1e-3 * size
     # The path: about the target of the ring and its up, or within the square of the facing cameras.
     path = nerf.move_poses(data.read_camera_path(run.workdir / "camera_path.json"), np.linalg.inv(capture.world))
     if kind == "llff":
