@@ -173,7 +173,7 @@ class Config:
 PRESETS = {
     # Offline, two minutes on two cores.
     "quick": Config(
-        data=Data(width=64, near=nerf.analytic_scene.NEAR, far=nerf.analytic_scene.FAR),
+        data=Data(width=64, default_bounds=(nerf.analytic_scene.NEAR, nerf.analytic_scene.FAR)),
         model=Model(depth=4, width=64, skips=(), view_width=64, position_frequencies=6, direction_frequencies=2),
         sampling=Sampling(coarse=16, fine=32),
         # Without the warm-up the coarse field stayed empty for two of three seeds.

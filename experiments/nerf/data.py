@@ -34,10 +34,12 @@ class Data:
     test_views: int = 4
     """marbles: number of held-out views"""
     near: float | None = None
-    """where rays begin, in units of the scene along the axis of view; None: 2, and for llff and colmap what the scene
-    says"""
+    """where rays begin, in units of the scene along the axis of view; None: what llff and colmap say, or as
+    `default_bounds`"""
     far: float | None = None
-    """where rays end; None: 6, and for llff and colmap what the scene says"""
+    """where rays end, likewise"""
+    default_bounds: tuple[float, float] = (2.0, 6.0)
+    """near and far of the other formats, whose files do not say them"""
     ndc: bool = True
     """llff, and colmap where the cameras face one way: normalised device coordinates"""
     background: Literal["white", "black", "none"] = "white"
@@ -63,20 +65,19 @@ class Data:
 
     def interval(self) -> tuple[float, float]:
         """near and far where the files say nothing."""
-        return 2.0 if self.near is None else self.near, 6.0 if self.far is None else self.far
+        near, far = self.default_bounds
+        return near if self.near is None else self.near, far if self.far is None else self.far
 
     def upgrade(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A record of 0.1.0, which had numbers for near and far; llff and colmap ignored them."""
         if "place" in fields:
             return fields
-        fields.setdefault("near", 2.0)
-        fields.setdefault("far", 6.0)
-        bounded = fields.get("name") in BOUNDED
-        for name, now in zip(("near", "far"), self.interval(), strict=True):
-            if bounded:
-                fields[name] = None
-            elif fields[name] == now:
-                fields[name] = getattr(self, name)
+        before = fields.pop("near", 2.0), fields.pop("far", 6.0)
+        if fields.get("name") in BOUNDED:
+            before = None, None
+        elif before == self.interval():
+            before = self.near, self.far
+        fields |= {"near": before[0], "far": before[1], "default_bounds": list(self.default_bounds)}
         return fields
 
     def check(self) -> list[str]:

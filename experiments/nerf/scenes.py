@@ -32,6 +32,7 @@ def load(config: Data) -> nerf.Scene:
         case "colmap":
             points = config.near is None or config.far is None
             train, test = _photographs(functools.partial(data.read_colmap, without_points=not points), config)
+    hidden = _drop_hidden(test)
     background = nerf.BACKGROUNDS[config.background] if config.alpha == "background" else None
     _check(config, background, train, test)
     world, placed = _place(config, train, test)
@@ -39,6 +40,8 @@ def load(config: Data) -> nerf.Scene:
     for name, own, other in (("training", train, test), ("held out", test, train)):
         report += [f"{name}: {line}" for line in own.report if line not in other.report]
     report.append(f"splits: {len(train['image'])} views to train on, {len(test['image'])} held out")
+    if hidden:
+        report.append(f"masks hide all of {hidden} held-out views, which are left out")
     if config.name != "marbles":
         report.append(f"scene: {placed}")
     bounds, source = _bounds(config, train, test)
@@ -128,6 +131,17 @@ def _views(split: dict) -> nerf.Views:
     distortion = single("distortion") if np.any(lens) else None
     size, mask = split.get("size"), split.get("mask")
     return nerf.Views(split["image"], single("pose"), single("intrinsics"), split["name"], distortion, size, mask)
+
+
+def _drop_hidden(split: Arrays) -> int:
+    """Leaves out the views of which nothing can be measured; how many."""
+    if "mask" not in split:
+        return 0
+    seen = split["mask"].any(axis=(1, 2))
+    if not seen.any():
+        raise ValueError(f"masks hide all of the held-out views, e.g. {split['name'][0]}: hold out others")
+    split.update({name: values[seen] for name, values in split.items()})
+    return int((~seen).sum())
 
 
 def _use_alpha(config: Data, split: Arrays) -> Arrays:

@@ -75,7 +75,7 @@ def listed_pixels(
         shape: (images, height, width), in which a pixel's number is (image * height + row) * width + column.
         numbers: of the pixels, int32 [P], image by image.
         starts: where the pixels of each image begin in `numbers`, and their number, int [images + 1]; NumPy.
-        one_image: as in `shuffled_pixels`.
+        one_image: as in `shuffled_pixels`, of the images that have pixels in the list.
 
     Returns:
         image, row, column, [b] each.
@@ -87,9 +87,10 @@ def listed_pixels(
     _check_number(images * height * width)
     if one_image:
         first = jnp.zeros((1,), jnp.int32)
-        image = shuffled_index(jax.random.fold_in(key, 0), step, first, 1, images)[0]
-        pixels, counts = jax.random.fold_in(jax.random.fold_in(key, 1), step), np.diff(starts).astype(np.uint32)
-        count = jnp.asarray(counts)[image]
+        counts = np.diff(starts).astype(np.uint32)
+        some = np.flatnonzero(counts).astype(np.int32)
+        image = jnp.asarray(some)[shuffled_index(jax.random.fold_in(key, 0), step, first, 1, len(some))[0]]
+        pixels, count = jax.random.fold_in(jax.random.fold_in(key, 1), step), jnp.asarray(counts)[image]
         pick = lambda i: permuted(pixels, i.astype(jnp.uint32) % count, count, at_most=int(counts.max()))
         index = jnp.asarray(starts, jnp.int32)[image] + jax.vmap(pick)(positions)
     else:

@@ -100,7 +100,7 @@ class Views:
             [N + 1]).
 
         Raises:
-            ValueError: an image has no such pixel.
+            ValueError: no image has such a pixel.
         """
         if self.size is None and self.mask is None:
             return None
@@ -114,11 +114,8 @@ class Views:
             if self.mask is not None:
                 usable &= self.mask[i]
             parts.append(np.flatnonzero(usable) + i * height * width)
-            if not len(parts[-1]):
-                part = "" if crop_fraction == 1 else f" in the middle {crop_fraction:g} of the image"
-                raise ValueError(
-                    f"{self.name[i]}: the mask leaves no pixel{part}; leave the image out, or draw its mask"
-                )
+        if not sum(map(len, parts)):
+            raise ValueError("the masks leave no pixel of any image; white is what may be used")
         return np.concatenate(parts).astype(np.int32), np.cumsum([0, *map(len, parts)]).astype(np.int32)
 
 

@@ -135,6 +135,8 @@ def test_a_run_of_0_1_0_is_resumed(tmp_path):
         ("blender", 2.0, 6.0, {}, True),
         ("blender", 2.0, 6.0, {"near": 2.0, "far": 6.0}, True),
         ("blender", 1.0, 6.0, {}, False),
+        ("marbles", 2.6, 5.4, {"default_bounds": (2.6, 5.4)}, True),
+        ("marbles", 2.0, 6.0, {"default_bounds": (2.6, 5.4)}, False),
         ("blender", 1.0, 6.0, {"near": 1.0}, True),
     ],
 )

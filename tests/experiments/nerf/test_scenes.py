@@ -51,6 +51,7 @@ def test_a_colmap_world_is_placed_around_the_origin():
         ({"name": "colmap", "near": 0.5}, (0.5, 9.0), "see, near as given"),
         ({"name": "llff", "far": 20.0}, (1.0, 20.0), "bounds of the file, far as given"),
         ({"name": "colmap", "near": 2.0, "far": 6.0}, (2.0, 6.0), "as given"),
+        ({"name": "colmap", "default_bounds": (3.0, 4.0)}, (1.0, 9.0), "by the points that the views see"),
     ],
 )
 def test_near_and_far_come_from_the_command_line_or_the_scene(settings, bounds, message):
@@ -144,6 +145,33 @@ def test_what_is_refused_of_a_scene(tmp_path):
     described["frames"][1]["k1"] = -3.0
     (tmp_path / "transforms.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match=r"images/001.png: the lens with .* folds 4.4 pixels"):
+        load()
+
+
+def test_held_out_views_that_masks_hide_are_left_out(tmp_path):
+    """Of training views they take no part in the order; a scene without anything to measure is refused."""
+    taken = captures.take(captures.ring(6), captures.cameras(6))
+    captures.write_transforms(tmp_path, taken)
+    described = json.loads((tmp_path / "transforms.json").read_text())
+
+    def hide(views):
+        for i, frame in enumerate(described["frames"]):
+            frame["mask_path"] = f"mask {i}.png"
+            Image.fromarray(np.full((12, 16), 0 if i in views else 255, np.uint8)).save(tmp_path / f"mask {i}.png")
+        (tmp_path / "transforms.json").write_text(json.dumps(described))
+
+    load = lambda: scenes.load(Data("transforms", str(tmp_path), background="none", test_every=3))
+    hide({0, 1})
+    scene = load()
+    assert scene.test.name.tolist() == ["images/003.png"] and "masks hide all of 1 held-out views" in scene.report[-3]
+    batches = ray_batches(scene, 64, Rays(one_image=True))
+    positions = np.arange(64, dtype=np.int32)
+    draw = jax.jit(lambda arrays, step: batches.make(jax.random.key(0), arrays, step, positions)["rays"].origin[0])
+    origins = np.array([draw(batches.arrays, np.int32(step)) for step in range(6)])
+    apart = np.linalg.norm(origins[:, None] - scene.train.pose[None, :, :3, 3], axis=2)
+    assert sorted(apart.argmin(axis=1)) == [1, 1, 2, 2, 3, 3] and apart.min(axis=1).max() < 1e-5
+    hide({0, 3})
+    with pytest.raises(ValueError, match="masks hide all of the held-out views, e.g. images/000.png"):
         load()
 
 
