@@ -11,7 +11,7 @@ from experiments import nerf as experiment
 from experiments.nerf import scenes
 from experiments.nerf.config import Rays
 from experiments.nerf.data import Data
-from experiments.nerf.rays import ray_batches
+from experiments.nerf.train import ray_batches
 from jaxgen import nerf, training
 from jaxgen.nerf import analytic_scene
 from tests.nerf import captures

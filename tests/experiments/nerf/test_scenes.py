@@ -12,7 +12,7 @@ from PIL import Image
 from experiments import nerf as experiment
 from experiments.nerf import figures, scenes
 from experiments.nerf.config import Config, Data, Rays
-from experiments.nerf.rays import ray_batches
+from experiments.nerf.train import ray_batches
 from jaxgen import training
 from jaxgen.data.views import Scene as Arrays
 from tests.experiments.nerf.conftest import hemisphere
