@@ -1,7 +1,6 @@
 """Descriptions of scenes with random damage: they are read, or refused by an error that names the file."""
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -54,19 +53,18 @@ KINDS = {
 }
 
 
+def one_of(rng, things):
+    return things[rng.integers(len(things))]
+
+
 def damaged(content, rng):
     """A byte replaced, a token written over or inserted, bytes taken out, or the end cut off."""
     changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 4))):
-        at, kind = rng.randrange(len(changed) + 1), rng.randrange(5)
-        stop, new = {
-            0: (at + 1, bytes([rng.randrange(256)])),
-            1: (at + rng.randrange(9), rng.choice(TOKENS)),
-            2: (at, rng.choice(TOKENS)),
-            3: (at + rng.randrange(20), b""),
-            4: (len(changed), b""),
-        }[kind]
-        changed[at:stop] = new
+    for _ in range(one_of(rng, (1, 1, 2, 4))):
+        at, kind = int(rng.integers(len(changed) + 1)), rng.integers(5)
+        length = one_of(rng, (1, 4, 8, 20))
+        stop = (at + 1, at + length, at, at + length, len(changed))[kind]
+        changed[at:stop] = (bytes([rng.integers(256)]), one_of(rng, TOKENS), one_of(rng, TOKENS), b"", b"")[kind]
     return bytes(changed)
 
 
@@ -75,14 +73,14 @@ def test_damage_is_refused_by_name(kind, tmp_path):
     write, pattern, reader = KINDS[kind]
     test_colmap.write_images(tmp_path)
     write(tmp_path)
-    rng = random.Random(kind)
+    rng = np.random.default_rng(list(KINDS).index(kind))
     refused = 0
     for _ in range(80):
-        path = rng.choice(sorted(tmp_path.glob(pattern)))
+        path = one_of(rng, sorted(tmp_path.glob(pattern)))
         content = path.read_bytes()
         path.write_bytes(damaged(content, rng))
         try:
-            reader(tmp_path, rng.choice(("train", "test")))
+            reader(tmp_path, one_of(rng, ("train", "test")))
         except (ValueError, OSError) as error:
             refused += 1
             assert (
