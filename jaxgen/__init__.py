@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 compiler.add_flag()
 
 __all__ = [
-    "__version__", "autoencoder", "compiler", "data", "diffusion", "gan", "metrics", "nerf", "nn",  # pyright: ignore
+    "__version__", "arguments", "autoencoder", "compiler", "data", "diffusion", "gan", "metrics", "nerf", "nn",  # pyright: ignore
     "pictures", "training", "vae", "weights",  # pyright: ignore
 ]  # fmt: skip
 

@@ -12,6 +12,7 @@ from jaxgen.autoencoder.contraction import (
     contraction_ratio,
     contractive_loss,
     contractive_penalty,
+    higher_order_contractive_penalty,
     hutchinson_contractive_penalty,
     jacobian_spectrum,
     probed_contractive_penalty,
@@ -26,7 +27,7 @@ from jaxgen.autoencoder.evaluation import (
     neighbour_error,
     reconstruction_error,
 )
-from jaxgen.autoencoder.k_sparse import annealed_k, k_sparse_encode, k_sparse_loss, top_k
+from jaxgen.autoencoder.k_sparse import annealed_k, auxk_error, k_sparse_encode, k_sparse_loss, top_k
 from jaxgen.autoencoder.networks import Autoencoder, Classifier, classifier_params, identity, init_params
 from jaxgen.autoencoder.objectives import (
     classification_loss,
@@ -64,6 +65,7 @@ __all__ = [
     "SparseCode",
     "SparseMethod",
     "annealed_k",
+    "auxk_error",
     "build_sparse",
     "classification_error",
     "classification_loss",
@@ -79,6 +81,7 @@ __all__ = [
     "free_energy",
     "gaussian_noise",
     "hidden_given_visible",
+    "higher_order_contractive_penalty",
     "hutchinson_contractive_penalty",
     "identity",
     "init_params",

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.compiler import check_once
 
 _CHUNK = 400_000  # numbers of one temporary array: fits a cache
@@ -22,6 +23,7 @@ def _check_components(x: Any, num_components: int) -> None:
         raise ValueError(f"num_components is {num_components}; expected 1 to {min(x.shape)} for x of {x.shape}")
 
 
+@takes(x=Host("N D", dtype=None, only=True, hint=": scale and flatten it"), num_components=Count())
 def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     """Principal components: the K leading eigenvectors of the covariance of x.
 
@@ -48,9 +50,11 @@ def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
     components = np.linalg.eigh(covariance)[1][:, ::-1][:, :num_components].T
     largest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     components = components * np.sign(largest)
-    return jnp.asarray(mean, x.dtype), jnp.asarray(components, x.dtype)
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+    return jnp.asarray(mean, dtype), jnp.asarray(components, dtype)
 
 
+@takes(x=Float("N D"), mean=Float("D"), components=Float("_ D"))
 def pca_reconstruct(x: jax.Array, mean: jax.Array, components: jax.Array) -> jax.Array:
     """mean + (x - mean) C^T C: [N, D] -> [N, D], for `mean` [D], C = `components` [K, D]."""
     # A GPU's or TPU's default precision would show in the third digit of the error.
@@ -112,6 +116,13 @@ def _rows(x: jax.Array) -> int:
     return min(x.shape[0], max(64, _CHUNK // x.shape[1]))
 
 
+@takes(
+    x=Host("N D", low=0, high=1, dtype=None, only=True, hint=": scale and flatten it"),
+    num_components=Count(),
+    ridge=Real(low=0),
+    num_iterations=Count(),
+    tolerance=Real(low=0),
+)
 def logistic_pca(
     x: Any,
     num_components: int,
@@ -168,6 +179,7 @@ def logistic_pca(
     return {"kernel": w[:-1], "bias": w[-1]}, np.array(history)
 
 
+@takes(x=Host("N D", low=0, high=1, dtype=None), ridge=Real(low=0), num_iterations=Count())
 def logistic_pca_codes(x: Any, params: dict[str, jax.Array], ridge: float = 0.1, num_iterations: int = 20) -> jax.Array:
     """The z that minimise cross_entropy(x, z W + b) + ridge |z|^2 / 2: [N, D] -> [N, K].
 
@@ -181,6 +193,7 @@ def logistic_pca_codes(x: Any, params: dict[str, jax.Array], ridge: float = 0.1,
     return z
 
 
+@takes(codes=Float("N _"))
 def logistic_pca_reconstruct(codes: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
     """sigmoid(z W + b): [N, K] -> [N, D]."""
     return jax.nn.sigmoid(codes @ params["kernel"] + params["bias"][None, :])

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.arguments import Count, takes
 from jaxgen.autoencoder.objectives import Loss
 
 
@@ -16,6 +17,7 @@ class _Context(NamedTuple):
     statistics: Any = None
 
 
+@takes(num_line_searches=Count(), max_evaluations=Count())
 def conjugate_gradient_update(
     loss: Loss, num_line_searches: int = 3, max_evaluations: int = 20
 ) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
-from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_loss, reconstruction_terms
+from jaxgen.autoencoder.objectives import BATCH, Loss, check_error, reconstruction_loss, reconstruction_terms
 from jaxgen.nn.random import given_or_drawn, per_example
 
 Encode = Callable[[jax.Array], jax.Array]
@@ -19,13 +20,24 @@ Encode = Callable[[jax.Array], jax.Array]
 _PENALTIES = ("closed_form", "exact", "hutchinson")
 
 
+def _code_size(encode: Encode, x: jax.Array) -> int:
+    """H, for examples x [B, D]; ValueError where the encoder does not return one vector for an example."""
+    code = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    if getattr(code, "ndim", None) != 1:
+        raise ValueError(
+            f"encode returns {getattr(code, 'shape', type(code).__name__)} for one example {list(x.shape[1:])}; "
+            "expected a vector [H]: flatten its feature maps"
+        )
+    return code.shape[0]
+
+
 def _jacobian(encode: Encode, x: jax.Array) -> jax.Array:
     """J of each example, by the mode that needs fewer passes: [B, D] -> [B, H, D]."""
-    code = jax.eval_shape(encode, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    differentiate = jax.jacrev if code.shape[0] <= x.shape[1] else jax.jacfwd
+    differentiate = jax.jacrev if _code_size(encode, x) <= x.shape[1] else jax.jacfwd
     return jax.vmap(differentiate(encode))(x)
 
 
+@takes(x=Float("B D"))
 def contractive_penalty(encode: Encode, x: jax.Array) -> jax.Array:
     """||J_f(x)||_F^2 = sum_ij (dh_j/dx_i)^2, exactly, by automatic differentiation: [B, D] -> [B].
 
@@ -38,6 +50,7 @@ def contractive_penalty(encode: Encode, x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(_jacobian(encode, x)), axis=(1, 2))
 
 
+@takes(hidden=Float("... H"), kernel=Float("_ H"))
 def sigmoid_contractive_penalty(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
     """||J||_F^2 of h = sigmoid(x W + b): sum_j (h_j (1 - h_j))^2 sum_i W_ij^2, [..., H] -> [...].
 
@@ -51,6 +64,7 @@ def sigmoid_contractive_penalty(hidden: jax.Array, kernel: jax.Array) -> jax.Arr
     return slope @ jnp.sum(jnp.square(kernel), axis=0)
 
 
+@takes(x=Float("B D"), probes=Float("B _ D"))
 def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) -> jax.Array:
     """mean_p ||J_f(x) v_p||^2, the penalty seen along given directions: [B, D] -> [B].
 
@@ -60,6 +74,7 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
         probes: v [B, P, D]. For independent probes with E v v^T = I the expectation is ||J||_F^2;
             for P = D orthogonal ones of squared length D the value is.
     """
+    _code_size(encode, x)
 
     def one(x: jax.Array, probes: jax.Array) -> jax.Array:
         _, directional = jax.linearize(encode, x)
@@ -68,6 +83,7 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
     return jax.vmap(one)(x, probes)
 
 
+@takes(key=Key("|B"), x=Float("B D"), num_probes=Count(), probes=Float())
 def hutchinson_contractive_penalty(
     key: jax.Array | None, encode: Encode, x: jax.Array, num_probes: int = 1, *, probes: jax.Array | None = None
 ) -> jax.Array:
@@ -93,6 +109,40 @@ def hutchinson_contractive_penalty(
     return probed_contractive_penalty(encode, x, given_or_drawn("probes", probes, key, draw, shape, x.dtype))
 
 
+@takes(key=Key("|B"), x=Float("B D"), sigma=Real(low=0), num_corruptions=Count(), noise=Float())
+def higher_order_contractive_penalty(
+    key: jax.Array | None,
+    encode: Encode,
+    x: jax.Array,
+    sigma: float,
+    num_corruptions: int = 4,
+    *,
+    noise: jax.Array | None = None,
+) -> jax.Array:
+    """mean_c ||J_f(x) - J_f(x + sigma e_c)||_F^2, e ~ N(0, I): [B, D] -> [B].
+
+    The second term of the CAE+H, beside `contractive_penalty`: divided by sigma^2 it tends to the squared norm of the
+    Hessian as sigma falls to 0. Source: Rifai et al., "Higher Order Contractive Auto-Encoder", ECML 2011, equation 6.
+
+    Args:
+        key: one key, split into one for each example, or keys [B]; may be None where `noise` is given.
+        encode: one example [D] -> [H].
+        x: [B, D].
+        sigma: standard deviation of the corruption, in the units of x.
+        num_corruptions: C, for each example.
+        noise: e, standard normal, [B, C, D], in place of the draw.
+
+    Raises:
+        ValueError: `noise` has another shape, or there is neither a key nor noise.
+    """
+    shape = (x.shape[0], num_corruptions, x.shape[1])
+    e = given_or_drawn("noise", noise, key, per_example(jax.random.normal), shape, x.dtype)
+    jacobians = _jacobian(encode, (x[:, None, :] + sigma * e).reshape(-1, x.shape[1]))
+    change = jacobians.reshape(*shape[:2], *jacobians.shape[1:]) - _jacobian(encode, x)[:, None]
+    return jnp.mean(jnp.sum(jnp.square(change), axis=(2, 3)), axis=1)
+
+
+@takes(hidden=Float("... _"), low=Real(), high=Real())
 def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.Array:
     """Share of sigmoid units below `low` or above `high`: [..., H] -> [...], in [0, 1].
 
@@ -102,6 +152,7 @@ def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.
     return jnp.mean(outside.astype(hidden.dtype), axis=-1)
 
 
+@takes(x=Float("B D"))
 def jacobian_spectrum(encode: Encode, x: jax.Array) -> jax.Array:
     """Singular values of J_f(x), largest first: [B, D] -> [B, min(D, H)].
 
@@ -110,6 +161,7 @@ def jacobian_spectrum(encode: Encode, x: jax.Array) -> jax.Array:
     return jnp.linalg.svd(_jacobian(encode, x), compute_uv=False)
 
 
+@takes(key=Key("|B"), x=Float("B D"), radius=Real(positive=True), noise=Float())
 def contraction_ratio(
     key: jax.Array | None, encode: Encode, x: jax.Array, radius: float, *, noise: jax.Array | None = None
 ) -> jax.Array:
@@ -130,6 +182,8 @@ def contraction_ratio(
     """
     directions = given_or_drawn("noise", noise, key, per_example(jax.random.normal), x.shape, x.dtype)
 
+    _code_size(encode, x)
+
     def one(direction: jax.Array, x: jax.Array) -> jax.Array:
         moved = x + radius * direction / jnp.linalg.norm(direction)
         return jnp.linalg.norm(encode(moved) - encode(x)) / radius
@@ -137,6 +191,7 @@ def contraction_ratio(
     return jax.vmap(one)(directions, x)
 
 
+@takes(weight=Real(), num_probes=Count())
 def contractive_loss(
     network: Autoencoder,
     weight: float,
@@ -175,6 +230,7 @@ def contractive_loss(
         )
     denoising = reconstruction_loss(network, error, corrupt)
 
+    @takes(batch=BATCH, keys=Key("B"))
     def loss(params, batch, keys, context):
         x = batch["x"]
         encode = lambda x: apply(network, params, x, "encode")

@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxgen.arguments import Float, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn
 
 
+@takes(key=Key(""), x=Float(), sigma=Real(low=0), noise=Float())
 def gaussian_noise(key: jax.Array | None, x: jax.Array, sigma: float, *, noise: jax.Array | None = None) -> jax.Array:
     """x~ = x + sigma e, e ~ N(0, I): [...] -> [...], not clipped to the data's range.
 
@@ -22,6 +24,7 @@ def gaussian_noise(key: jax.Array | None, x: jax.Array, sigma: float, *, noise: 
     return x + sigma * given_or_drawn("noise", noise, key, jax.random.normal, x.shape, x.dtype)
 
 
+@takes(key=Key(""), x=Float(), fraction=Real(), uniforms=Float())
 def masking_noise(
     key: jax.Array | None, x: jax.Array, fraction: float, *, uniforms: jax.Array | None = None
 ) -> jax.Array:

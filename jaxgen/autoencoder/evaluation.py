@@ -8,10 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Host, Int, Real, takes
+from jaxgen.arguments.values import array
 from jaxgen.autoencoder.objectives import squared_error
 from jaxgen.compiler import check_once
+from jaxgen.metrics.distances import exact_squared_distances
 
 
+@takes(x=Host("N D", dtype=None), batch_size=Count())
 def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, batch_size: int = 1000) -> float:
     """Mean over images of sum_i (x_i - x'_i)^2, the measure of Hinton & Salakhutdinov (2006).
 
@@ -32,6 +36,7 @@ def reconstruction_error(reconstruct: Callable[[jax.Array], jax.Array], x: Any, 
     return float(np.mean(np.concatenate(values), dtype=np.float64))
 
 
+@takes(chunk=Count())
 def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int = 1000) -> np.ndarray:
     """function(x), computed and compiled for `chunk` examples at a time: [N, ...] -> [N, ...].
 
@@ -40,10 +45,11 @@ def map_in_chunks(function: Callable[[jax.Array], jax.Array], x: Any, chunk: int
         x: [N, ...] with N at least 1, not necessarily on the device.
         chunk: examples at a time.
     """
-    compiled = jax.jit(function)
+    compiled, x = jax.jit(function), array("x", x)
     return np.concatenate([np.asarray(compiled(x[i : i + chunk])) for i in range(0, len(x), chunk)])
 
 
+@takes(x=Host("N ...", dtype=None), labels=Int("N", host=True))
 def classification_error(classify: Callable[[jax.Array], jax.Array], x: Any, labels: Any) -> float:
     """Share of wrong labels in percent, the measure of Rifai et al. (2011).
 
@@ -81,6 +87,14 @@ def _probe_objective(weights, codes, labels, l2, num_classes):
     return jax.value_and_grad(objective)(weights.reshape(-1, num_classes))
 
 
+@takes(
+    train_codes=Host("N H", dtype=None),
+    train_labels=Int("N", low=0, host=True),
+    test_codes=Host("M H", dtype=None),
+    test_labels=Int("M", host=True),
+    l2=Real(low=0),
+    num_iterations=Count(),
+)
 def linear_probe_error(
     train_codes: Any,
     train_labels: Any,
@@ -131,23 +145,19 @@ def linear_probe_error(
     return 100 * float(np.mean(np.asarray(predicted) != np.asarray(test_labels)))
 
 
-@jax.jit
-def _nearest(queries: jax.Array, codes: jax.Array) -> jax.Array:
-    if codes.shape[1] <= 8:  # The squares of differences: no cancellation between near points.
-        pairs = zip(queries.T, codes.T, strict=True)
-        distance = sum(jnp.square(q[:, None] - c[None, :]) for q, c in pairs)
-    else:
-        products = jnp.matmul(queries, codes.T, precision=jax.lax.Precision.HIGHEST)
-        distance = jnp.sum(jnp.square(codes), axis=1)[None, :] - 2 * products
-    return jnp.argmin(distance, axis=1)
-
-
+@takes(
+    train_codes=Host("N H"),
+    train_labels=Int("N", host=True),
+    test_codes=Host("M H"),
+    test_labels=Int("M", host=True),
+    batch_size=Count(),
+)
 def neighbour_error(
-    train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any, batch_size: int = 500
+    train_codes: Any, train_labels: Any, test_codes: Any, test_labels: Any, batch_size: int = 200
 ) -> float:
     """Test error in percent of the label of the nearest training code (Euclidean).
 
-    Of equally near ones the first counts.
+    Of equally near ones the first counts. In float64 on the host.
 
     Args:
         train_codes: [N, H].
@@ -159,12 +169,9 @@ def neighbour_error(
     Raises:
         ValueError: the shapes do not fit.
     """
-    check_once()
     _check_codes(train_codes, train_labels, test_codes, test_labels)
-    centre = np.mean(train_codes, axis=0, dtype=np.float64)
-    train_codes, test_codes = (np.asarray(np.asarray(a) - centre, np.float32) for a in (train_codes, test_codes))
-    codes = jnp.asarray(train_codes)
-    starts = range(0, len(test_codes), batch_size)
-    batches = [_nearest(jnp.asarray(test_codes[i : i + batch_size]), codes) for i in starts]
-    nearest = np.concatenate([np.asarray(b) for b in batches])
-    return 100 * float(np.mean(np.asarray(train_labels)[nearest] != np.asarray(test_labels)))
+    centre = train_codes.mean(axis=0)
+    train_codes, test_codes = train_codes - centre, test_codes - centre
+    batches = (test_codes[i : i + batch_size] for i in range(0, len(test_codes), batch_size))
+    nearest = np.concatenate([exact_squared_distances(batch, train_codes).argmin(axis=1) for batch in batches])
+    return 100 * float(np.mean(train_labels[nearest] != test_labels))

@@ -3,14 +3,16 @@
 Source: Makhzani & Frey, "k-Sparse Autoencoders" (2013).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxgen.arguments import Count, Float, Int, same_shape, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
-from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_terms
+from jaxgen.autoencoder.objectives import BATCH, Loss, check_error, reconstruction_terms
 
 
 def _ordered_bits(x: jax.Array) -> jax.Array:
@@ -31,6 +33,8 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     size = x.shape[-1]
     if not isinstance(k, Tracer) and not 0 <= k <= size:
         raise ValueError(f"k is {k}; expected 0 <= k <= {size}, the size of the code")
+    if not jnp.issubdtype(jnp.result_type(k), jnp.integer):
+        raise ValueError(f"k has dtype {jnp.result_type(k)}; expected a whole number")
     bits = _ordered_bits(jax.lax.stop_gradient(x))
     width = jnp.iinfo(bits.dtype).bits
     k = jnp.asarray(k, jnp.int32)
@@ -50,6 +54,7 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
     return above | (equal & (jnp.cumsum(equal, axis=-1, dtype=jnp.int32) <= room))
 
 
+@takes(pre_activation=Float("... _"))
 def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     """The k largest entries of each example, the others set to zero: [..., H] -> [..., H].
 
@@ -67,6 +72,45 @@ def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     return jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation))
 
 
+@takes(x=Float("B D"), reconstruction=Float("B D"), pre_activation=Float("B H"), dead=Int("H"), k=Count())
+def auxk_error(
+    x: jax.Array,
+    reconstruction: jax.Array,
+    pre_activation: jax.Array,
+    dead: jax.Array,
+    k: int,
+    decode: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    """|e - e^|^2 with e = x - x' held constant and e^ the decoding of the k largest dead units: [B, D] -> [B].
+
+    It gives units that are never among the k largest a gradient, so that they learn what the others leave out. Source:
+    Gao et al., "Scaling and Evaluating Sparse Autoencoders" (2024), section 2.4 and appendix A.2, where its weight is
+    1/32.
+
+    Args:
+        x: [B, D].
+        reconstruction: x', [B, D].
+        pre_activation: [B, H].
+        dead: booleans or 0 and 1, [H]: units without activity on many examples.
+        k: dead units kept; all of them where there are fewer.
+        decode: a code [B, H] -> [B, D], linear and without the decoder's bias.
+
+    Returns:
+        [B]; 0 where no unit is dead.
+
+    Raises:
+        ValueError: the shapes do not fit, or `k` is larger than H.
+    """
+    is_dead = (dead != 0)[None, :]
+    # Below all others, so that a living unit is kept only where the dead ones are fewer than k, and is then set to 0.
+    kept = _top_k_mask(jnp.where(is_dead, pre_activation, -jnp.inf), k) & is_dead
+    error = jax.lax.stop_gradient(x - reconstruction)
+    explained = decode(jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation)))
+    same_shape(x=x, decoded=explained)
+    return jnp.where(jnp.any(is_dead), jnp.sum(jnp.square(error - explained), axis=-1), 0)
+
+
+@takes(step=Int(""), k=Count(0), start=Count(0), num_steps=Count(0))
 def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array:
     """Number of kept units: linear from `start` to `k` over the first half of training, then `k`.
 
@@ -86,6 +130,7 @@ def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array
     return jnp.round(value).astype(jnp.int32)
 
 
+@takes(x=Float("... _"))
 def k_sparse_encode(
     network: Autoencoder, params: Any, x: jax.Array, k: int | jax.Array, alpha: float = 1.0
 ) -> jax.Array:
@@ -142,6 +187,7 @@ def k_sparse_loss(
     else:
         kept_at = lambda step: annealed_k(step, k, start, num_steps)
 
+    @takes(batch=BATCH)
     def loss(params, batch, keys, context):
         del keys
         x = batch["x"]

@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.arguments import Float, Key, takes
 from jaxgen.nn import DenseStack
 
 _OUTPUTS = ("sigmoid", "linear")
 
 
+@takes(x=Float())
 def identity(x: jax.Array) -> jax.Array:
     """f(x) = x, of any shape: the linear code."""
     return x
@@ -26,6 +28,7 @@ def apply(network: nn.Module, params: Any, x: jax.Array, method: str = "__call__
     return value
 
 
+@takes(key=Key(""))
 def init_params(key: jax.Array, network: Any) -> Any:
     """Fresh parameters of an `Autoencoder` or a `Classifier`, a tree of arrays, from a scalar key."""
     return network.init(key, jnp.zeros((1, network.data_size)))["params"]

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, Int, Key, takes
 from jaxgen.autoencoder.networks import Autoencoder, Classifier, apply, output_of
 from jaxgen.nn.random import checked_draws
 
@@ -18,12 +19,16 @@ Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Arra
 
 _ERRORS = ("cross_entropy", "squared_error")
 
+BATCH = {"x": Float("B D"), "corrupted": Float(), "label": Int("B")}
+"""The entries of a batch, for `takes`."""
+
 
 def _check_shapes(x: jax.Array, other: jax.Array, name: str) -> None:
     if x.shape != other.shape:
         raise ValueError(f"x has shape {x.shape} and {name} {other.shape}; expected the same")
 
 
+@takes(x=Float("... D"), reconstruction=Float("... D"))
 def squared_error(x: jax.Array, reconstruction: jax.Array) -> jax.Array:
     """sum_i (x_i - x'_i)^2: [..., D], [..., D] -> [...].
 
@@ -36,6 +41,7 @@ def squared_error(x: jax.Array, reconstruction: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(x - reconstruction), axis=-1)
 
 
+@takes(x=Float("... D", low=0, high=1), logits=Float("... D"))
 def cross_entropy(x: jax.Array, logits: jax.Array) -> jax.Array:
     """-sum_i [x_i log p_i + (1 - x_i) log(1 - p_i)], p = sigmoid(logits): [..., D] -> [...].
 
@@ -105,6 +111,7 @@ def reconstruction_loss(
     """
     check_error(network, error)
 
+    @takes(batch=BATCH, keys=Key("B"))
     def loss(params, batch, keys, context):
         del context
         x = batch["x"]
@@ -129,6 +136,7 @@ def classification_loss(network: Classifier) -> Loss:
         of wrong labels, in [0, 1]).
     """
 
+    @takes(batch=BATCH, keys=Key("B"))
     def loss(params, batch, keys, context):
         del keys, context
         logits = apply(network, params, batch["x"])

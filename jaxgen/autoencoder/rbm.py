@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn, per_example
 
 Params = dict[str, jax.Array]
@@ -35,6 +36,7 @@ def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
 
 
+@takes(key=Key(""), visible_size=Count(), hidden_size=Count(), scale=Real())
 def rbm_params(
     key: jax.Array,
     visible_size: int,
@@ -50,6 +52,7 @@ def rbm_params(
     }
 
 
+@takes(v=Float("... _"))
 def hidden_given_visible(params: Params, v: jax.Array, hidden: str = "bernoulli") -> jax.Array:
     """E[h | v] = sigmoid(v W + c), or v W + c for gaussian units: [..., D] -> [..., H].
 
@@ -61,11 +64,13 @@ def hidden_given_visible(params: Params, v: jax.Array, hidden: str = "bernoulli"
     return jax.nn.sigmoid(mean) if hidden == "bernoulli" else mean
 
 
+@takes(h=Float("... _"))
 def visible_given_hidden(params: Params, h: jax.Array) -> jax.Array:
     """p(v = 1 | h) = sigmoid(h W^T + b): [..., H] -> [..., D]."""
     return jax.nn.sigmoid(_affine(h, params["kernel"].T, params["visible_bias"]))
 
 
+@takes(v=Float("... _"))
 def free_energy(params: Params, v: jax.Array, hidden: str = "bernoulli") -> jax.Array:
     """F(v) = -log sum_h exp(-E(v, h)) (gaussian: the integral over h), in nats: [..., D] -> [...].
 
@@ -98,6 +103,7 @@ def _sample_hidden(
     return mean + given_or_drawn("noise", noise, key, draw, mean.shape, mean.dtype)
 
 
+@takes(key=Key("|B"), v=Float("B D", low=0, high=1), uniforms=Float(), noise=Float())
 def contrastive_divergence(
     key: jax.Array | None,
     params: Params,
@@ -217,6 +223,7 @@ def momentum_sgd(
     )
 
 
+@takes(switch_step=Count(0), first=Real(), then=Real())
 def two_stage_momentum(switch_step: int, first: float = 0.5, then: float = 0.9) -> optax.Schedule:
     """`first` before update `switch_step`, `then` from it on (the paper's: after 5 epochs)."""
     return lambda step: jnp.where(jnp.less(step, switch_step), first, then)

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
+from jaxgen.arguments import Float, Real, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
-from jaxgen.autoencoder.objectives import Loss, check_error, reconstruction_terms
+from jaxgen.autoencoder.objectives import BATCH, Loss, check_error, reconstruction_terms
 
 
 def _check_rho(rho: float) -> None:
@@ -15,6 +16,7 @@ def _check_rho(rho: float) -> None:
         raise ValueError(f"rho is {rho}; expected a target activation inside (0, 1)")
 
 
+@takes(mean_activation=Float("... _", low=0, high=1), rho=Real())
 def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
     """sum_j KL(rho || m_j) = sum_j rho log(rho/m_j) + (1-rho) log((1-rho)/(1-m_j)), in nats.
 
@@ -37,6 +39,7 @@ def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
     return jnp.sum(kl, axis=-1)
 
 
+@takes(code=Float("B H", low=0, high=1), mean_activation=Float("H", low=0, high=1), rho=Real())
 def linearized_kl_sparsity(code: jax.Array, mean_activation: jax.Array, rho: float) -> jax.Array:
     """sum_j KL(rho || m_j) + KL'(rho, m_j) (a_ij - m_j), one value per example: [B, H] -> [B].
 
@@ -60,11 +63,13 @@ def linearized_kl_sparsity(code: jax.Array, mean_activation: jax.Array, rho: flo
     return kl_sparsity(m, rho) + jnp.sum((code - m[None, :]) * slope[None, :], axis=-1)
 
 
+@takes(code=Float("... _"))
 def l1_sparsity(code: jax.Array) -> jax.Array:
     """sum_j |a_j|: [..., H] -> [...]."""
     return jnp.sum(jnp.abs(code), axis=-1)
 
 
+@takes(codes=Float("N _"), threshold=Real())
 def dead_units(codes: jax.Array, threshold: float = 0.0) -> dict[str, jax.Array]:
     """Statistics of the units over N examples; unit j is active on example i if |a_ij| > threshold.
 
@@ -104,6 +109,7 @@ def kl_sparsity_statistics(network: Autoencoder) -> Callable[..., dict[str, jax.
         context.statistics.
     """
 
+    @takes(batch=BATCH)
     def statistics(params, batch, keys, context):
         del keys, context
         return {"mean_activation": apply(network, params, batch["x"], "encode")}
@@ -111,6 +117,7 @@ def kl_sparsity_statistics(network: Autoencoder) -> Callable[..., dict[str, jax.
     return statistics
 
 
+@takes(rho=Real(), weight=Real())
 def kl_sparsity_loss(network: Autoencoder, rho: float, weight: float, error: str = "squared_error") -> Loss:
     """Error + weight sum_j KL(rho || mean over the global batch of unit j's activation).
 
@@ -123,11 +130,19 @@ def kl_sparsity_loss(network: Autoencoder, rho: float, weight: float, error: str
         the weight, linearised: its batch mean is the KL) and "mean_activation".
 
     Raises:
-        ValueError: `rho` is not in (0, 1), or `error` does not fit; or, when called, no statistics.
+        ValueError: `rho` is not in (0, 1), `error` or the code's activation does not fit; or, when called, no
+            statistics.
     """
     _check_rho(rho)
     check_error(network, error)
+    ends = network.code_activation(jnp.array([-100.0, 0.0, 100.0], jnp.float32))
+    if not jnp.all((ends >= 0) & (ends <= 1)):
+        raise ValueError(
+            f"the code's activation reaches {float(jnp.min(ends)):g} to {float(jnp.max(ends)):g}; the KL divergence is "
+            "of probabilities: use code_activation=nn.sigmoid"
+        )
 
+    @takes(batch=BATCH)
     def loss(params, batch, keys, context):
         del keys
         if context.statistics is None or "mean_activation" not in context.statistics:
@@ -145,6 +160,7 @@ def kl_sparsity_loss(network: Autoencoder, rho: float, weight: float, error: str
     return loss
 
 
+@takes(weight=Real())
 def l1_sparsity_loss(network: Autoencoder, weight: float, error: str = "squared_error") -> Loss:
     """Error + weight sum_j |a_j|.
 
@@ -157,6 +173,7 @@ def l1_sparsity_loss(network: Autoencoder, weight: float, error: str = "squared_
     """
     check_error(network, error)
 
+    @takes(batch=BATCH)
     def loss(params, batch, keys, context):
         del keys, context
         x = batch["x"]

@@ -9,7 +9,11 @@ import math
 
 import numpy as np
 
+from jaxgen.arguments import Count, Real, takes
+from jaxgen.arguments.values import array
 
+
+@takes(num_steps=Count(), start=Real(), end=Real())
 def linear_betas(num_steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
     """T equally spaced betas, both ends included (Ho et al. 2020, section 4: 1e-4 to 0.02 at T = 1000).
 
@@ -28,6 +32,7 @@ def linear_betas(num_steps: int, start: float | None = None, end: float | None =
     return check_betas(np.linspace(start, end, num_steps))
 
 
+@takes(num_steps=Count(), start=Real(), end=Real())
 def quadratic_betas(num_steps: int, start: float | None = None, end: float | None = None) -> np.ndarray:
     """Betas whose square roots are equally spaced; arguments, result and errors as in `linear_betas`: [T], float64.
 
@@ -37,12 +42,14 @@ def quadratic_betas(num_steps: int, start: float | None = None, end: float | Non
     return check_betas(np.linspace(start**0.5, end**0.5, num_steps) ** 2)
 
 
+@takes(num_steps=Count(), beta=Real())
 def constant_betas(num_steps: int, beta: float | None = None) -> np.ndarray:
     """The same beta at every step, by default 20 / T: [T], float64. Errors as in `linear_betas`."""
     _, beta = _ends(num_steps, None, beta)
     return check_betas(np.full(num_steps, beta))
 
 
+@takes(num_steps=Count(), fraction=Real(), start=Real(), end=Real())
 def warmup_betas(
     num_steps: int, fraction: float = 0.1, start: float | None = None, end: float | None = None
 ) -> np.ndarray:
@@ -68,6 +75,7 @@ def warmup_betas(
     return check_betas(betas)
 
 
+@takes(num_steps=Count(), offset=Real(), max_beta=Real())
 def cosine_betas(num_steps: int, offset: float = 0.008, max_beta: float = 0.999) -> np.ndarray:
     """alpha-bar falls as a squared cosine: beta_t = min(1 - f(t + 1) / f(t), max_beta).
 
@@ -95,7 +103,7 @@ def cosine_betas(num_steps: int, offset: float = 0.008, max_beta: float = 0.999)
 
 def check_betas(betas: np.ndarray) -> np.ndarray:
     """The betas [T] as float64, or ValueError: none at all, not one axis, or one not inside (0, 1)."""
-    betas = np.asarray(betas, np.float64)
+    betas = np.asarray(array("betas", betas), np.float64)
     if betas.ndim != 1 or len(betas) == 0:
         raise ValueError(f"betas have shape {betas.shape}; expected [T] with T at least 1")
     bad = np.flatnonzero(~((betas > 0) & (betas < 1)))

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, Key, takes
 from jaxgen.compiler import check_once
-from jaxgen.diffusion.decoder import Cdf, discretized_gaussian_log_likelihood
+from jaxgen.diffusion.arguments import IMAGES, LEVELS, OUTPUT
+from jaxgen.diffusion.decoder import Cdf, log_level_mass
 from jaxgen.diffusion.predictions import Prediction, noise_from_x0
 from jaxgen.diffusion.process import add_noise, q_posterior
 from jaxgen.diffusion.random import keys_per_example, normal_or_given
@@ -55,6 +57,7 @@ class Bound(NamedTuple):
         return self.terms[:, 0]
 
 
+@takes(schedule=Schedule, x0=IMAGES)
 def prior_kl(schedule: Schedule, x0: jax.Array) -> jax.Array:
     """L_T = KL(q(x_T | x_0) || N(0, I)): [B, ...] -> [B], nats.
 
@@ -66,6 +69,7 @@ def prior_kl(schedule: Schedule, x0: jax.Array) -> jax.Array:
     return _sum(alpha_bar * jnp.square(x0) + constant) / 2
 
 
+@takes(mean=Float("...1"), log_variance=Float("...1|"), other_mean=Float("...1"), other_log_variance=Float("...1|"))
 def gaussian_kl(
     mean: jax.Array, log_variance: jax.Array, other_mean: jax.Array, other_log_variance: jax.Array
 ) -> jax.Array:
@@ -75,6 +79,7 @@ def gaussian_kl(
     return (jnp.expm1(gap) - gap + jnp.square(mean - other_mean) * jnp.exp(-other_log_variance)) / 2
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, x_t=IMAGES)
 def vlb_term(
     schedule: Schedule,
     model_output: jax.Array,
@@ -109,11 +114,12 @@ def vlb_term(
     p = p_mean_variance(schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip)
     q = q_posterior(schedule, x0, x_t, t)
     divergence = gaussian_kl(q.mean, q.log_variance, p.mean, p.log_variance)
-    decoder = -discretized_gaussian_log_likelihood(x0, p.mean, p.log_variance, cdf=cdf)
+    decoder = -log_level_mass(x0, p.mean, p.log_variance, cdf)
     is_first = jnp.broadcast_to(expand_dims_like(jnp.asarray(t) == 0, x0), x0.shape)
     return _sum(jnp.where(is_first, decoder, divergence))
 
 
+@takes(key=Key("|B"), schedule=Schedule, x0=LEVELS)
 def vlb_terms(
     key: jax.Array | None,
     denoise: Denoise,
@@ -168,6 +174,7 @@ def vlb_terms(
     return Bound(prior_kl(schedule, x0), terms.T, x0_mse.T, noise_mse.T)
 
 
+@takes(key=Key("|B"), schedule=Schedule, x0=LEVELS)
 def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0: jax.Array, **options: Any) -> Bound:
     """`vlb_terms` divided by D log 2: `total`, `rate` and `distortion` [B] are bits for each dimension of x0 [B, ...].
 
@@ -185,6 +192,7 @@ def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0
     return bound._replace(prior=bound.prior / unit, terms=bound.terms / unit)
 
 
+@takes(schedule=Schedule, x_t=IMAGES)
 def noise_loss_weight(
     schedule: Schedule, x_t: jax.Array, t: jax.Array | int, variance: Variance = "fixed_large"
 ) -> jax.Array:

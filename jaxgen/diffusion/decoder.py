@@ -8,10 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
+from jaxgen.arguments import Count, Float, takes
+from jaxgen.diffusion.arguments import SCALE
+
 Cdf = Literal["tanh", "exact"]
 CDFS = ("tanh", "exact")
 
 
+@takes(
+    x=Float("...1", low=-1, high=1, hint=SCALE), mean=Float("...1"), log_variance=Float("...1|"), num_levels=Count(2)
+)
 def discretized_gaussian_log_likelihood(
     x: jax.Array, mean: jax.Array, log_variance: jax.Array, *, cdf: Cdf = "tanh", num_levels: int = 256
 ) -> jax.Array:
@@ -25,7 +31,7 @@ def discretized_gaussian_log_likelihood(
     Args:
         x: images of `num_levels` equal steps from -1 to 1, [...].
         mean: of the same shape.
-        log_variance: log sigma^2; broadcasts with x, with equal ranks.
+        log_variance: log sigma^2; broadcasts with x, with equal ranks, or a scalar.
         cdf: "tanh", the authors' approximation, or "exact".
         num_levels: levels of an image.
 
@@ -33,8 +39,15 @@ def discretized_gaussian_log_likelihood(
         [...], nats for each dimension, with finite gradients.
 
     Raises:
-        ValueError: an unknown cdf.
+        ValueError: an unknown cdf, or (outside of jit) x outside [-1, 1].
     """
+    return log_level_mass(x, mean, log_variance, cdf, num_levels)
+
+
+def log_level_mass(
+    x: jax.Array, mean: jax.Array, log_variance: jax.Array, cdf: Cdf = "tanh", num_levels: int = 256
+) -> jax.Array:
+    """`discretized_gaussian_log_likelihood` [...] of any x [...], for terms that are left out where x is no image."""
     if cdf not in CDFS:
         raise ValueError(f"cdf is {cdf!r}; expected one of {', '.join(CDFS)}")
     half_bin = 1 / (num_levels - 1)

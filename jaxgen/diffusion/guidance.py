@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxgen.arguments import Count, Float, Int, Key, Real, takes
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.reverse import Variance, split_output
 from jaxgen.nn.random import given_or_drawn, per_example
@@ -15,6 +16,7 @@ Guidance = Callable[[jax.Array, jax.Array], jax.Array]
 """guidance(x_t [B, ...], original timesteps [B]) -> the gradient of a log probability with respect to x_t, [B, ...]."""
 
 
+@takes(labels=Int("B"))
 def classifier_guidance(
     classifier: Callable[[jax.Array, jax.Array], jax.Array],
     labels: jax.Array,
@@ -59,6 +61,7 @@ def classifier_guidance(
     return lambda x, t: jax.lax.cond(_inside(interval, t), guidance, lambda x, t: jnp.zeros_like(x), x, t)
 
 
+@takes(labels=Int("B"), null_label=Count(0))
 def classifier_free_guidance(
     network: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
     labels: jax.Array,
@@ -120,6 +123,7 @@ def _inside(interval: tuple[float, float], t: jax.Array) -> jax.Array:
     return jnp.any((t >= interval[0]) & (t <= interval[1]))
 
 
+@takes(keys=Key("B"), labels=Int("B"), rate=Real(), null_label=Count(0), uniforms=Float())
 def drop_labels(
     keys: jax.Array | None, labels: jax.Array, rate: float, null_label: int, *, uniforms: jax.Array | None = None
 ) -> jax.Array:

@@ -5,6 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Key, takes
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.predictions import Prediction
 from jaxgen.diffusion.process import q_sample
@@ -16,6 +18,7 @@ from jaxgen.diffusion.schedule import Schedule
 from jaxgen.nn.random import checked_draws
 
 
+@takes(key=Key("|B"), schedule=Schedule, first=IMAGES, second=IMAGES, num=Count(), t=Count(0))
 def interpolate(
     key: jax.Array | None,
     denoise: Denoise,
@@ -79,6 +82,7 @@ def interpolate(
     return decoded.reshape(mixed.shape)
 
 
+@takes(schedule=Schedule, first=IMAGES, second=IMAGES, num=Count(), num_refinements=Count(0))
 def ddim_interpolate(
     denoise: Denoise,
     schedule: Schedule,
@@ -145,10 +149,10 @@ def _great_circle(start: jax.Array, end: jax.Array, share: jax.Array) -> jax.Arr
     """sin((1 - s) w) / sin(w) start + sin(s w) / sin(w) end, w the angle of each pair: [B, ...] -> [num, B, ...]."""
     axes = tuple(range(1, start.ndim))
     dot = lambda a, b: jnp.sum(a * b, axis=axes, keepdims=True)
-    cosine = dot(start, end) / jnp.sqrt(dot(start, start) * dot(end, end))
-    angle = jnp.arccos(jnp.clip(cosine, -1, 1))[None]
-    # Where the two are nearly parallel the circle is the straight line.
-    turns = jnp.sin(angle) > 1e-3
-    safe = jnp.where(turns, angle, jnp.ones((), start.dtype))
+    squares = dot(start, start) * dot(end, end)
+    cosine = (dot(start, end) / jnp.sqrt(jnp.where(squares > 0, squares, 1)))[None]
+    # Where the two are nearly parallel, sin(angle) < 1e-3, the circle is the straight line.
+    turns = jnp.abs(cosine) < 1 - 5e-7
+    safe = jnp.arccos(jnp.where(turns, cosine, 0))
     weights = [jnp.where(turns, jnp.sin(part * safe) / jnp.sin(safe), part + 0 * safe) for part in (1 - share, share)]
     return weights[0] * start[None] + weights[1] * end[None]

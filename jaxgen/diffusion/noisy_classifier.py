@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, Int, Key, Real, takes
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.model import DiffusionModel
 from jaxgen.diffusion.objectives import by_quarter
 from jaxgen.diffusion.process import q_sample
@@ -31,6 +33,7 @@ def classifier_objective(
     """
     schedule, dropout = model.schedule, getattr(model.network, "dropout", 0.0)
 
+    @takes(batch={"x": IMAGES, "label": Int("B")}, keys=Key("B"))
     def loss(params: Any, batch: dict[str, jax.Array], keys: jax.Array, context: Any):
         x, labels = batch["x"], batch["label"]
         four = jax.vmap(lambda key: jax.random.split(key, 4))(keys)
@@ -50,6 +53,7 @@ def classifier_objective(
     return loss
 
 
+@takes(key=Key(""), image=Float("H W C"), smallest=Real())
 def random_crop(key: jax.Array, image: jax.Array, smallest: float) -> jax.Array:
     """A random square of an image [H, W, C], of a share of its sides drawn from [smallest, 1], enlarged to [H, W, C].
 

@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Int, Key, Real, takes
+from jaxgen.diffusion.arguments import IMAGES, OUTPUT
 from jaxgen.diffusion.bound import vlb_term
 from jaxgen.diffusion.decoder import Cdf
 from jaxgen.diffusion.guidance import drop_labels
@@ -36,6 +38,7 @@ class TrainingLoss(NamedTuple):
     vlb: jax.Array
 
 
+@takes(schedule=Schedule, x0=IMAGES, noise=IMAGES)
 def prediction_target(
     schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.Array, prediction: Prediction = "noise"
 ) -> jax.Array:
@@ -62,6 +65,7 @@ def prediction_target(
     return noise if prediction == "noise" else x0
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, noise=IMAGES)
 def simple_loss(
     schedule: Schedule,
     model_output: jax.Array,
@@ -99,6 +103,7 @@ def simple_loss(
     return jnp.mean(jnp.square(error), axis=tuple(range(1, x0.ndim)))
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, noise=IMAGES, bound_weight=Real())
 def training_loss(
     schedule: Schedule,
     model_output: jax.Array,
@@ -193,6 +198,7 @@ def denoising_objective(
             return sample_timesteps(keys, timestep_probabilities(history, uniform_share))
         return jax.vmap(lambda key: jax.random.randint(key, (), 0, schedule.num_steps))(keys), None
 
+    @takes(batch={"x": IMAGES, "label": Int("B")}, keys=Key("B"))
     def loss(params: Any, batch: dict[str, jax.Array], keys: jax.Array, context: Any):
         x0 = batch["x"]
         four = jax.vmap(lambda key: jax.random.split(key, 4))(keys)

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Key, takes
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.random import normal_or_given
 from jaxgen.diffusion.schedule import Schedule, gather
 
@@ -50,6 +52,7 @@ def check_images(x: np.ndarray) -> np.ndarray:
     return x
 
 
+@takes(key=Key("|B"), schedule=Schedule, x_prev=IMAGES, noise=IMAGES)
 def q_step(
     key: jax.Array | None,
     schedule: Schedule,
@@ -77,6 +80,7 @@ def q_step(
     return jnp.sqrt(gather(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(gather(schedule.betas, t, x_prev)) * noise
 
 
+@takes(schedule=Schedule, x0=IMAGES, noise=IMAGES)
 def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.Array) -> jax.Array:
     """x_t = sqrt(alpha-bar_t) x_0 + sqrt(1 - alpha-bar_t) eps (equation 4, reparameterized).
 
@@ -93,6 +97,7 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.
     return jnp.sqrt(gather(schedule.alphas_bar, t, x0)) * x0 + sigma * noise
 
 
+@takes(key=Key("|B"), schedule=Schedule, x0=IMAGES, noise=IMAGES)
 def q_sample(
     key: jax.Array | None,
     schedule: Schedule,
@@ -120,6 +125,7 @@ def q_sample(
     return Noised(add_noise(schedule, x0, t, noise), noise)
 
 
+@takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
 def q_posterior(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> Posterior:
     """q(x_{t-1} | x_t, x_0), where the chain came from if it began at x_0 (equations 6 and 7).
 

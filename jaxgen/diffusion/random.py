@@ -8,17 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Key, as_float, takes
 from jaxgen.nn.random import given_or_drawn
 
 
+@takes(key=Key(), num=Count())
 def keys_per_example(key: jax.Array, num: int) -> jax.Array:
     """fold_in(key, i) for each example: a scalar key -> keys [num]. Keys [num] are returned as they are.
 
     Raises:
         ValueError: no key of `jax.random.key`, or another number of keys.
     """
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        raise ValueError(f"key has dtype {key.dtype}; expected a key of jax.random.key, or one for each example")
     if key.ndim == 0:
         return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
     if key.shape != (num,):
@@ -26,8 +26,11 @@ def keys_per_example(key: jax.Array, num: int) -> jax.Array:
     return key
 
 
+@takes(key=Key())
 def normal_per_example(key: jax.Array, x: jax.Array) -> jax.Array:
     """eps ~ N(0, I) like x [B, ...], from a scalar key or keys [B]."""
+    if not isinstance(x, jax.ShapeDtypeStruct):
+        x = as_float("x", x)
     draw = lambda key: jax.random.normal(key, x.shape[1:], x.dtype)
     return jax.vmap(draw)(keys_per_example(key, x.shape[0]))
 

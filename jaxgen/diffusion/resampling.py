@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Int, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn, per_example
 
 
@@ -25,6 +26,7 @@ class LossHistory(NamedTuple):
     counts: jax.Array
 
 
+@takes(num_steps=Count(), length=Count())
 def init_history(num_steps: int, length: int = 10) -> LossHistory:
     """An empty history of `length` losses for each of `num_steps` timesteps.
 
@@ -36,6 +38,7 @@ def init_history(num_steps: int, length: int = 10) -> LossHistory:
     return LossHistory(jnp.zeros((num_steps, length), jnp.float32), jnp.zeros(num_steps, jnp.int32))
 
 
+@takes(history=LossHistory, uniform=Real(low=0, high=1))
 def timestep_probabilities(history: LossHistory, uniform: float = 0.001) -> jax.Array:
     """p_t = (1 - uniform) sqrt(E[L_t^2]) / sum + uniform / T: [T]. Equal until every history is full.
 
@@ -51,6 +54,7 @@ def timestep_probabilities(history: LossHistory, uniform: float = 0.001) -> jax.
     return jnp.where(ready, p, 1 / num_steps)
 
 
+@takes(keys=Key("B"), probabilities=Float("_", low=0), uniforms=Float())
 def sample_timesteps(
     keys: jax.Array | None, probabilities: jax.Array, *, uniforms: jax.Array | None = None
 ) -> tuple[jax.Array, jax.Array]:
@@ -80,6 +84,7 @@ def sample_timesteps(
     return t, 1 / (len(probabilities) * probabilities[t])
 
 
+@takes(history=LossHistory, t=Int("B"), losses=Float("B"))
 def update_history(history: LossHistory, t: jax.Array, losses: jax.Array) -> LossHistory:
     """The history after the losses [B] at t [B], in their order: of a timestep, the last H are kept.
 

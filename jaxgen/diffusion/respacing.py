@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jaxgen.arguments import takes
 from jaxgen.diffusion.schedule import Schedule, exact_log_alphas_bar, skip_steps
 
 
+@takes(schedule=Schedule)
 def respace(schedule: Schedule, steps: str | int | Sequence[int]) -> Schedule:
     """A schedule over some of the steps, with the same alpha-bar at each; its `timesteps` say which they are.
 

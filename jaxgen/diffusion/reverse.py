@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, takes
+from jaxgen.diffusion.arguments import IMAGES, OUTPUT
 from jaxgen.diffusion.predictions import Prediction, convert, mean_from_x0
 from jaxgen.diffusion.schedule import Schedule, expand_dims_like, gather
 
@@ -33,6 +35,7 @@ class PMeanVariance(NamedTuple):
     x0: jax.Array
 
 
+@takes(model_output=Float("... _"))
 def split_output(model_output: jax.Array, variance: Variance) -> tuple[jax.Array, jax.Array | None]:
     """The prediction and, where it is learned, the network's values for the variance.
 
@@ -97,6 +100,7 @@ def log_variance(
     return share * largest + (1 - share) * smallest
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x_t=IMAGES)
 def p_mean_variance(
     schedule: Schedule,
     model_output: jax.Array,

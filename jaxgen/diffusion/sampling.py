@@ -14,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Key, takes
 from jaxgen.compiler import check_once
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.predictions import Prediction
 from jaxgen.diffusion.random import keys_per_example, normal_per_example
@@ -41,6 +43,7 @@ class Trajectory(NamedTuple):
     x0: jax.Array
 
 
+@takes(key=Key(), schedule=Schedule, x_last=Float())
 def sample(
     key: jax.Array | None,
     denoise: Denoise,
@@ -83,6 +86,7 @@ def sample(
     return denoise_from(keys, denoise, x, schedule, options=options, noise=noise, **changes)
 
 
+@takes(key=Key(), schedule=Schedule, num_frames=Count(0), x_last=Float())
 def sample_trajectory(
     key: jax.Array | None,
     denoise: Denoise,
@@ -125,6 +129,7 @@ def sample_trajectory(
     return _loop(keys, denoise, x, schedule, options, schedule.num_steps - 1, noise, shown)
 
 
+@takes(key=Key("|B"), x_t=IMAGES, schedule=Schedule, t=Count(-(2**31)))
 def denoise_from(
     key: jax.Array | None,
     denoise: Denoise,
@@ -162,6 +167,7 @@ def denoise_from(
     return _loop(key, denoise, x_t, schedule, options, start, noise, np.zeros(0, np.int32)).x
 
 
+@takes(x0=IMAGES, schedule=Schedule, num_refinements=Count(-(2**31)))
 def ddim_encode(
     denoise: Denoise,
     x0: jax.Array,
@@ -206,7 +212,7 @@ def _init(
     key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array]:
     """Keys for the steps, and x_T."""
-    if len(shape) < 2:
+    if not isinstance(shape, (tuple, list)) or len(shape) < 2:
         raise ValueError(f"shape is {shape}; expected (B, ...) with at least one axis of features")
     if x_last is not None:
         x_last = checked_draws("x_last", x_last, tuple(shape), dtype)

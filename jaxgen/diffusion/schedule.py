@@ -2,17 +2,20 @@
 
 `t` is 0-based everywhere in this chapter: t = 0 is the papers' t = 1, the step between the data x_0 and the first noisy
 x_1. So "x_t" of a function at index t is the papers' x_{t+1}, "x_prev" is one step nearer to the data, and at t = 0
-x_prev is the data itself. Valid t are 0, ..., T - 1. Entries at any other t are NaN, which shows an index that is off
-by one.
+x_prev is the data itself. Valid t are 0, ..., T - 1. Any other t is an error; under jit, where it is not
+known, the entry is NaN.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import concrete
+from jaxgen.arguments.values import array
 from jaxgen.diffusion.betas import check_betas
 
 _TABLES = (
@@ -174,7 +177,7 @@ def expand_dims_like(values: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def gather(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
-    """table[t] in the dtype of x, shaped to broadcast with x; NaN where t is not an index of the table.
+    """table[t] in the dtype of x, shaped to broadcast with x; where t is not an index of the table, NaN under jit.
 
     Args:
         table: [T].
@@ -182,14 +185,20 @@ def gather(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
         x: [B, ...], floating point.
 
     Raises:
-        ValueError: t is not made of integers, or is no match for x's leading axes; x is not floating point.
+        ValueError: t is not made of integers, is (outside of jit) no index of the table, or is no match for x's leading
+            axes; x is not floating point.
     """
-    t = jnp.asarray(t)
-    if not jnp.issubdtype(t.dtype, jnp.integer):
-        raise ValueError(f"t has dtype {t.dtype}; expected integers, the 0-based index into the schedule")
+    index: Any = array("t", t)
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise ValueError(f"t has dtype {index.dtype}; expected integers, the 0-based index into the schedule")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x has dtype {x.dtype}; expected floating point, images scaled to [-1, 1]")
-    if t.shape != x.shape[: t.ndim]:
-        raise ValueError(f"t has shape {t.shape} and x {x.shape}; expected one t for each example, or a scalar")
-    values = table.at[t].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
+    if index.shape != x.shape[: index.ndim]:
+        raise ValueError(f"t has shape {index.shape} and x {x.shape}; expected one t for each example, or a scalar")
+    if concrete(index) and index.size and not (np.min(index) >= 0 and np.max(index) < len(table)):
+        raise ValueError(
+            f"t runs from {np.min(index)} to {np.max(index)}, and the schedule has 0 to {len(table) - 1}: "
+            "t is 0-based, one less than in the papers"
+        )
+    values = table.at[jnp.asarray(index)].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
     return expand_dims_like(values, x).astype(x.dtype)

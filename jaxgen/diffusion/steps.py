@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Key, Real, takes
+from jaxgen.diffusion.arguments import IMAGES, OUTPUT
 from jaxgen.diffusion.predictions import Prediction, convert, noise_from_x0
 from jaxgen.diffusion.random import normal_or_given
 from jaxgen.diffusion.reverse import EditX0, Variance, p_mean_variance, split_output
@@ -28,6 +30,7 @@ class Step(NamedTuple):
     x0: jax.Array
 
 
+@takes(key=Key("|B"), schedule=Schedule, model_output=OUTPUT, x_t=IMAGES, gradient=IMAGES, noise=IMAGES)
 def ancestral_step(
     key: jax.Array | None,
     schedule: Schedule,
@@ -70,6 +73,7 @@ def ancestral_step(
     return Step(mean + sigma * normal_or_given(key, x_t, noise), p.x0)
 
 
+@takes(key=Key("|B"), schedule=Schedule, model_output=OUTPUT, x_t=IMAGES, eta=Real(), gradient=IMAGES, noise=IMAGES)
 def ddim_step(
     key: jax.Array | None,
     schedule: Schedule,
@@ -122,6 +126,7 @@ def ddim_step(
     return Step(mean + sigma * normal_or_given(key, x_t, noise), x0)
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x_prev=IMAGES, seen=IMAGES)
 def ddim_inversion_step(
     schedule: Schedule,
     model_output: jax.Array,
@@ -160,6 +165,7 @@ def ddim_inversion_step(
     return jnp.sqrt(scale) * x0 + jnp.sqrt(sigma) * noise
 
 
+@takes(schedule=Schedule, model_output=OUTPUT, x_t=IMAGES, x0_before=IMAGES, gradient=IMAGES)
 def dpm_solver_step(
     schedule: Schedule,
     model_output: jax.Array,

@@ -41,7 +41,7 @@ from jaxgen.gan.objectives import (
     wasserstein_discriminator_loss,
     wasserstein_generator_loss,
 )
-from jaxgen.gan.penalties import gradient_penalty, r1_penalty, squared_gradient
+from jaxgen.gan.penalties import dragan_penalty, gradient_penalty, r1_penalty, squared_gradient
 from jaxgen.gan.sampling import discriminator_logits, interpolate, sample
 from jaxgen.gan.spectral import (
     advance_spectral,
@@ -75,6 +75,7 @@ __all__ = [
     "diagnose",
     "discriminator_logits",
     "discriminator_loss",
+    "dragan_penalty",
     "dropout",
     "estimate_optimal_logits",
     "generator_loss",

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.gan.game import optimal_logits
 from jaxgen.gan.objectives import VALUE_AT_EQUILIBRIUM, Losses, value
 from jaxgen.metrics import parzen_log_density
@@ -23,6 +24,9 @@ CERTAIN = 0.01
 """Distance of D's mean probabilities from 0 and 1, or from 1/2, below which it counts as certain, or indifferent."""
 
 
+@takes(
+    real_logits=Float("N"), fake_logits=Float("N"), real=Host("_ ...", finite=False), fake=Host("_ ...", finite=False)
+)
 def diagnose(losses: Losses, real_logits: Any, fake_logits: Any, real: Any, fake: Any) -> dict[str, float]:
     """The state of the game on as many real as generated examples.
 
@@ -111,6 +115,7 @@ class LastingWarnings:
         return {kind: text for kind, text in found.items() if kind in new}
 
 
+@takes(samples=Float("_ D"), x=Host("_ D", dtype=None, finite=False), width=Real(positive=True), batch_size=Count())
 def estimate_optimal_logits(
     real_log_density: Callable[[jax.Array], jax.Array],
     samples: Any,
@@ -144,6 +149,7 @@ def estimate_optimal_logits(
     return np.concatenate(parts)
 
 
+@takes(real_logits=Float("N"), fake_logits=Float("M"), optimal_real_logits=Float("N"), optimal_fake_logits=Float("M"))
 def compare_to_optimal(
     real_logits: Any, fake_logits: Any, optimal_real_logits: Any, optimal_fake_logits: Any
 ) -> dict[str, float]:

@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
+from jaxgen.arguments import Float, takes
 from jaxgen.gan.objectives import check_pairs
 
 
+@takes(p_real=Float("...", low=0), p_generated=Float("...", low=0))
 def optimal_discriminator(p_real: jax.Array, p_generated: jax.Array) -> jax.Array:
     """D*(x) = p_r(x) / (p_r(x) + p_g(x)), densities of one shape -> [0, 1]; 1/2 where both are 0.
 
@@ -26,12 +28,14 @@ def optimal_discriminator(p_real: jax.Array, p_generated: jax.Array) -> jax.Arra
     return _share(p_real, p_generated)
 
 
+@takes(log_p_real=Float("..."), log_p_generated=Float("..."))
 def optimal_logits(log_p_real: jax.Array, log_p_generated: jax.Array) -> jax.Array:
     """The logit of D*: log p_r(x) - log p_g(x), log densities of one shape, nats; 0 where both are -inf."""
     inside = jnp.maximum(log_p_real, log_p_generated) != -jnp.inf
     return jnp.where(inside, log_p_real - log_p_generated, 0)
 
 
+@takes(p=Float("... N", low=0), q=Float("... N", low=0), weights=Float("N"))
 def jensen_shannon(p: jax.Array, q: jax.Array, weights: jax.Array | None = None) -> jax.Array:
     """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2, summed over the last axis.
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.arguments import Count, Float, Host, Key, Real, takes
 from jaxgen.compiler import check_once
 from jaxgen.nn import DenseStack
 from jaxgen.nn.random import checked_draws
@@ -104,20 +105,23 @@ class Players(NamedTuple):
 
 def normal_noise(size: int) -> Noise:
     """z ~ N(0, I): keys [B] -> [B, size]."""
-    return lambda keys: jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys)
+    return takes(keys=Key("B"))(lambda keys: jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys))
 
 
 def uniform_noise(size: int) -> Noise:
     """z uniform on [-sqrt 3, sqrt 3], of variance 1 as in the paper's code: keys [B] -> [B, size]."""
     edge = 3**0.5
-    return lambda keys: jax.vmap(lambda key: jax.random.uniform(key, (size,), minval=-edge, maxval=edge))(keys)
+    draw = lambda key: jax.random.uniform(key, (size,), minval=-edge, maxval=edge)
+    return takes(keys=Key("B"))(lambda keys: jax.vmap(draw)(keys))
 
 
+@takes(edge=Real(positive=True))
 def uniform_init(edge: float) -> Initializer:
     """U(-edge, edge), whatever the fan-in: the paper's code has 0.05 (generator) and 0.005 (discriminator)."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -edge, edge)
 
 
+@takes(x=Host("N D", low=0, high=1, dtype=None, hint=" (uint8 images: divide by 255)"), floor=Real())
 def marginal_logits(x: Any, floor: float = 1e-3) -> np.ndarray:
     """log(m / (1 - m)) of each pixel's mean m over training data in [0, 1], kept in [floor, 1 - floor].
 
@@ -244,6 +248,7 @@ def mlp_players(
     return Players(generator, MLPDiscriminator(discriminator_widths, nn.leaky_relu), noise)
 
 
+@takes(x=Host("N D", low=0, high=1, dtype=None))
 def maxout_players(
     x: Any,
     noise: Noise,
@@ -263,6 +268,7 @@ def maxout_players(
     return Players(generator, MaxoutDiscriminator(discriminator_widths), noise)
 
 
+@takes(x=Float("... _"), pieces=Count())
 def maxout(x: jax.Array, pieces: int) -> jax.Array:
     """The largest of each `pieces` neighbours (Goodfellow et al. 2013): [..., U * pieces] -> [..., U].
 
@@ -274,6 +280,7 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
     return jnp.max(x.reshape(*x.shape[:-1], -1, pieces), axis=-1)
 
 
+@takes(keys=Key("B"), x=Float("B ..."), keep=Real())
 def dropout(keys: jax.Array, x: jax.Array, keep: float) -> jax.Array:
     """Each entry kept with probability `keep` and divided by it, otherwise 0: keys [B], x [B, ...] -> [B, ...].
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, Real, takes
+
 VALUE_AT_EQUILIBRIUM = -2 * math.log(2)
 """V when D = 1/2 everywhere: -2 log 2, nats."""
 
@@ -31,6 +33,7 @@ class Losses(NamedTuple):
     generator: Callable[[jax.Array], jax.Array]
 
 
+@takes(real_logits=Float("..."), fake_logits=Float("..."))
 def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """log D(x) + log(1 - D(G(z))) for each pair of a real and a generated example; its average is V(D, G).
 
@@ -48,6 +51,7 @@ def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     return -jax.nn.softplus(-real_logits) - jax.nn.softplus(fake_logits)
 
 
+@takes(real_logits=Float("..."), fake_logits=Float("..."))
 def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """-log D(x) - log(1 - D(G(z))), minus the game's `value`: logits of one shape -> [...], nats.
 
@@ -59,6 +63,7 @@ def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Ar
     return -value(real_logits, fake_logits)
 
 
+@takes(fake_logits=Float())
 def generator_loss(fake_logits: jax.Array, saturating: bool = False) -> jax.Array:
     """What the generator minimizes: [...] -> [...], nats.
 
@@ -69,6 +74,7 @@ def generator_loss(fake_logits: jax.Array, saturating: bool = False) -> jax.Arra
     return -jax.nn.softplus(fake_logits) if saturating else jax.nn.softplus(-fake_logits)
 
 
+@takes(real_logits=Float("..."), fake_logits=Float("..."), real_target=Real(), fake_target=Real())
 def least_squares_discriminator_loss(
     real_logits: jax.Array, fake_logits: jax.Array, real_target: float = 1.0, fake_target: float = 0.0
 ) -> jax.Array:
@@ -81,11 +87,13 @@ def least_squares_discriminator_loss(
     return (jnp.square(real_logits - real_target) + jnp.square(fake_logits - fake_target)) / 2
 
 
+@takes(fake_logits=Float(), target=Real())
 def least_squares_generator_loss(fake_logits: jax.Array, target: float = 1.0) -> jax.Array:
     """(D(G(z)) - c)^2 / 2 (Mao et al. 2017): [...] -> [...]. With b - c = 1, b - a = 2 a Pearson chi^2 divergence."""
     return jnp.square(fake_logits - target) / 2
 
 
+@takes(real_logits=Float("..."), fake_logits=Float("..."))
 def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """f(G(z)) - f(x) (Arjovsky et al. 2017): scores of one shape -> [...]; at best minus the Wasserstein-1 distance.
 
@@ -98,11 +106,13 @@ def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Arra
     return fake_logits - real_logits
 
 
+@takes(fake_logits=Float())
 def wasserstein_generator_loss(fake_logits: jax.Array) -> jax.Array:
     """-f(G(z)) (Arjovsky et al. 2017): [...] -> [...]; also the generator's side of the hinge loss."""
     return -fake_logits
 
 
+@takes(real_logits=Float("..."), fake_logits=Float("..."))
 def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     """max(0, 1 - f(x)) + max(0, 1 + f(G(z))) (Lim & Ye 2017; Miyato et al. 2018): scores of one shape -> [...].
 

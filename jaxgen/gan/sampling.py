@@ -6,11 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import ScopeParamShapeError
 
+from jaxgen.arguments import Count, Float, Host, Int, Key, takes
 from jaxgen.compiler import check_once
 from jaxgen.gan.networks import Players
 
 
+@takes(key=Key(""), num=Count(), labels=Int(host=True), batch_size=Count(), noise=Float())
 def sample(
     key: jax.Array | None,
     players: Players,
@@ -61,6 +64,7 @@ def sample(
     return np.concatenate(parts)
 
 
+@takes(key=Key(""), num_walks=Count(), num_steps=Count(), labels=Int("_", host=True))
 def interpolate(
     key: jax.Array, players: Players, params: Any, num_walks: int, num_steps: int, labels: Any = None
 ) -> np.ndarray:
@@ -84,6 +88,7 @@ def interpolate(
     return sample(None, players, params, len(noise), labels, noise=noise)
 
 
+@takes(x=Host("N ...", dtype=None, finite=False), labels=Int("N", host=True), batch_size=Count())
 def discriminator_logits(
     players: Players, params: Any, x: Any, labels: Any = None, batch_size: int = 1000
 ) -> np.ndarray:
@@ -103,7 +108,12 @@ def discriminator_logits(
     for start in range(0, len(x), batch_size):
         part = slice(start, start + batch_size)
         chosen = None if labels is None else jnp.asarray(labels[part])
-        parts.append(np.asarray(_logits(players, params, jnp.asarray(x[part]), chosen)))
+        try:
+            parts.append(np.asarray(_logits(players, params, jnp.asarray(x[part]), chosen)))
+        except ScopeParamShapeError as error:
+            raise ValueError(
+                f"x has shape {x.shape}, which the discriminator's parameters do not fit: {error}"
+            ) from None
     return np.concatenate(parts)
 
 

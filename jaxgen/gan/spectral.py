@@ -10,9 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Float, Key, takes
+
 Tree = Any
 
 
+@takes(kernel=Float("... _ O"), u=Float("O"), num_steps=Count(0))
 def power_iteration(kernel: jax.Array, u: jax.Array, num_steps: int = 1) -> jax.Array:
     """u <- W^T W u, brought to length 1, `num_steps` times: kernel [..., out], u [out] -> [out]. No gradient."""
     matrix, u = jax.lax.stop_gradient((_matrix(kernel), u))
@@ -21,6 +24,7 @@ def power_iteration(kernel: jax.Array, u: jax.Array, num_steps: int = 1) -> jax.
     return u
 
 
+@takes(kernel=Float("... _ O"), u=Float("O"))
 def spectral_norm(kernel: jax.Array, u: jax.Array) -> jax.Array:
     """sigma = v^T W u with v = W u / |W u|: kernel [..., out], u [out] of length 1 -> scalar.
 
@@ -33,6 +37,7 @@ def spectral_norm(kernel: jax.Array, u: jax.Array) -> jax.Array:
     return v @ (matrix @ u)
 
 
+@takes(key=Key(""))
 def init_spectral(key: jax.Array, params: Tree) -> Tree:
     """Random u of length 1 for every kernel and embedding of a network, from one scalar key.
 
@@ -51,6 +56,7 @@ def init_spectral(key: jax.Array, params: Tree) -> Tree:
     return jax.tree.unflatten(structure, vectors)
 
 
+@takes(num_steps=Count(0))
 def advance_spectral(params: Tree, vectors: Tree, num_steps: int = 1) -> Tree:
     """`power_iteration` of every kernel: trees of `init_spectral` -> new vectors. Vectors of None stay None."""
     if vectors is None:

@@ -5,17 +5,20 @@ from .features import Extractor, compare_features, extract_in_batches, inception
 from .frechet import frechet_distance, frechet_from_moments
 from .image import psnr, ssim
 from .inception import load_inception
+from .kernel_distance import KernelDistance, kernel_distance
 from .mode_coverage import ModeCoverage, mode_coverage
 from .moments import FeatureSummary, Moments, no_moments, summarize_features
 from .parzen import ParzenEstimate, kmeans_centres, parzen_log_density, parzen_log_likelihood, parzen_table
-from .precision_recall import PrecisionRecall, precision_recall
+from .precision_recall import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from .sample_batches import SampleBatch, read_sample_batch, save_sample_batch, write_sample_batch
 from .sample_evaluation import evaluate_sample_batch
 
 __all__ = [
+    "DensityCoverage",
     "Extractor",
     "FeatureClassifier",
     "FeatureSummary",
+    "KernelDistance",
     "ModeCoverage",
     "Moments",
     "ParzenEstimate",
@@ -23,11 +26,13 @@ __all__ = [
     "SampleBatch",
     "classifier_extractor",
     "compare_features",
+    "density_coverage",
     "evaluate_sample_batch",
     "extract_in_batches",
     "frechet_distance",
     "frechet_from_moments",
     "inception_score",
+    "kernel_distance",
     "kmeans_centres",
     "load_inception",
     "mode_coverage",

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Host, takes
+
 from .frechet import frechet_distance
 from .precision_recall import precision_recall
 
@@ -71,6 +73,7 @@ def extract_in_batches(extract: Callable[[jax.Array], tuple[jax.Array, ...]], im
         yield [np.asarray(a)[: len(x)] for a in extract(jnp.asarray(filled))]
 
 
+@takes(reference=Host("_ F"), features=Host("_ F"))
 def compare_features(
     reference: np.ndarray, features: np.ndarray, name: str = "classifier_fid", suffix: str = ""
 ) -> dict[str, float]:
@@ -109,6 +112,7 @@ def sample_quality(extractor: Extractor, samples: np.ndarray, reference, held_ou
     return measured
 
 
+@takes(probabilities=Host("_ K", low=0, high=1 + 1e-3))
 def inception_score(probabilities: np.ndarray) -> float:
     """exp of the mean KL(p(y | x) || p(y)) of class probabilities [N, K]: from 1 to K (Salimans et al. 2016)."""
     p = np.asarray(probabilities, np.float64)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.arguments import Host, takes
+
 from .distances import check_sets
 
 
+@takes(a=Host("_ D"), b=Host("_ D"))
 def frechet_distance(a: Any, b: Any) -> float:
     """The squared Frechet (2-Wasserstein) distance of Gaussians fitted to two sets of features.
 
@@ -31,6 +34,7 @@ def frechet_distance(a: Any, b: Any) -> float:
     return frechet_from_moments(a.mean(axis=0), next(covariances), b.mean(axis=0), next(covariances))
 
 
+@takes(mean_a=Host("D"), covariance_a=Host("D D"), mean_b=Host("D"), covariance_b=Host("D D"))
 def frechet_from_moments(mean_a: Any, covariance_a: Any, mean_b: Any, covariance_b: Any) -> float:
     """|m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), in float64 on the host.
 

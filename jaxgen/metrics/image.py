@@ -1,9 +1,14 @@
 """How far an image is from its reference."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.arguments import Float, concrete, takes
+from jaxgen.arguments.values import array
 
 _WINDOW = 11
 _HEIGHTS = [math.exp(-0.5 * ((i - _WINDOW // 2) / 1.5) ** 2) for i in range(_WINDOW)]
@@ -14,18 +19,19 @@ def psnr(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax
     """Peak signal-to-noise ratio, 10 log10(data_range^2 / MSE), in decibels.
 
     Args:
-        image: [..., H, W, C], floating point.
-        reference: the same shape and type.
-        data_range: largest possible value minus smallest possible value of a pixel.
+        image: [..., H, W, C]; bytes are converted before they are subtracted.
+        reference: the same shape.
+        data_range: largest possible value minus smallest possible value of a pixel: 1, or 255 for bytes.
 
     Returns:
         [...]. The squared error is averaged over H, W and C; equal images give +inf. The mean of
         several images' PSNR is not the PSNR of their pooled error: papers report the former.
 
     Raises:
-        ValueError: shapes differ, have fewer than three axes, or data_range is not positive.
+        ValueError: shapes differ, have fewer than three axes, data_range is not positive, or (outside of jit) below
+            the largest of whole numbers, or a pixel is not finite.
     """
-    _check_images(image, reference, data_range)
+    image, reference = _images(image, reference, data_range)
     # Scaled before squaring: the squares of 16-bit data stay in range of every float type.
     error = (image - reference) / data_range
     return -10.0 * jnp.log10(jnp.mean(jnp.square(error), axis=(-3, -2, -1)))
@@ -38,9 +44,9 @@ def ssim(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax
     Wang, Bovik, Sheikh & Simoncelli, "Image quality assessment" (2004), equation 13 and section III-C.
 
     Args:
-        image: [..., H, W, C], floating point; H and W at least 11.
-        reference: the same shape and type.
-        data_range: largest possible value minus smallest possible value of a pixel.
+        image: [..., H, W, C]; H and W at least 11; bytes are converted before they are subtracted.
+        reference: the same shape.
+        data_range: largest possible value minus smallest possible value of a pixel: 1, or 255 for bytes.
 
     Returns:
         [...], at most 1, the value of equal images. Channels are taken one by one and averaged: a gray conversion, as
@@ -49,7 +55,7 @@ def ssim(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax
     Raises:
         ValueError: shapes differ or are not of images of at least 11 x 11, or data_range is not positive.
     """
-    _check_images(image, reference, data_range)
+    image, reference = _images(image, reference, data_range)
     if min(image.shape[-3:-1]) < _WINDOW:
         raise ValueError(f"an image of {image.shape[-3:-1]} pixels is smaller than a window, {_WINDOW} x {_WINDOW}")
     x, y = image / data_range, reference / data_range
@@ -76,10 +82,18 @@ def _blur(x: jax.Array) -> jax.Array:
     return x
 
 
-def _check_images(image: jax.Array, reference: jax.Array, data_range: float) -> None:
-    if image.shape != reference.shape or image.ndim < 3:
-        raise ValueError(
-            f"image has shape {image.shape} and reference {reference.shape}; both must be the same [..., H, W, C]"
-        )
-    if not data_range > 0:
-        raise ValueError(f"data_range is {data_range}; it must be positive")
+def _images(image: Any, reference: Any, data_range: float) -> tuple[jax.Array, jax.Array]:
+    """Both as floating point."""
+    if not (np.ndim(data_range) == 0 and data_range > 0):
+        raise ValueError(f"data_range is {data_range}; it must be a positive number")
+    for name, x in (("image", image), ("reference", reference)):
+        x = array(name, x)
+        is_whole = not jnp.issubdtype(x.dtype, jnp.floating)
+        if is_whole and x.size and concrete(x) and np.max(x) > data_range:
+            raise ValueError(f"{name} is {x.dtype} up to {np.max(x)} with data_range {data_range}; of bytes it is 255")
+    return _floating(image, reference)
+
+
+@takes(image=Float("... H W C", finite=True), reference=Float("... H W C", finite=True))
+def _floating(image: jax.Array, reference: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return image, reference

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.arguments import Host, Real, takes
+
 
 class ModeCoverage(NamedTuple):
     """Counts of N samples over the K modes of a mixture.
@@ -29,6 +31,7 @@ class ModeCoverage(NamedTuple):
     counts: np.ndarray
 
 
+@takes(samples=Host("N D"), means=Host("K D"), std=Real(), radius=Real())
 def mode_coverage(samples: Any, means: Any, std: float, radius: float = 3.0) -> ModeCoverage:
     """Modes captured, share of high-quality samples, and divergence of the modes' shares from uniform.
 

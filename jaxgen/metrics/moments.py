@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.arguments import Count, takes
+
 from .features import Extractor, extract_in_batches
 
 
@@ -34,6 +36,7 @@ class Moments(NamedTuple):
         return Moments(total, self.mean + apart * (len(more) / total), self.scatter + scatter)
 
 
+@takes(size=Count(0))
 def no_moments(size: int) -> Moments:
     """The moments of no features [0, size]."""
     return Moments(0, np.zeros(size), np.zeros((size, size)))
@@ -55,6 +58,7 @@ class FeatureSummary(NamedTuple):
     spatial: Moments | None
 
 
+@takes(num_kept=Count(0), batch_size=Count())
 def summarize_features(extractor: Extractor, images: Any, num_kept: int, batch_size: int = 100) -> FeatureSummary:
     """Extracts the features of images without keeping all of them.
 

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.compiler import check_once
 
-from .distances import check_sets, squared_distances
+from .distances import check_sets, exact_squared_distances, squared_distances
 
 SIGMAS = tuple(float(s) for s in np.logspace(-1, 0, 10))
 """The grid of the authors' released script: 10 values from 0.1 to 1, for data in [0, 1]."""
@@ -38,6 +39,10 @@ class ParzenEstimate(NamedTuple):
     log_likelihoods: np.ndarray
 
 
+_SET = Host("_ D")
+
+
+@takes(samples=_SET, validation=_SET, test=_SET, batch_size=Count())
 def parzen_log_likelihood(
     samples: Any,
     validation: Any,
@@ -70,19 +75,13 @@ def parzen_log_likelihood(
     check_sets(samples=samples, validation=validation, test=test)
     if not len(sigmas) or min(sigmas) <= 0 or batch_size < 1:
         raise ValueError(f"sigmas are {tuple(sigmas)} and batch_size {batch_size}; expected positive numbers")
-    # Near the centre of the data the distances lose the fewest digits.
-    centre = np.mean(np.asarray(samples), axis=0)
-    device_samples = jnp.asarray(np.asarray(samples) - centre)
+    # In float64 on the host. Near the centre of the data the distances lose the fewest digits.
+    centre = samples.mean(axis=0)
+    samples = samples - centre
 
     def evaluate(x, sigmas):
-        x = np.asarray(x)
-        parts = []
-        for start in range(0, len(x), batch_size):
-            # The last batch is moved back to be full, so that one program serves all.
-            begin = max(min(start, len(x) - batch_size), 0)
-            chunk = jnp.asarray(x[begin : begin + batch_size] - centre)
-            parts.append(np.asarray(_log_densities(chunk, device_samples, sigmas))[start - begin :])
-        return np.concatenate(parts).astype(np.float64)
+        batches = [x[start : start + batch_size] - centre for start in range(0, len(x), batch_size)]
+        return np.concatenate([_exact_log_densities(batch, samples, sigmas) for batch in batches])
 
     by_sigma = evaluate(validation, tuple(float(s) for s in sigmas)).mean(axis=0)
     best = int(np.argmax(by_sigma))
@@ -98,9 +97,22 @@ def parzen_log_likelihood(
     )
 
 
+@takes(x=Float("_ D", finite=True), samples=Float("_ D", finite=True), sigma=Real(positive=True))
 def parzen_log_density(x: jax.Array, samples: jax.Array, sigma: float) -> jax.Array:
     """log (1/N) sum_n N(x; s_n, sigma^2 I): x [M, D], samples [N, D] -> [M], nats; M N numbers of memory."""
     return _log_densities(x, samples, (sigma,))[:, 0]
+
+
+def _exact_log_densities(x: np.ndarray, samples: np.ndarray, sigmas: Sequence[float]) -> np.ndarray:
+    """The log densities of [M, D] under each bandwidth, in float64: [M, S]."""
+    squares = exact_squared_distances(x, samples)
+    nearest = squares.min(axis=1, keepdims=True)
+    found = []
+    for sigma in sigmas:
+        normaliser = math.log(len(samples)) + x.shape[1] * math.log(sigma * math.sqrt(2 * math.pi))
+        total = np.sum(np.exp((nearest - squares) / (2 * sigma**2)), axis=1)
+        found.append(np.log(total) - nearest[:, 0] / (2 * sigma**2) - normaliser)
+    return np.stack(found, axis=1)
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -138,6 +150,7 @@ def parzen_table(sets: Mapping[str, Any], validation: Any, test: Any) -> dict[st
     return table
 
 
+@takes(x=Host("N D", dtype=None), number=Count())
 def kmeans_centres(x: np.ndarray, number: int, seed: int = 0) -> np.ndarray:
     """Centres of data to compare a model's samples with, by mini-batch k-means (scikit-learn).
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import check_poses, normalize
 
@@ -120,6 +121,7 @@ class Camera:
         return np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), axis=-1).astype(np.int32)
 
 
+@takes(camera=Camera, pose=Float(numpy=True), pixels=Float("... 2", numpy=True))
 def camera_rays(camera: Camera, pose: jax.Array, pixels: jax.Array) -> Rays:
     """The rays through pixels: o the camera's centre, d with length 1 along the camera's axis of view.
 

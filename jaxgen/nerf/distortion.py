@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, takes
 from jaxgen.nerf.cameras import Camera, Rays
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import normalize
@@ -118,6 +119,7 @@ def _length(points: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.where(squared > 1e-20, squared, 1e-20))
 
 
+@takes(points=Float("... 2"))
 def distort(points: jax.Array, distortion: Any) -> jax.Array:
     """Where a lens puts a point of the ideal image, both (x / z, y / z) with y down: [..., 2] -> [..., 2].
 
@@ -140,6 +142,7 @@ def distort(points: jax.Array, distortion: Any) -> jax.Array:
     return jnp.stack(_bend(points[..., 0], points[..., 1], lens)[:2], axis=-1)
 
 
+@takes(points=Float("... 2"), steps=Count(0))
 def undistort(points: jax.Array, distortion: Any, steps: int = 24) -> jax.Array:
     """The inverse of `distort`: [..., 2] -> [..., 2], for points that a lens shows at less than 90 degrees.
 

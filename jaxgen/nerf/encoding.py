@@ -6,9 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, takes
+
 ORDERS = ("interleaved", "blocks")
 
 
+@takes(x=Float(), num_frequencies=Count(0))
 def positional_encoding(
     x: jax.Array,
     num_frequencies: int,

@@ -6,7 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Real, takes
 
+
+@takes(first=Real(), last=Real(), num_steps=Count(-(2**31)), delay_factor=Real())
 def decayed_rate(
     first: float,
     last: float,

@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Float, Real, takes
 from jaxgen.nerf.cameras import Camera, Rays
 from jaxgen.nerf.checks import check_vectors, known
 
 
+@takes(camera=Camera, near=Real())
 def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
     """Rays in the projective space of a camera at the origin that looks along -z; straight lines stay straight.
 
@@ -53,6 +55,7 @@ def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
     return Rays(jnp.stack(origin, axis=-1), jnp.stack(direction, axis=-1), rays.view)
 
 
+@takes(points=Float("... 3"), camera=Camera, near=Real(positive=True))
 def ndc_project(points: jax.Array, camera: Camera, near: float = 1.0) -> jax.Array:
     """Points in the same projective space: [..., 3] -> [..., 3], z = -near to -1 and z = -infinity to 1.
 

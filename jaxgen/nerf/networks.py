@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.arguments import Float, Key, takes
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.encoding import positional_encoding
 
 GLOROT = nn.initializers.glorot_uniform()
 
 
+@takes(x=Float())
 def shifted_softplus(x: jax.Array) -> jax.Array:
     """log(1 + exp(x - 1)) of any shape: a density whose gradient never dies (Barron et al., "Mip-NeRF", 2021).
 
@@ -142,6 +144,7 @@ class NeRF(nn.Module):
         return rgb * (1 + 2 * self.rgb_padding) - self.rgb_padding, self.density_activation(raw_density)
 
 
+@takes(key=Key(""))
 def init_params(key: jax.Array, network: nn.Module, fine: bool = True) -> dict[str, Any]:
     """Random parameters of the coarse and the fine network: {"coarse": tree, "fine": tree}.
 

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxgen.arguments import Float, takes
 from jaxgen.nerf.rendering import network_field, render_rays
 
 Loss = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> ([B] losses, {name: [B]})."""
 
 
+@takes(coarse=Float("... C"), fine=Float("... C"), target=Float("... C"))
 def photometric_loss(coarse: jax.Array, fine: jax.Array | None, target: jax.Array) -> jax.Array:
     """|C-hat_c(r) - C(r)|^2 + |C-hat_f(r) - C(r)|^2 of each ray: [..., C] each -> [...].
 

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Real, takes
 from jaxgen.nerf.poses import average_pose, look_at, normalize
 
 UP = (0.0, 0.0, 1.0)
 """Blender's, whose scenes stand on the plane of x and y."""
 
 
+@takes(num_frames=Count(0), radius=Real(), elevation=Real())
 def turntable(
     num_frames: int = 40,
     radius: float = 4.0,
@@ -112,6 +114,7 @@ def panorama(
     return look_at(jnp.asarray(position), jnp.asarray(position + ahead), jnp.asarray(turn[None, :, 2]))
 
 
+@takes(num_views=Count(0), radius=Real(), turn=Real())
 def hemisphere(
     num_views: int,
     radius: float = 4.0,
@@ -146,6 +149,7 @@ def hemisphere(
     return _around(azimuth, np.arcsin(height), radius, target, up)
 
 
+@takes(poses=Float("_ _ 4"), near=Real(), far=Real(), num_frames=Count(0))
 def spiral(
     poses: jax.Array,
     near: float,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Float, Real, takes
 from jaxgen.nerf.pose_report import describe_poses
 from jaxgen.nerf.poses import recenter_poses
 
@@ -32,6 +33,7 @@ class Placement(NamedTuple):
     text: str
 
 
+@takes(poses=Float(numpy=True), nearest=Real(positive=True))
 def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]:
     """A reconstructed world, such as COLMAP's, moved and scaled to where networks and bounds expect it.
 

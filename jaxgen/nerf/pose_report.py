@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxgen.arguments import Float, Real, takes
 from jaxgen.nerf.poses import check_poses
 
 _AXES = ("+x", "+y", "+z", "-x", "-y", "-z")
@@ -33,6 +34,7 @@ class PoseReport(NamedTuple):
     inside: bool = False
 
 
+@takes(poses=Float(numpy=True), near=Real(), far=Real())
 def describe_poses(poses: np.ndarray, near: float | None = None, far: float | None = None) -> PoseReport:
     """Scale, axes and bounds of a scene's cameras.
 

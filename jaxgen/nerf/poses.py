@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors, known
 
 
+@takes(poses=Float(numpy=True))
 def check_poses(poses: Any, tolerance: float = 1e-3) -> None:
     """Raises ValueError unless poses have a pose's shape and their 3x3 parts are rotations.
 
@@ -63,6 +65,7 @@ def pose_matrix(rotation: jax.Array, translation: jax.Array) -> jax.Array:
     return jnp.concatenate([top, bottom], axis=-2)
 
 
+@takes(pose=Float(numpy=True))
 def invert_pose(pose: jax.Array) -> jax.Array:
     """The inverse of a rigid motion, [R^T, -R^T t; 0 1]: [..., 4, 4] or [..., 3, 4] -> [..., 4, 4]."""
     check_poses(pose)
@@ -70,6 +73,7 @@ def invert_pose(pose: jax.Array) -> jax.Array:
     return pose_matrix(rotation, -jnp.sum(rotation * pose[..., None, :3, 3], axis=-1))
 
 
+@takes(pose=Float())
 def opencv_to_opengl(pose: jax.Array) -> jax.Array:
     """Camera-to-world with OpenCV axes -> with OpenGL axes: [..., 4, 4] or [..., 3, 4] -> the same shape.
 
@@ -79,11 +83,13 @@ def opencv_to_opengl(pose: jax.Array) -> jax.Array:
     return pose * jnp.broadcast_to(jnp.array([1, -1, -1, 1], pose.dtype), pose.shape)
 
 
+@takes(pose=Float())
 def opengl_to_opencv(pose: jax.Array) -> jax.Array:
     """Camera-to-world with OpenGL axes -> with OpenCV axes: [..., 4, 4] or [..., 3, 4] -> the same shape."""
     return opencv_to_opengl(pose)
 
 
+@takes(quaternion=Float("... 4"), translation=Float("... 3"))
 def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array:
     """COLMAP's image pose (x_camera = R(q) x_world + t, OpenCV axes) -> camera-to-world with OpenGL axes.
 
@@ -99,12 +105,14 @@ def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array
     return opencv_to_opengl(invert_pose(world_to_camera))
 
 
+@takes(pose=Float())
 def opengl_to_colmap(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The inverse of `colmap_to_opengl`: [..., 4, 4] -> quaternion [..., 4] with w >= 0, translation [..., 3]."""
     world_to_camera = invert_pose(opengl_to_opencv(pose))
     return rotation_to_quaternion(world_to_camera[..., :3, :3]), world_to_camera[..., :3, 3]
 
 
+@takes(quaternion=Float("... 4"))
 def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
     """(w, x, y, z) [..., 4], normalised here -> rotation matrix [..., 3, 3] that turns column vectors.
 
@@ -123,6 +131,7 @@ def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
 
 
+@takes(rotation=Float("... 3 3"))
 def rotation_to_quaternion(rotation: jax.Array) -> jax.Array:
     """Rotation matrix [..., 3, 3] -> unit quaternion (w, x, y, z) [..., 4] with w >= 0.
 
@@ -145,6 +154,7 @@ def rotation_to_quaternion(rotation: jax.Array) -> jax.Array:
     return normalize(jnp.where(row[..., :1] < 0, -row, row))
 
 
+@takes(position=Float("... 3", numpy=True), target=Float(numpy=True), up=Float(numpy=True))
 def look_at(position: jax.Array, target: jax.Array, up: jax.Array) -> jax.Array:
     """The pose of a camera at `position` that looks at `target`: [..., 3] each -> [..., 4, 4].
 
@@ -164,6 +174,7 @@ def look_at(position: jax.Array, target: jax.Array, up: jax.Array) -> jax.Array:
     return pose_matrix(jnp.stack([right, jnp.cross(back, right), back], axis=-1), position)
 
 
+@takes(poses=Float("_ _ 4", numpy=True))
 def average_pose(poses: jax.Array) -> jax.Array:
     """The pose at the mean centre that looks along the mean axis: [N, 4, 4] -> [4, 4].
 
@@ -176,6 +187,7 @@ def average_pose(poses: jax.Array) -> jax.Array:
     return look_at(centre, centre - back, up)
 
 
+@takes(poses=Float("_ _ 4", numpy=True))
 def recenter_poses(poses: jax.Array) -> jax.Array:
     """Moves the world so that `average_pose` becomes the identity: [N, 4, 4] -> [N, 4, 4].
 

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, takes
+
 _ENDLESS = 1e10
 """The length of an interval without end, that of the authors' code: more than any density leaves transparent, and a
 product with a density of zero is zero, not NaN."""
@@ -28,6 +30,14 @@ class Composite(NamedTuple):
     opacity: jax.Array
 
 
+@takes(
+    rgb=Float("... S _"),
+    density=Float("... S"),
+    t=Float("... S"),
+    direction=Float("... 3"),
+    background=Float(),
+    far=Float(),
+)
 def composite(
     rgb: jax.Array,
     density: jax.Array,
@@ -82,6 +92,7 @@ def composite(
     return Composite(color, weights, transmittance, jnp.sum(weights * t, axis=-1), opacity)
 
 
+@takes(depth=Float("..."), opacity=Float("..."))
 def disparity(depth: jax.Array, opacity: jax.Array) -> jax.Array:
     """1 / (mean depth) = opacity / depth: [...] each -> [...]. 0 on an empty ray: infinitely far.
 

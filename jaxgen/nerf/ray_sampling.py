@@ -4,11 +4,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxgen.arguments import Count, Float, Key, Real, takes
+from jaxgen.arguments.values import array
 from jaxgen.nerf.checks import check_interval
 from jaxgen.nn.random import given_or_drawn
 
 
+@takes(key=Key(""), num_samples=Count(), uniforms=Float())
 def stratified_samples(
     key: jax.Array | None,
     near: Any,
@@ -44,6 +48,7 @@ def stratified_samples(
     """
     if num_samples < 2:
         raise ValueError(f"num_samples is {num_samples}; a ray needs at least 2 samples")
+    near, far = _bound("near", near), _bound("far", far)
     check_interval(near, far, in_disparity)
     dtype = jnp.result_type(near, far, float)
     near, far = jnp.broadcast_arrays(jnp.asarray(near, dtype), jnp.asarray(far, dtype))
@@ -66,11 +71,25 @@ def stratified_samples(
     return edges[..., :-1] + share * (edges[..., 1:] - edges[..., :-1])
 
 
+def _bound(name: str, x: Any) -> Any:
+    """A number as it is, and a list as an array."""
+    return x if isinstance(x, (int, float, np.number)) else array(name, x)
+
+
+@takes(t=Float("... _"))
 def midpoints(t: jax.Array) -> jax.Array:
     """(t_i + t_{i+1}) / 2: [..., S] -> [..., S - 1]."""
     return (t[..., :-1] + t[..., 1:]) / 2
 
 
+@takes(
+    key=Key(""),
+    bins=Float("... _"),
+    weights=Float("... _"),
+    num_samples=Count(0),
+    padding=Real(),
+    uniforms=Float(),
+)
 def importance_samples(
     key: jax.Array | None,
     bins: jax.Array,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.arguments import Count, Key, Real, takes
 from jaxgen.compiler import check_once
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.checks import check_interval, check_vectors
@@ -43,6 +44,7 @@ class Rendering(NamedTuple):
         return self.coarse if self.fine is None else self.fine
 
 
+@takes(key=Key(""), noise_std=Real(low=0))
 def network_field(
     network: nn.Module,
     params: Any,
@@ -76,6 +78,7 @@ def network_field(
     return field
 
 
+@takes(key=Key(""), num_coarse=Count(), num_fine=Count(0))
 def render_rays(
     key: jax.Array | None,
     rays: Rays,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments.values import array
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.distortion import undistort_rays
 from jaxgen.nerf.ndc import ndc_rays, reference_camera
@@ -210,6 +211,7 @@ def _corner_rays(pose: jax.Array, intrinsics: jax.Array, distortion: jax.Array |
 
 def over_background(image: jax.Array, background: float | None) -> jax.Array:
     """uint8 [..., 3 or 4] -> float32 [..., 3] over a grey level; without a level or alpha, the colors alone."""
+    image = jnp.asarray(array("image", image))
     unit = image.astype(jnp.float32) / 255
     if background is None or image.shape[-1] == 3:
         return unit[..., :3]

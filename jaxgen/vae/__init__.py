@@ -2,14 +2,18 @@
 
 from jaxgen.vae.bounds import (
     bits_per_dim,
+    ciwae_bound,
     dreg_surrogate,
     elbo,
     free_bits,
     importance_weighted_bound,
+    miwae_bound,
     normalized_weights,
+    piwae_surrogate,
 )
 from jaxgen.vae.builders import Architecture, Objective, build_likelihood, build_loss, build_network
 from jaxgen.vae.convolutional import conv_vae
+from jaxgen.vae.disentanglement import KLTerms, annealed_capacity, capacity_penalty, kl_terms
 from jaxgen.vae.evaluation import MarginalLikelihood, active_units, log_marginal_likelihood, posterior_means
 from jaxgen.vae.gaussian import (
     from_noise,
@@ -46,17 +50,21 @@ __all__ = [
     "VAE",
     "Architecture",
     "GaussianLayer",
+    "KLTerms",
     "Likelihood",
     "MarginalLikelihood",
     "Objective",
     "active_units",
+    "annealed_capacity",
     "bernoulli",
     "bernoulli_log_likelihood",
     "bits_per_dim",
     "build_likelihood",
     "build_loss",
     "build_network",
+    "capacity_penalty",
     "check_data",
+    "ciwae_bound",
     "conv_vae",
     "discretized_logistic",
     "discretized_logistic_log_likelihood",
@@ -73,6 +81,7 @@ __all__ = [
     "interpolate",
     "iwae_loss",
     "kl_per_dimension",
+    "kl_terms",
     "kl_to_standard_normal",
     "log_marginal_likelihood",
     "log_posterior",
@@ -80,10 +89,12 @@ __all__ = [
     "log_weights",
     "manifold",
     "mean_logits",
+    "miwae_bound",
     "mlp_vae",
     "monte_carlo_kl",
     "normal_log_density",
     "normalized_weights",
+    "piwae_surrogate",
     "posterior_means",
     "posterior_samples",
     "reconstruct",

@@ -13,7 +13,10 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Float, Real, takes
 
+
+@takes(log_likelihood=Float("..."), kl=Float("..."), beta=Real())
 def elbo(log_likelihood: jax.Array, kl: jax.Array, beta: float | jax.Array = 1.0) -> jax.Array:
     """L_b = E_q log p(x | z) - beta KL(q(z | x) || p(z)), for each example.
 
@@ -31,6 +34,7 @@ def elbo(log_likelihood: jax.Array, kl: jax.Array, beta: float | jax.Array = 1.0
     return log_likelihood - jnp.asarray(beta, kl.dtype) * kl
 
 
+@takes(kl_per_dimension=Float("B Z"), mean_kl=Float("Z"), nats=Real(low=0))
 def free_bits(kl_per_dimension: jax.Array, mean_kl: jax.Array, nats: float) -> jax.Array:
     """sum_j max(lambda, mean over the batch of KL_j), as one value an example whose batch mean it is.
 
@@ -50,6 +54,7 @@ def free_bits(kl_per_dimension: jax.Array, mean_kl: jax.Array, nats: float) -> j
     return jnp.sum(jnp.where(is_free, jnp.asarray(nats, kl_per_dimension.dtype), kl_per_dimension), axis=-1)
 
 
+@takes(log_weights=Float("... _"))
 def importance_weighted_bound(log_weights: jax.Array, axis: int = -1) -> jax.Array:
     """L_K = log (1/K) sum_k w_k, which rises with K in expectation from the ELBO to log p(x).
 
@@ -66,11 +71,13 @@ def importance_weighted_bound(log_weights: jax.Array, axis: int = -1) -> jax.Arr
     return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
 
 
+@takes(log_weights=Float("... _"))
 def normalized_weights(log_weights: jax.Array, axis: int = -1) -> jax.Array:
     """w_k / sum_j w_j, held constant: the same shape as log_weights [..., K]."""
     return jax.lax.stop_gradient(jax.nn.softmax(log_weights, axis=axis))
 
 
+@takes(generative=Float("..."), inference=Float("..."))
 def dreg_surrogate(generative: jax.Array, inference: jax.Array, axis: int = -1) -> jax.Array:
     """A number whose gradient is the doubly reparameterized estimate of the gradient of L_K.
 
@@ -91,6 +98,45 @@ def dreg_surrogate(generative: jax.Array, inference: jax.Array, axis: int = -1) 
     return jnp.sum(v * generative + jnp.square(v) * inference, axis=axis)
 
 
+@takes(log_weights=Float("... _ _"))
+def miwae_bound(log_weights: jax.Array) -> jax.Array:
+    """The mean of M importance-weighted bounds of K samples each: log w [..., M, K] -> [...], nats.
+
+    Its gradient for the inference network has more signal than that of one bound of M K samples. Source: Rainforth et
+    al., "Tighter Variational Bounds Are Not Necessarily Better" (2018), equation 19.
+    """
+    return jnp.mean(importance_weighted_bound(log_weights), axis=-1)
+
+
+@takes(log_weights=Float("... _"), beta=Real(low=0, high=1))
+def ciwae_bound(log_weights: jax.Array, beta: float) -> jax.Array:
+    """beta ELBO + (1 - beta) L_K of the same K samples: log w [..., K] -> [...], nats (Rainforth et al. 2018, CIWAE).
+
+    Args:
+        log_weights: [..., K].
+        beta: in [0, 1].
+    """
+    return beta * jnp.mean(log_weights, axis=-1) + (1 - beta) * importance_weighted_bound(log_weights)
+
+
+@takes(generative=Float("... M K"), inference=Float("... M K"))
+def piwae_surrogate(generative: jax.Array, inference: jax.Array) -> jax.Array:
+    """A number whose gradient is that of L_MK for the generative, and of `miwae_bound` for the inference network.
+
+    The value means nothing. Source: Rainforth et al. (2018), PIWAE, section 5.
+
+    Args:
+        generative: log w [..., M, K] with only the generative parameters attached.
+        inference: log w of the same samples with only the inference parameters attached, also through z.
+
+    Returns:
+        [...].
+    """
+    together = generative.reshape(*generative.shape[:-2], -1)
+    return importance_weighted_bound(together) + miwae_bound(inference)
+
+
+@takes(nats=Float(), num_dims=Count())
 def bits_per_dim(nats: jax.Array, num_dims: int) -> jax.Array:
     """-nats / (D log 2), any shape: a log-likelihood of discrete data with D dimensions as bits per dimension."""
     return -nats / (num_dims * math.log(2))

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxgen.nn import Conv
+from jaxgen.vae.gaussian import check_bounds
 from jaxgen.vae.networks import VAE, GaussianLayer
 
 
@@ -61,6 +62,7 @@ def conv_vae(
     depth: int = 2,
     width: int = 256,
     outputs: int = 1,
+    log_variance_bounds: tuple[float, float] | None = None,
 ) -> VAE:
     """A VAE of one latent layer with convolutional networks; x and the output are flat, as everywhere in this chapter.
 
@@ -71,6 +73,7 @@ def conv_vae(
         depth: levels, each of half the resolution.
         width: of the dense layer beside the latent variables.
         outputs: numbers the likelihood takes for each dimension of x.
+        log_variance_bounds: of q(z | x), see `GaussianLayer`.
 
     Raises:
         ValueError: a size below 1, or more levels than the image can be halved.
@@ -80,9 +83,11 @@ def conv_vae(
     if 2**depth > min(image_shape[:2]):
         most = int(np.log2(min(image_shape[:2])))
         raise ValueError(f"depth is {depth}, but {image_shape[0]} x {image_shape[1]} pixels can be halved {most} times")
+    check_bounds("log_variance_bounds", log_variance_bounds)
+    trunk = _ConvTrunk(image_shape, channels, depth, width)
     return VAE(
         int(np.prod(image_shape)),
-        (GaussianLayer(_ConvTrunk(image_shape, channels, depth, width), latent_size),),
+        (GaussianLayer(trunk, latent_size, log_variance_bounds=log_variance_bounds),),
         (),
         _ConvGenerator(image_shape, channels, depth, width, outputs),
     )

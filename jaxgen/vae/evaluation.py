@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Host, Key, Real, takes
+from jaxgen.arguments.values import check_values
 from jaxgen.compiler import check_once
 from jaxgen.vae.bounds import bits_per_dim
-from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.likelihoods import SCALE, Likelihood
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 from jaxgen.vae.objectives import check_samples, log_weights, posterior_samples
 
@@ -51,6 +53,7 @@ class MarginalLikelihood(NamedTuple):
         }
 
 
+@takes(key=Key(""), x=Host("N _", dtype=None), num_samples=Count(), chunk=Count(), batch_size=Count())
 def log_marginal_likelihood(
     key: jax.Array | None,
     network: VAE,
@@ -82,7 +85,8 @@ def log_marginal_likelihood(
         three arrays [N].
 
     Raises:
-        ValueError: no samples, no examples, x is not [N, D], noise of another shape, or neither a key nor noise.
+        ValueError: no samples, no examples, x is not [N, D] or outside of the likelihood's support, noise of another
+            shape, or neither a key nor noise.
     """
     check_once()
     check_samples(num_samples)
@@ -91,6 +95,8 @@ def log_marginal_likelihood(
             f"x has shape {x.shape}, chunk is {chunk} and batch_size {batch_size}; expected [N, D] with N at "
             "least 1, and numbers of at least 1"
         )
+    if likelihood.support is not None:
+        check_values("x", x, *likelihood.support, finite=True, hint=SCALE)
     size = min(batch_size, len(x))
     chunk = min(chunk, num_samples)
     num_chunks = -(-num_samples // chunk)
@@ -136,6 +142,7 @@ def log_marginal_likelihood(
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), *found)
 
 
+@takes(key=Key(""), x=Host("N _", dtype=None), num_samples=Count())
 def posterior_means(
     key: jax.Array | None, network: VAE, params: Any, x: Any, num_samples: int = 10, *, noise: Any = None
 ) -> tuple[np.ndarray, ...]:
@@ -177,6 +184,7 @@ def posterior_means(
     return tuple(np.concatenate([np.asarray(c) for c in layer]) for layer in zip(*chunks, strict=True))
 
 
+@takes(means=Host("N Z"), threshold=Real())
 def active_units(means: Any, threshold: float = 0.01) -> int:
     """How many latent dimensions carry information: those with Var_x E[z_j | x] > threshold.
 

@@ -9,11 +9,24 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Float, Key, takes
 from jaxgen.nn.random import given_or_drawn
 
 _LOG_2_PI = math.log(2 * math.pi)
 
 
+def check_bounds(name: str, bounds: tuple[float, float] | None) -> None:
+    """Raises ValueError unless bounds are None or (low, high) with low < high."""
+    if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
+        raise ValueError(f"{name} is {bounds}; expected (low, high) with low < high, or None")
+
+
+def clipped(x: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
+    """x, any shape, between bounds; x itself without bounds."""
+    return x if bounds is None else jnp.clip(x, *bounds)
+
+
+@takes(key=Key(""), mean=Float("..."), log_variance=Float("..."), noise=Float())
 def reparameterize(
     key: jax.Array | None, mean: jax.Array, log_variance: jax.Array, *, noise: jax.Array | None = None
 ) -> jax.Array:
@@ -35,22 +48,26 @@ def reparameterize(
     return from_noise(eps, mean, log_variance)
 
 
+@takes(noise=Float("...1"), mean=Float("...1"), log_variance=Float("...1"))
 def from_noise(noise: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """z = mu + sigma * eps for given eps [..., Z]; the three broadcast, with equal ranks."""
     return mean + jnp.exp(log_variance / 2) * noise
 
 
+@takes(z=Float("...1 Z"), mean=Float("...1 Z"), log_variance=Float("...1 Z"))
 def normal_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """log N(z; mu, sigma^2), summed over dimensions: [..., Z] each -> [...], nats."""
     squares = jnp.square(z - mean) * jnp.exp(-log_variance)
     return -jnp.sum(squares + log_variance + _LOG_2_PI, axis=-1) / 2
 
 
+@takes(z=Float("... _"))
 def standard_normal_log_density(z: jax.Array) -> jax.Array:
     """log N(z; 0, I): [..., Z] -> [...], nats."""
     return -jnp.sum(jnp.square(z) + _LOG_2_PI, axis=-1) / 2
 
 
+@takes(mean=Float("..."), log_variance=Float("..."))
 def kl_per_dimension(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """KL(N(mu_j, sigma_j^2) || N(0, 1)) = (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1) / 2 of each dimension, nats.
 
@@ -65,6 +82,7 @@ def kl_per_dimension(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     return (jnp.square(mean) + jnp.expm1(log_variance) - log_variance) / 2
 
 
+@takes(mean=Float("... Z"), log_variance=Float("... Z"))
 def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """KL(N(mu, sigma^2) || N(0, I)), summed over dimensions: [..., Z] -> [...], nats.
 
@@ -73,6 +91,7 @@ def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array
     return jnp.sum(kl_per_dimension(mean, log_variance), axis=-1)
 
 
+@takes(z=Float("...1 Z"), mean=Float("...1 Z"), log_variance=Float("...1 Z"))
 def monte_carlo_kl(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """log q(z) - log p(z) for q = N(mu, sigma^2), p = N(0, I): an unbiased estimate of the KL when z ~ q.
 

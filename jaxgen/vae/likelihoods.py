@@ -8,15 +8,20 @@ Source: Kingma & Welling (2013), appendix C, for the first two.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Host, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn
+from jaxgen.vae.gaussian import check_bounds, clipped
+
+SCALE = ": scale the data (uint8 images: divide by 255)"
 
 
+@takes(x=Float("...1 D", low=0, high=1, hint=SCALE, most_axes=3), logits=Float("...1 D"))
 def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:
     """sum_i x_i log p_i + (1 - x_i) log(1 - p_i), p = sigmoid(logits).
 
@@ -29,12 +34,19 @@ def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:
     return jnp.sum(x * logits - jax.nn.softplus(logits), axis=-1)
 
 
+@takes(x=Float("...1 D", most_axes=3), mean=Float("...1 D"), log_variance=Float("...1 D"))
 def gaussian_log_likelihood(x: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
     """sum_i log N(x_i; mean_i, variance_i): [..., D] each -> [...]."""
     squares = jnp.square(x - mean) * jnp.exp(-log_variance)
     return -jnp.sum(squares + log_variance + math.log(2 * math.pi), axis=-1) / 2
 
 
+@takes(
+    x=Float("...1 D", low=0, high=1, hint=SCALE, most_axes=3),
+    mean=Float("...1 D"),
+    log_scale=Float("...1 D"),
+    num_levels=Count(2),
+)
 def discretized_logistic_log_likelihood(
     x: jax.Array, mean: jax.Array, log_scale: jax.Array, num_levels: int = 256
 ) -> jax.Array:
@@ -60,6 +72,22 @@ def discretized_logistic_log_likelihood(
     return jnp.sum(mass, axis=-1)
 
 
+def check_outputs(likelihood: "Likelihood", output: jax.Array, data_size: int) -> None:
+    """Raises ValueError unless a decoder's output [..., outputs * D] has the numbers that the likelihood takes.
+
+    Args:
+        likelihood: p(x | z).
+        output: of the decoder.
+        data_size: D.
+    """
+    found, wanted = output.shape[-1], likelihood.outputs * data_size
+    if found != wanted:
+        raise ValueError(
+            f"the decoder puts out {found} numbers for an x of {data_size} dimensions, and a {likelihood.name} "
+            f"likelihood takes {wanted}: build the network with outputs={likelihood.outputs}"
+        )
+
+
 class Likelihood(NamedTuple):
     """A choice of p(x | z). Made by `bernoulli`, `gaussian` or `discretized_logistic`.
 
@@ -73,6 +101,7 @@ class Likelihood(NamedTuple):
             in [0, 1) otherwise. Other likelihoods may leave this argument out.
         levels: the values that x may take: 2 (0 and 1), another number of equal steps from 0 to 1, or
             0 for all of [0, 1].
+        support: (least, largest) value of x, or None for all numbers.
     """
 
     name: str
@@ -81,6 +110,23 @@ class Likelihood(NamedTuple):
     mean: Callable[[jax.Array], jax.Array]
     sample: Callable[..., jax.Array]
     levels: int
+    support: tuple[float, float] | None = None
+
+
+def _likelihood(
+    name: str, outputs: int, log_prob: Any, mean: Any, sample: Any, levels: int, support: Any = (0.0, 1.0)
+) -> Likelihood:
+    """A likelihood whose functions take natural inputs."""
+    output = Float("... _")
+    return Likelihood(
+        name,
+        outputs,
+        takes(x=Float(), output=output)(log_prob),
+        takes(output=output)(mean),
+        takes(key=Key(), output=output)(sample),
+        levels,
+        support,
+    )
 
 
 def bernoulli(grey: bool = False) -> Likelihood:
@@ -95,20 +141,29 @@ def bernoulli(grey: bool = False) -> Likelihood:
         u = given_or_drawn("draws", draws, key, jax.random.uniform, output.shape, output.dtype)
         return (u < jax.nn.sigmoid(output)).astype(output.dtype)
 
-    name = "bernoulli of grey levels" if grey else "bernoulli"
-    return Likelihood(name, 1, bernoulli_log_likelihood, jax.nn.sigmoid, sample, 0 if grey else 2)
+    log_prob = lambda x, output: bernoulli_log_likelihood(x, output)
+    mean = lambda output: jax.nn.sigmoid(output)
+    return _likelihood("bernoulli of grey levels" if grey else "bernoulli", 1, log_prob, mean, sample, 0 if grey else 2)
 
 
-def gaussian(variance: float | None = None, sigmoid_mean: bool = False) -> Likelihood:
+@takes(variance=Real())
+def gaussian(
+    variance: float | None = None,
+    sigmoid_mean: bool = False,
+    log_variance_bounds: tuple[float, float] | None = None,
+) -> Likelihood:
     """x_i ~ N(mean_i, variance).
 
     Args:
         variance: fixed for all dimensions; None: the decoder puts out mean and log variance of each dimension.
         sigmoid_mean: the mean is the sigmoid of the output, as for the Frey faces in Kingma & Welling (2013).
+        log_variance_bounds: (low, high), between which a learned log variance is clipped: the density of a pixel that
+            is always the same grows without bound. None: no bounds.
 
     Raises:
-        ValueError: `variance` is not positive.
+        ValueError: `variance` is not positive, or the bounds are not rising.
     """
+    check_bounds("log_variance_bounds", log_variance_bounds)
     if variance is not None and not variance > 0:
         raise ValueError(f"variance is {variance}; it must be positive, or None to learn it")
     squash = jax.nn.sigmoid if sigmoid_mean else lambda output: output
@@ -117,35 +172,42 @@ def gaussian(variance: float | None = None, sigmoid_mean: bool = False) -> Likel
         if variance is not None:
             return squash(output), jnp.full_like(output, math.log(variance))
         mean, log_variance = jnp.split(output, 2, axis=-1)
-        return squash(mean), log_variance
+        return squash(mean), clipped(log_variance, log_variance_bounds)
 
     def sample(key, output, draws=None):
         mean, log_variance = moments(output)
         deviation = jnp.exp(log_variance / 2)
         return mean + deviation * given_or_drawn("draws", draws, key, jax.random.normal, mean.shape, mean.dtype)
 
-    return Likelihood(
+    return _likelihood(
         "gaussian",
         1 if variance is not None else 2,
         lambda x, output: gaussian_log_likelihood(x, *moments(output)),
         lambda output: moments(output)[0],
         sample,
         0,
+        None,
     )
 
 
-def discretized_logistic(num_levels: int = 256) -> Likelihood:
+@takes(num_levels=Count())
+def discretized_logistic(num_levels: int = 256, log_scale_bounds: tuple[float, float] | None = None) -> Likelihood:
     """x_i is one of `num_levels` equal steps from 0 to 1; the decoder puts out mean and log scale of each dimension.
 
+    Args:
+        num_levels: levels of x.
+        log_scale_bounds: (low, high), between which the log scale is clipped; None: no bounds.
+
     Raises:
-        ValueError: fewer than two levels.
+        ValueError: fewer than two levels, or the bounds are not rising.
     """
+    check_bounds("log_scale_bounds", log_scale_bounds)
     if num_levels < 2:
         raise ValueError(f"num_levels is {num_levels}; it must be at least 2")
 
     def log_prob(x, output):
         mean, log_scale = jnp.split(output, 2, axis=-1)
-        return discretized_logistic_log_likelihood(x, mean, log_scale, num_levels)
+        return discretized_logistic_log_likelihood(x, mean, clipped(log_scale, log_scale_bounds), num_levels)
 
     def mean(output):
         return jnp.clip(jnp.split(output, 2, axis=-1)[0], 0, 1)
@@ -154,13 +216,14 @@ def discretized_logistic(num_levels: int = 256) -> Likelihood:
         centre, log_scale = jnp.split(output, 2, axis=-1)
         positive = lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, jnp.finfo(dtype).tiny)
         u = given_or_drawn("draws", draws, key, positive, centre.shape, centre.dtype)
-        drawn = centre + jnp.exp(log_scale) * (jnp.log(u) - jnp.log1p(-u))
+        drawn = centre + jnp.exp(clipped(log_scale, log_scale_bounds)) * (jnp.log(u) - jnp.log1p(-u))
         steps = num_levels - 1
         return jnp.round(jnp.clip(drawn, 0, 1) * steps) / steps
 
-    return Likelihood("discretized logistic", 2, log_prob, mean, sample, num_levels)
+    return _likelihood("discretized logistic", 2, log_prob, mean, sample, num_levels)
 
 
+@takes(x=Host(dtype=None))
 def check_data(likelihood: Likelihood, x: np.ndarray) -> None:
     """Refuses data that the likelihood does not describe.
 

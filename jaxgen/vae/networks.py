@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxgen.arguments import Float, Host, Key, Real, takes
 from jaxgen.compiler import check_once
 from jaxgen.nn import DenseStack
 from jaxgen.nn.random import checked_draws
-from jaxgen.vae.gaussian import from_noise
+from jaxgen.vae.gaussian import check_bounds, clipped, from_noise
 
 GLOROT = nn.initializers.glorot_uniform()
 
@@ -36,17 +37,19 @@ class GaussianLayer(nn.Module):
         trunk: the hidden layers.
         size: dimensions of the Gaussian.
         kernel_init: initializer of the heads.
+        log_variance_bounds: (low, high), between which the log variance is clipped; None: no bounds.
     """
 
     trunk: nn.Module
     size: int
     kernel_init: nn.initializers.Initializer = GLOROT
+    log_variance_bounds: tuple[float, float] | None = None
 
     @nn.compact
     def __call__(self, h: jax.Array) -> Gaussian:
         h = self.trunk(h)
         head = lambda name: nn.Dense(self.size, kernel_init=self.kernel_init, name=name)
-        return head("mean")(h), head("log_variance")(h)
+        return head("mean")(h), clipped(head("log_variance")(h), self.log_variance_bounds)
 
 
 class VAE(nn.Module):
@@ -128,6 +131,7 @@ class VAE(nn.Module):
         return self.decode(z[0])
 
 
+@takes(key=Key(""))
 def draw_noise(key: jax.Array, latent_sizes: Sequence[int], *shape: int, dtype: Any = jnp.float32) -> tuple:
     """Standard normal noise for `infer` and `generate`: one array [*shape, Z_l] a layer, from one scalar key."""
     keys = jax.random.split(key, len(latent_sizes))
@@ -150,6 +154,7 @@ def checked_noise(noise: Any, latent_sizes: Sequence[int], *shape: int, dtype: A
     )
 
 
+@takes(key=Key(""), network=VAE, output_bias=Float())
 def init_params(key: jax.Array, network: VAE, output_bias: Any = None) -> Any:
     """Fresh parameters of a network, a tree of arrays.
 
@@ -170,6 +175,7 @@ def init_params(key: jax.Array, network: VAE, output_bias: Any = None) -> Any:
     return {**params, "generator": {**params["generator"], "output": {**last, "bias": bias}}}
 
 
+@takes(x=Host("N D", low=0, high=1, dtype=None, hint=" (uint8 images: divide by 255)"), floor=Real())
 def mean_logits(x: Any, floor: float = 1e-3) -> np.ndarray:
     """log(m / (1 - m)) of the mean m over the training data [N, D], kept inside [floor, 1 - floor]: [D] float32.
 
@@ -198,6 +204,7 @@ def mlp_vae(
     outputs: int = 1,
     activation: Callable[[jax.Array], jax.Array] = nn.tanh,
     kernel_init: nn.initializers.Initializer = GLOROT,
+    log_variance_bounds: tuple[float, float] | None = None,
 ) -> VAE:
     """A VAE of dense layers; the generative network mirrors the recognition network.
 
@@ -211,13 +218,16 @@ def mlp_vae(
         outputs: numbers the likelihood takes for each dimension of x.
         activation: nonlinearity of the hidden layers.
         kernel_init: initializer of all kernels.
+        log_variance_bounds: of every Gaussian of the latent variables, see `GaussianLayer`.
 
     Raises:
-        ValueError: no latent layer, a size below 1, or another number of widths than of layers.
+        ValueError: no latent layer, a size below 1, another number of widths than of layers, or bounds that do not
+            rise.
     """
+    check_bounds("log_variance_bounds", log_variance_bounds)
     _check_sizes(latent_sizes, widths)
     stack = lambda w: DenseStack(tuple(w), activation, kernel_init)
-    gaussian = lambda w, size: GaussianLayer(stack(w), size, kernel_init)
+    gaussian = lambda w, size: GaussianLayer(stack(w), size, kernel_init, log_variance_bounds)
     return VAE(
         data_size,
         tuple(gaussian(w, size) for w, size in zip(widths, latent_sizes, strict=True)),

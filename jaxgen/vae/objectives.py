@@ -12,17 +12,22 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Each, Float, Key, Real, takes
 from jaxgen.vae.bounds import dreg_surrogate, elbo, free_bits, importance_weighted_bound
 from jaxgen.vae.gaussian import kl_per_dimension, normal_log_density, standard_normal_log_density
-from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.likelihoods import Likelihood, check_outputs
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 
 Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
 
+BATCH = {"x": Float("B _")}
+"""The entries of a batch, for `takes`."""
+
 GRADIENTS = ("iwae", "stl", "dreg")
 
 
+@takes(z=Each(Float("...1 _")))
 def log_prior(network: VAE, params: Any, z: tuple[jax.Array, ...]) -> jax.Array:
     """log p(z_1, ..., z_L): z_l [..., Z_l] each -> [...], nats."""
     total = standard_normal_log_density(z[-1])
@@ -31,12 +36,14 @@ def log_prior(network: VAE, params: Any, z: tuple[jax.Array, ...]) -> jax.Array:
     return total
 
 
+@takes(x=Float("...1 _"), z=Each(Float("...1 _")))
 def log_posterior(network: VAE, params: Any, x: jax.Array, z: tuple[jax.Array, ...]) -> jax.Array:
     """log q(z_1, ..., z_L | x): x [..., 1, D] or [..., D], z_l [..., Z_l] each -> [...], nats."""
     gaussians = apply(network, params, x, z, method="posteriors")
     return sum((normal_log_density(s, *g) for s, g in zip(z, gaussians, strict=True)), jnp.zeros((), x.dtype))
 
 
+@takes(x=Float("B _ _"), z=Each(Float("B K _")))
 def log_weights(
     network: VAE, params: Any, likelihood: Likelihood, x: jax.Array, z: tuple[jax.Array, ...], stop: bool = False
 ) -> jax.Array:
@@ -54,11 +61,14 @@ def log_weights(
     Returns:
         [B, K], nats.
     """
-    log_likelihood = likelihood.log_prob(x, apply(network, params, z[0], method="decode"))
+    output = apply(network, params, z[0], method="decode")
+    check_outputs(likelihood, output, network.data_size)
+    log_likelihood = likelihood.log_prob(x, output)
     held = jax.lax.stop_gradient(params) if stop else params
     return log_likelihood + log_prior(network, params, z) - log_posterior(network, held, x, z)
 
 
+@takes(x=Float("B _"), keys=Key("B"), num_samples=Count())
 def posterior_samples(
     network: VAE, params: Any, x: jax.Array, keys: jax.Array | None, num_samples: int, *, noise: Any = None
 ) -> tuple:
@@ -86,6 +96,7 @@ def posterior_samples(
     return apply(network, params, seen, noise, method="infer")
 
 
+@takes(num_samples=Count(), free_nats=Real(), weight_decay=Real())
 def vae_loss(
     network: VAE,
     likelihood: Likelihood,
@@ -124,11 +135,14 @@ def vae_loss(
     if free_nats < 0 or (free_nats and kl != "analytic"):
         raise ValueError(f"free_nats is {free_nats} with kl={kl!r}; it must be 0 or more, and needs kl='analytic'")
 
+    @takes(batch=BATCH, keys=Key("B"))
     def loss(params, batch, keys, context):
         x = batch["x"]
         z = posterior_samples(network, params, x, keys, num_samples, noise=batch.get("noise"))
         seen = x[:, None, :]
-        likelihoods = likelihood.log_prob(seen, apply(network, params, z[0], method="decode"))
+        output = apply(network, params, z[0], method="decode")
+        check_outputs(likelihood, output, network.data_size)
+        likelihoods = likelihood.log_prob(seen, output)
         by_dimension = None
         if kl == "analytic":
             by_dimension = kl_per_dimension(*apply(network, params, seen, method="encode"))[:, 0]
@@ -154,6 +168,7 @@ def vae_loss(
 def free_bits_statistics(network: VAE) -> Callable[..., dict[str, jax.Array]]:
     """The companion of `vae_loss(..., free_nats=...)`: statistics(params, batch, keys, context) -> KL_ij [B, Z]."""
 
+    @takes(batch=BATCH)
     def statistics(params, batch, keys, context):
         del keys, context
         return {"kl_per_dimension": kl_per_dimension(*apply(network, params, batch["x"], method="encode"))}
@@ -161,6 +176,7 @@ def free_bits_statistics(network: VAE) -> Callable[..., dict[str, jax.Array]]:
     return statistics
 
 
+@takes(num_samples=Count())
 def iwae_loss(
     network: VAE,
     likelihood: Likelihood,
@@ -191,6 +207,7 @@ def iwae_loss(
     if gradient not in GRADIENTS:
         raise ValueError(f"gradient is {gradient!r}; expected one of {', '.join(GRADIENTS)}")
 
+    @takes(batch=BATCH, keys=Key("B"))
     def loss(params, batch, keys, context):
         del context
         x = batch["x"]

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.compiler import check_once
-from jaxgen.vae.likelihoods import Likelihood
+from jaxgen.vae.likelihoods import Likelihood, check_outputs
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 
 
+@takes(key=Key(), num=Count())
 def sample(
     key: jax.Array | None,
     network: VAE,
@@ -59,16 +61,21 @@ def sample(
 
     drawn, keys = (None, None) if key is None else jax.vmap(noise_and_key)(key)
     output = apply(network, params, drawn if noise is None else noise, method="generate")
+    check_outputs(likelihood, output, network.data_size)
     sampled = jax.vmap(likelihood.sample)(keys, output) if draws is None else likelihood.sample(None, output, draws)
     return likelihood.mean(output), sampled
 
 
+@takes(x=Float("N _"))
 def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: jax.Array) -> jax.Array:
     """E[x | z] at the mean of q(z_1 | x): [N, D] -> [N, D]."""
     mean, _ = apply(network, params, x, method="encode")
-    return likelihood.mean(apply(network, params, mean, method="decode"))
+    output = apply(network, params, mean, method="decode")
+    check_outputs(likelihood, output, network.data_size)
+    return likelihood.mean(output)
 
 
+@takes(start=Float("... Z"), end=Float("... Z"), num=Count())
 def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = False) -> jax.Array:
     """`num` points from `start` to `end`, both included: [..., Z] -> [num, ..., Z].
 
@@ -88,16 +95,20 @@ def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = Fa
     straight = (1 - share) * start[None] + share * end[None]
     if not spherical:
         return straight
-    lengths = [jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (start, end)]
-    units = [z / jnp.maximum(n, jnp.finfo(z.dtype).tiny) for z, n in zip((start, end), lengths, strict=True)]
-    angle = jnp.arccos(jnp.clip(jnp.sum(units[0] * units[1], axis=-1, keepdims=True), -1, 1))[None]
-    turns = jnp.sin(angle) > 1e-3
-    safe = jnp.where(turns, angle, 1)
+    # Nothing is differentiated where its slope is infinite: a length at 0, the angle of parallel vectors.
+    squares = [jnp.sum(jnp.square(z), axis=-1, keepdims=True) for z in (start, end)]
+    lengths = [jnp.where(s > 0, jnp.sqrt(jnp.where(s > 0, s, 1)), 0) for s in squares]
+    units = [z / jnp.where(n > 0, n, 1) for z, n in zip((start, end), lengths, strict=True)]
+    cosine = jnp.sum(units[0] * units[1], axis=-1, keepdims=True)[None]
+    # sin(angle) > 1e-3
+    turns = jnp.abs(cosine) < 1 - 5e-7
+    safe = jnp.arccos(jnp.where(turns, cosine, 0))
     unit = (jnp.sin((1 - share) * safe) * units[0][None] + jnp.sin(share * safe) * units[1][None]) / jnp.sin(safe)
     length = (1 - share) * lengths[0][None] + share * lengths[1][None]
     return jnp.where(turns, length * unit, straight)
 
 
+@takes(z=Float("Z"), values=Float("V"))
 def traverse(z: jax.Array, values: jax.Array) -> jax.Array:
     """Each dimension in turn set to each of `values`, the others kept: z [Z], values [V] -> [Z, V, Z]."""
     size = z.shape[0]
@@ -105,6 +116,7 @@ def traverse(z: jax.Array, values: jax.Array) -> jax.Array:
     return (1 - one_hot) * z[None, None, :] + one_hot * values[None, :, None]
 
 
+@takes(side=Count(0), edge=Real())
 def manifold(side: int, edge: float = 0.05) -> np.ndarray:
     """A grid over the 2-D latent space, equally spaced in probability under N(0, I): [side * side, 2].
 

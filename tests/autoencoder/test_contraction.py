@@ -15,6 +15,7 @@ from jaxgen.autoencoder import (
     contractive_loss,
     contractive_penalty,
     gaussian_noise,
+    higher_order_contractive_penalty,
     hutchinson_contractive_penalty,
     jacobian_spectrum,
     probed_contractive_penalty,
@@ -210,3 +211,18 @@ def test_wrong_inputs():
         contractive_loss(deep, 0.1, penalty="frobenius")
     with pytest.raises(ValueError, match="num_probes is 0"):
         hutchinson_contractive_penalty(jax.random.key(0), _one_layer, np.zeros((2, 8)), 0)
+
+
+def test_the_higher_order_penalty_is_the_change_of_the_jacobian():
+    """Rifai et al. 2011, equation 6; for a small sigma it is sigma^2 |Hessian|^2 (here of tanh, elementwise)."""
+    rng = np.random.default_rng(5)
+    x, kernel, noise = rng.normal(size=(4, 3)), rng.normal(size=(3, 5)), rng.normal(size=(4, 2, 3))
+
+    def jacobian(x):
+        return (1 - np.tanh(x @ kernel) ** 2)[..., :, None] * kernel.T
+
+    def f(x, kernel, noise):
+        return higher_order_contractive_penalty(None, lambda x: jnp.tanh(x @ kernel), x, 0.3, 2, noise=noise)
+
+    change = jacobian(x[:, None] + 0.3 * noise) - jacobian(x)[:, None]
+    np.testing.assert_allclose(in_float64(f, x, kernel, noise), (change**2).sum(axis=(2, 3)).mean(axis=1), rtol=1e-9)

@@ -62,7 +62,7 @@ def test_wrong_inputs():
     with pytest.raises(ValueError, match="N at least 1"):
         reconstruction_error(jnp.square, codes[:0])
     for measure in (linear_probe_error, neighbour_error):
-        with pytest.raises(ValueError, match=r"test_codes has shape \(6, 4\).*\(5,\)"):
+        with pytest.raises(ValueError, match=r"test_labels has shape \(5,\), and test_codes has shape \(6, 4\)"):
             measure(codes, labels, codes, labels[:5])
-        with pytest.raises(ValueError, match="width 4, test_codes 3"):
+        with pytest.raises(ValueError, match=r"test_codes has shape \(6, 3\), and train_codes has shape \(6, 4\)"):
             measure(codes, labels, codes[:, :3], labels)

@@ -132,9 +132,9 @@ def test_classification_loss(random_params):
 
 
 def test_wrong_inputs():
-    with pytest.raises(ValueError, match=r"\(2, 3\).*\(2, 1\)"):
+    with pytest.raises(ValueError, match=r"\(2, 1\).*\(2, 3\)"):
         squared_error(np.zeros((2, 3)), np.zeros((2, 1)))
-    with pytest.raises(ValueError, match="same"):
+    with pytest.raises(ValueError, match=r"\(1, 3\).*\(2, 3\)"):
         cross_entropy(np.zeros((2, 3)), np.zeros((1, 3)))
     with pytest.raises(ValueError, match="'mse'.*squared_error"):
         reconstruction_loss(Autoencoder(4, (), 2), "mse")

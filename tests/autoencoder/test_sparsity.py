@@ -12,6 +12,7 @@ from scipy.stats import entropy
 from jaxgen.autoencoder import (
     Autoencoder,
     annealed_k,
+    auxk_error,
     dead_units,
     k_sparse_encode,
     k_sparse_loss,
@@ -189,7 +190,7 @@ def test_dead_units():
 
 
 def test_wrong_inputs(random_params):
-    network = Autoencoder(4, (), 8)
+    network = Autoencoder(4, (), 8, code_activation=nn.sigmoid)
     for rho in (0, 1, -0.1, 1.5):
         with pytest.raises(ValueError, match="rho is"):
             kl_sparsity(np.full(3, 0.5), rho)
@@ -208,3 +209,26 @@ def test_wrong_inputs(random_params):
         kl_sparsity_loss(network, 0.1, 1.0)(params, {"x": np.zeros((2, 4))}, None, _context())
     with pytest.raises(ValueError, match="at least 2"):
         dead_units(np.zeros((1, 3)))
+
+
+def test_dead_units_explain_what_is_left_over():
+    """Gao et al. 2024, section 2.4: the k largest dead units are decoded to the error, which is held constant."""
+    rng = np.random.default_rng(6)
+    x, rebuilt, pre = rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=(3, 6))
+    kernel, dead = rng.normal(size=(6, 4)), np.array([1, 0, 1, 1, 0, 0])
+
+    def f(x, rebuilt, pre, kernel, k):
+        return auxk_error(x, rebuilt, pre, dead, k, lambda code: code @ kernel)
+
+    for k in (1, 2, 5):
+        code = np.zeros_like(pre)
+        for i, row in enumerate(np.where(dead, pre, -np.inf)):
+            kept = [j for j in np.argsort(-row)[:k] if dead[j]]
+            code[i, kept] = pre[i, kept]
+        expected = ((x - rebuilt - code @ kernel) ** 2).sum(axis=1)
+        found = in_float64(lambda *args, k=k: f(*args, k), x, rebuilt, pre, kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, err_msg=str(k))
+    slope = in_float64(jax.grad(lambda rebuilt, x: jnp.sum(f(x, rebuilt, pre, kernel, 2))), rebuilt, x)
+    assert not slope.any()
+    none = auxk_error(*np.float32([x, rebuilt]), np.float32(pre), 0 * dead, 2, lambda code: code[:, :4])
+    np.testing.assert_array_equal(none, 0)

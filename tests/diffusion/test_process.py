@@ -121,7 +121,7 @@ def test_given_noise_of_the_forward_process():
     np.testing.assert_array_equal(jump.noise, noise)
     s = diffusion.make_schedule(betas)
     for draw in draws:
-        with pytest.raises(ValueError, match=r"noise has shape \(4,\); expected \(3, 4\)"):
+        with pytest.raises(ValueError, match=r"noise has shape \(4,\), and x\w* has shape \(3, 4\)"):
             draw(None, s, np.zeros((3, 4)), 0, noise=noise[0])
         with pytest.raises(ValueError, match="no key and no noise"):
             draw(None, s, np.zeros((3, 4)), 0)
@@ -199,13 +199,13 @@ def test_t_and_images_must_fit():
         (r"t has shape \(2,\) and x \(3, 2\)", lambda key: add(s, x, np.array([1, 2]), x)),
         (r"t has shape \(1,\)", lambda key: add(s, x, np.array([1]), x)),
         ("t has dtype float32", lambda key: add(s, x, np.ones(3, np.float32), x)),
-        ("x has dtype uint8", lambda key: add(s, bytes_, 0, x)),
+        ("x0 has dtype uint8", lambda key: add(s, bytes_, 0, x)),
         ("expected one of noise, x0, mean, v", lambda key: convert(s, x, x, 0, "epsilon", "x0")),
         ("'score'.*expected one of", lambda key: diffusion.simple_loss(s, x, x, 0, x, prediction="score")),
         (r"shape \(3, 4\).*split_output", lambda key: convert(s, wide, x, 0, "noise", "x0")),
         (r"shape \(3, 4\).*split_output", lambda key: diffusion.simple_loss(s, wide, x, 0, x)),
-        ("key has dtype uint32", lambda key: step(jnp.zeros(2, jnp.uint32), s, x, 0)),
-        (r"keys of shape \(2,\) for 3 examples", lambda key: step(jax.random.split(key, 2), s, x, 0)),
+        (r"key is uint32 \(3,\)", lambda key: step(jnp.zeros(3, jnp.uint32), s, x, 0)),
+        (r"key has shape \(2,\)", lambda key: step(jax.random.split(key, 2), s, x, 0)),
     ):
         with pytest.raises(ValueError, match=message):
             jax.eval_shape(call, KEY)

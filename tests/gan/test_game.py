@@ -266,7 +266,7 @@ def test_values_and_gradients_at_extreme_logits(dtype):
 
 @pytest.mark.parametrize("f", [gan.value, gan.jensen_shannon, gan.discriminator_loss, gan.hinge_discriminator_loss])
 def test_shapes_that_would_broadcast_are_refused(f):
-    with pytest.raises(ValueError, match=r"\(4, 1\) and \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"\(1, 4\), and .* \(4, 1\)"):
         f(np.zeros((4, 1)), np.zeros((1, 4)))
 
 

@@ -143,23 +143,39 @@ def test_noise_has_unit_variance_and_its_own_key():
     np.testing.assert_array_equal(own[0], normal[7])
 
 
-@pytest.mark.parametrize("size, smallest", [(28, (2, 7)), (32, (3, 4)), (8, (1, 4)), (64, (4, 4)), (20, (2, 5))])
+@pytest.mark.parametrize(
+    "size, smallest",
+    [(28, (2, 7)), (32, (3, 4)), (8, (1, 4)), (64, (4, 4)), (20, (2, 5)), (30, (3, 4)), (48, (3, 6)), (128, (5, 4))],
+)
 def test_halvings(size, smallest):
     assert gan.halvings(size) == smallest
 
 
-@pytest.mark.parametrize("size", [27, 30, 3, 4, 7, 0, 36])
+@pytest.mark.parametrize("size", [3, 4, 7, 0])
 def test_image_sizes_that_do_not_halve_are_refused(size):
     with pytest.raises(ValueError, match=f"image size of {size}"):
         gan.halvings(size)
 
 
-@pytest.mark.parametrize("size, channels", [(28, 1), (32, 3)])
+@pytest.mark.parametrize("size", [*range(8, 129), (8, 128), (96, 30), (17, 9), (1, 8)])
+def test_the_dcgan_players_take_any_size(size):
+    height, width = size if isinstance(size, tuple) else (size, size)
+    players = gan.dcgan_players((height, width, 3), gan.normal_noise(4), channels=2, groups=1)
+    shapes = jax.eval_shape(lambda key: players.generator.init_with_output(key, jnp.zeros((2, 4))), jax.random.key(0))
+    assert shapes[0].shape == (2, height, width, 3)
+    logits = jax.eval_shape(
+        lambda key: players.discriminator.init_with_output(key, jnp.zeros((2, height, width, 3)))[0], jax.random.key(0)
+    )
+    assert logits.shape == (2,)
+
+
+@pytest.mark.parametrize("size, channels", [(28, 1), (32, 3), ((13, 10), 1)])
 def test_dcgan_shapes_range_and_examples_are_independent(size, channels):
+    height, width = size if isinstance(size, tuple) else (size, size)
     generator = gan.DCGANGenerator(size, channels, channels=8, groups=4)
     discriminator = gan.DCGANDiscriminator(size, channels=8, groups=4)
     z = RNG.normal(size=(3, 5)).astype(np.float32)
-    p, q = random_params(generator, z), random_params(discriminator, np.zeros((1, size, size, channels), np.float32))
+    p, q = random_params(generator, z), random_params(discriminator, np.zeros((1, height, width, channels), np.float32))
 
     @jax.jit
     def f(p, q, z):
@@ -168,7 +184,7 @@ def test_dcgan_shapes_range_and_examples_are_independent(size, channels):
         return images, apply(discriminator, q, images), *of_one
 
     images, logits, image, logit = jax.device_get(f(p, q, z))
-    assert images.shape == (3, size, size, channels) and np.abs(images).max() <= 1 and np.std(images) > 0.05
+    assert images.shape == (3, height, width, channels) and np.abs(images).max() <= 1 and np.std(images) > 0.05
     assert logits.shape == (3,)
     # A batch statistic would show here.
     np.testing.assert_allclose(image, images[1:2], atol=1e-5)

@@ -164,3 +164,22 @@ def test_second_derivatives_through_convolutions():
     gradient, moved = compiled(f, params)
     for index, (up, down) in zip(indices, moved, strict=True):
         assert float(gradient[index]) == pytest.approx(float(up - down) / (2 * step), rel=1e-7)
+
+
+def test_dragan_is_the_slope_around_the_data():
+    """Kodali et al. 2017: the norm of the gradient at x + s e."""
+    params, real, _ = setting()
+    noise = np.random.default_rng(4).normal(size=real.shape)
+    f = lambda params, real, noise: gan.dragan_penalty(None, critic_of(params), real, None, 0.3, 1.5, noise=noise)
+    expected = (np.linalg.norm(input_gradient(params, real + 0.3 * noise), axis=1) - 1.5) ** 2
+    np.testing.assert_allclose(compiled(f, params, real, noise), expected, rtol=1e-10)
+    by_key = lambda keys, real: gan.dragan_penalty(keys, critic_of(params), real, None)
+    own = lambda keys, real: jnp.concatenate([by_key(keys[i : i + 1], real[i : i + 1]) for i in range(B)])
+    np.testing.assert_allclose(compiled(by_key, keys(), real), compiled(own, keys(), real), rtol=1e-10)
+    with pytest.raises(ValueError, match="neither|no key"):
+        gan.dragan_penalty(None, critic_of(params), real, None)
+
+
+def test_a_critic_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"returns shape \(5, 1\) for 5 examples; expected \(5,\)"):
+        gan.squared_gradient(lambda x: x[:, :1], np.ones((B, D), np.float32))

@@ -78,7 +78,7 @@ def test_the_grid_is_the_authors_and_its_edge_is_told():
 
 def test_bad_input_is_refused():
     x = normal(0, 5, 2)
-    with pytest.raises(ValueError, match=r"test \(5, 3\)"):
+    with pytest.raises(ValueError, match=r"test has shape \(5, 3\)"):
         metrics.parzen_log_likelihood(x, x, normal(0, 5, 3))
     with pytest.raises(ValueError, match="validation"):
         metrics.parzen_log_likelihood(x, x[:0], x)

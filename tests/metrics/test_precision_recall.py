@@ -49,5 +49,33 @@ def test_bad_input_is_refused():
         metrics.precision_recall(BLOB[:3], BLOB)
     with pytest.raises(ValueError, match="neighbours is 0"):
         metrics.precision_recall(BLOB, BLOB, 0)
-    with pytest.raises(ValueError, match=r"generated \(60, 2\)"):
+    with pytest.raises(ValueError, match=r"generated has shape \(60, 2\)"):
         metrics.precision_recall(BLOB, BLOB[:, :2])
+
+
+def clusters(offset, num, seed):
+    """float32 points in two tight clusters that lie far apart and far from the origin, and duplicates."""
+    rng = np.random.default_rng(seed)
+    x = 1e-3 * rng.normal(size=(num, 6)) + offset * (np.arange(num) % 2)[:, None] + 3 * offset
+    x[:4] = x[4]
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, 100.0])
+def test_clusters_far_apart_and_duplicates_equal_float64(offset):
+    real, generated = clusters(offset, 60, 0), clusters(offset, 50, 1)
+    found = metrics.precision_recall(real, generated)
+    assert found == pytest.approx(by_sorting(np.float64(real), np.float64(generated), 3))
+    density, coverage = metrics.density_coverage(real, generated, 3)
+    pairs = distance.cdist(np.float64(real), np.float64(generated))
+    radii = np.sort(distance.cdist(np.float64(real), np.float64(real)), axis=1)[:, 3]
+    inside = pairs <= radii[:, None]
+    assert density == pytest.approx(inside.sum(axis=0).mean() / 3) and coverage == inside.any(axis=1).mean()
+
+
+def test_density_and_coverage_of_equal_distributions():
+    """Naeem et al. 2020: 1 in expectation, and 1 - 2^-k for many features."""
+    found = metrics.density_coverage(*RNG.normal(size=(2, 400, 2)))
+    assert found.density == pytest.approx(1, abs=0.1) and found.coverage == pytest.approx(1 - 2**-5, abs=0.03)
+    with pytest.raises(ValueError, match="neighbours is 5"):
+        metrics.density_coverage(BLOB[:5], BLOB)

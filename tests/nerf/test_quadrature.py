@@ -202,9 +202,9 @@ def test_disparity_is_one_over_the_mean_depth():
 
 
 def test_wrong_inputs():
-    with pytest.raises(ValueError, match=r"t \(5,\)"):
+    with pytest.raises(ValueError, match=r"t has shape \(5,\)"):
         nerf.composite(np.ones((4, 3)), np.ones(4), np.ones(5), np.ones(3))
     with pytest.raises(ValueError, match=r"rgb has shape \(3,\)"):
         nerf.composite(np.ones(3), np.ones(4), np.ones(4), np.ones(3))
-    with pytest.raises(ValueError, match=r"expected \(2, 3\), one a ray"):
+    with pytest.raises(ValueError, match=r"direction has shape \(2, 4, 3\)"):
         nerf.composite(np.ones((2, 4, 3)), np.ones((2, 4)), np.ones((2, 4)), np.ones((2, 4, 3)))

@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 from jaxgen import vae
+from tests.programs import in_float64
 from tests.vae.linear_vae import VARIANCE, compiled, linear_vae, with_wrong_posterior
 
 
@@ -114,3 +115,21 @@ def test_no_samples_are_refused(bad):
         vae.vae_loss(network, vae.bernoulli(), num_samples=bad)
     with pytest.raises(ValueError, match=f"num_samples is {bad}"):
         vae.log_marginal_likelihood(None, network, {}, vae.bernoulli(), np.zeros((1, 4)), bad)
+
+
+def test_bounds_of_several_sets_of_samples():
+    """Rainforth et al. 2018: MIWAE averages bounds of K samples, CIWAE mixes them with the ELBO."""
+    log_w = np.random.default_rng(3).normal(size=(2, 3, 4))
+    each = special.logsumexp(log_w, axis=2) - np.log(4)
+    np.testing.assert_allclose(in_float64(vae.miwae_bound, log_w), each.mean(axis=1), rtol=1e-12)
+    found = in_float64(lambda log_w: vae.ciwae_bound(log_w, 0.25), log_w)
+    np.testing.assert_allclose(found, 0.25 * log_w.mean(axis=2) + 0.75 * each, rtol=1e-12)
+
+
+def test_piwae_gives_each_network_the_gradient_of_its_own_bound():
+    log_w = np.random.default_rng(3).normal(size=(2, 3, 4))
+    gradient = jax.grad(lambda a, b: jnp.sum(vae.piwae_surrogate(a, b)), (0, 1))
+    generative, inference = in_float64(gradient, log_w, log_w)
+    together = special.softmax(log_w.reshape(2, 12), axis=1).reshape(2, 3, 4)
+    np.testing.assert_allclose(generative, together, rtol=1e-12)
+    np.testing.assert_allclose(inference, special.softmax(log_w, axis=2) / 3, rtol=1e-12)

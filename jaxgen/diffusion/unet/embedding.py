@@ -6,10 +6,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, takes
+from jaxgen.arguments.values import array
+
 Embedding = Literal["sin_cos", "cos_sin"]
 EMBEDDINGS = ("sin_cos", "cos_sin")
 
 
+@takes(width=Count())
 def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_cos") -> jax.Array:
     """[sin(t f_i), cos(t f_i)] or the other way round, with frequencies f_i falling from 1 to about 1e-4.
 
@@ -27,6 +31,7 @@ def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_co
     Raises:
         ValueError: t is not [B], a width below 4, an unknown convention.
     """
+    t = jnp.asarray(array("t", t))
     if t.ndim != 1:
         raise ValueError(f"t has shape {t.shape}; expected one timestep for each example, [B]")
     if width < 4:
@@ -43,6 +48,7 @@ def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_co
     return jnp.pad(jnp.concatenate(parts, axis=1), ((0, 0), (0, width % 2)))
 
 
+@takes(num_original_steps=Count())
 def rescaled_timesteps(t: jax.Array, num_original_steps: int) -> jax.Array:
     """1000 t / T: timesteps of a schedule of T steps in the units of one of 1000, float32 [B].
 
@@ -52,4 +58,4 @@ def rescaled_timesteps(t: jax.Array, num_original_steps: int) -> jax.Array:
         t: 0-based timesteps of the original schedule, [B].
         num_original_steps: T, the schedule's `num_original_steps`.
     """
-    return t.astype(jnp.float32) * jnp.float32(1000 / num_original_steps)
+    return jnp.asarray(array("t", t)).astype(jnp.float32) * jnp.float32(1000 / num_original_steps)

@@ -6,7 +6,10 @@ Source: Nichol & Dhariwal (2021), section 6, and their code.
 import jax
 import jax.numpy as jnp
 
+from jaxgen.arguments import Count, Float, takes
 
+
+@takes(x=Float("_ _ _ _"), low_resolution=Float("_ _ _ _"))
 def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
     """[x, low_resolution enlarged to the size of x by bilinear interpolation], the input of an upsampler.
 
@@ -33,6 +36,7 @@ def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
     return jnp.concatenate([x, enlarged.astype(x.dtype)], axis=-1)
 
 
+@takes(x=Float("B _ _ _"), size=Count())
 def area_mean(x: jax.Array, size: int) -> jax.Array:
     """Means over squares of pixels: [B, H, W, C] -> [B, size, size, C], where H = W is a multiple of size."""
     batch, height, width, channels = x.shape
