@@ -1,7 +1,6 @@
 """The configuration of a NeRF experiment, and the presets."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,48 +8,9 @@ import jax
 from flax import linen as nn
 
 from experiments.command import checks
+from experiments.nerf.data import Data
+from experiments.nerf.evaluation import Evaluation
 from jaxgen import nerf, training
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The scene."""
-
-    name: Literal["marbles", "blender", "transforms", "llff", "colmap"] = "marbles"
-    """"marbles" is embedded and has exact ground truth; the others are read from a folder"""
-    dir: str = training.untracked("")
-    """folder of the scene"""
-    width: int = 0
-    """columns to which images are shrunk by area averages; 0: as they are, or by `factor`"""
-    factor: int = 1
-    """factor by which images are shrunk instead of to a width"""
-    every: int = 1
-    """blender: N for every N-th training frame"""
-    test_every: int = 8
-    """blender: N for every N-th test frame; photographs: every N-th view is held out"""
-    skip_missing: bool = False
-    """blender: frames without an image are left out instead of refused"""
-    train_views: int = 40
-    """marbles: number of views to train on"""
-    test_views: int = 4
-    """marbles: number of held-out views"""
-    near: float = 2.0
-    """where rays begin, in world units along the axis of view; llff and colmap take the bounds of the scene instead"""
-    far: float = 6.0
-    """where rays end"""
-    ndc: bool = True
-    """llff, and colmap where the cameras face one way: normalised device coordinates"""
-    background: Literal["white", "black", "none"] = "white"
-    """behind images with alpha; "none": images are opaque, and an empty ray is black"""
-    pixel_center: float = 0.5
-    """where in a pixel its ray passes: 0.5 is the middle, 0.0 is as in the authors' code"""
-
-    def check(self) -> list[str]:
-        """The problems of these settings."""
-        problems = [] if self.name != "marbles" else checks.bounds(self, "data.", width=1, train_views=1, test_views=1)
-        if not 0 <= self.near < self.far:
-            problems.append(f"data.near is {self.near} and data.far {self.far}; need 0 <= near < far")
-        return problems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,37 +143,6 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """Measures and renderings."""
-
-    views: int = 0
-    """number of held-out views to measure; 0: all"""
-    preview_every: int = training.untracked(0)
-    """steps between measures of the first held-out view while training; 0: never"""
-    film_frames: int = 40
-    """number of frames of the animation; 0: none"""
-    chunk: int = training.untracked(0)
-    """rays rendered at once; 0: as many as fit in a quarter of the device's free memory"""
-    mesh_level: float = 0.0
-    """density of the surface that is written to mesh.ply, 10 to 50; needs scikit-image; 0: none"""
-    mesh_resolution: int = 128
-    """grid points along each edge of the box of the mesh, [-1, 1] around the point that the cameras look at"""
-    watch_step: int = 500
-    """step at which a field that is empty everywhere stops the run; 0: never"""
-
-    def check(self) -> list[str]:
-        """The problems of these settings."""
-        problems = [
-            f"evaluation.{name} is {getattr(self, name)}; it must be 0 or more"
-            for name in ("views", "preview_every", "film_frames", "chunk", "watch_step", "mesh_level")
-            if getattr(self, name) < 0
-        ]
-        if self.mesh_level and importlib.util.find_spec("skimage") is None:
-            problems.append("evaluation.mesh_level needs scikit-image: pip install scikit-image, or set it to 0")
-        return problems
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
     """A neural radiance field."""
 
@@ -244,7 +173,7 @@ class Config:
 PRESETS = {
     # Offline, two minutes on two cores.
     "quick": Config(
-        data=Data(width=64, near=nerf.analytic_scene.NEAR, far=nerf.analytic_scene.FAR),
+        data=Data(width=64, default_bounds=(nerf.analytic_scene.NEAR, nerf.analytic_scene.FAR)),
         model=Model(depth=4, width=64, skips=(), view_width=64, position_frequencies=6, direction_frequencies=2),
         sampling=Sampling(coarse=16, fine=32),
         # Without the warm-up the coarse field stayed empty for two of three seeds.

@@ -1,4 +1,4 @@
-"""Evaluation of a trained field: held-out views against their images, an animation, and a mesh."""
+"""Evaluation of a trained field: held-out views against their images."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.nerf import figures
-from jaxgen import metrics, nerf, pictures, training
+from jaxgen import metrics, nerf, training
 
 
 def render_held_out(render: nerf.RenderView, params: Any, scene: nerf.Scene, i: int) -> nerf.RenderOutput:
@@ -21,7 +21,8 @@ def preview_callback(every: int, render: nerf.RenderView, scene: nerf.Scene, run
 
     def measure_first(params: Any) -> dict[str, float]:
         output = render_held_out(render, params, scene, 0)
-        return {"psnr": _psnr(output.color, scene.test.rgb(0, scene.background)), "seconds": run.logs.total_seconds()}
+        psnr = _psnr(output.color, scene.test.rgb(0, scene.background), scene.test.mask_of(0))
+        return {"psnr": psnr, "seconds": run.logs.total_seconds()}
 
     def preview(step: int, state: training.TrainState) -> None:
         if step % every == 0:
@@ -47,13 +48,14 @@ def measure_view(
     render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, i: int
 ) -> dict[str, float]:
     """PSNR, SSIM and the time of one held-out view; on the embedded scene also the errors of depth and opacity."""
-    truth = scene.test.rgb(i, scene.background)
+    truth, mask = scene.test.rgb(i, scene.background), scene.test.mask_of(i)
     start = time.perf_counter()
     output = render_held_out(render, params, scene, i)
-    measured = {"psnr": _psnr(output.color, truth), "seconds": time.perf_counter() - start}
-    measured["psnr_coarse"] = _psnr(output.coarse_color, truth)
+    measured = {"psnr": _psnr(output.color, truth, mask), "seconds": time.perf_counter() - start}
+    measured["psnr_coarse"] = _psnr(output.coarse_color, truth, mask)
     if min(truth.shape[:2]) >= 11:
-        measured["ssim"] = float(metrics.ssim(jnp.asarray(output.color), jnp.asarray(truth)))
+        color = output.color if mask is None else np.where(mask[..., None], output.color, truth)
+        measured["ssim"] = float(metrics.ssim(jnp.asarray(color), jnp.asarray(truth)))
     if scene.exact:
         camera, pose = scene.test.camera(i, scene.pixel_center), scene.test.pose[i]
         exact = nerf.analytic_scene.render_view(camera, pose, 0.0)
@@ -64,43 +66,8 @@ def measure_view(
     return measured
 
 
-def save_film(
-    render: nerf.RenderView, params: Any, scene: nerf.Scene, run: training.Run, frames: int, step: int
-) -> dict[str, float]:
-    """An animation on a circle around the point that the cameras look at, or on a spiral where they face one way."""
-
-    def make() -> dict[str, float]:
-        report = nerf.describe_poses(scene.train.pose)
-        camera = scene.train.camera(0, scene.pixel_center)
-        if report.surrounding:
-            name, poses = "turntable", nerf.turntable(frames, report.distance, 30.0, tuple(report.focus))
-        else:
-            name, poses = "spiral", nerf.spiral(jnp.asarray(scene.train.pose), *scene.bounds, num_frames=frames)
-        start = time.perf_counter()
-        outputs = [render(params, camera, np.asarray(pose)) for pose in poses]
-        seconds = time.perf_counter() - start
-        colors = [np.rint(255 * np.clip(output.color, 0, 1)).astype(np.uint8) for output in outputs]
-        pictures.save_film(run.figures / name, colors)
-        depths = [pictures.depth_map(output.depth, output.opacity, scene.near, scene.far) for output in outputs]
-        pictures.save_film(run.figures / f"{name}-depth", depths)
-        return {"frames": frames, "seconds_per_frame": seconds / frames}
-
-    return run.cached("film", make, frames=frames, step=step)
-
-
-def write_mesh(
-    network: nerf.NeRF, params: Any, scene: nerf.Scene, run: training.Run, level: float, resolution: int
-) -> None:
-    """Writes mesh.ply: the surface of the finest network's density, with its color seen along the normal."""
-    if scene.ndc:
-        raise ValueError("a mesh is of world coordinates: train with --data.no-ndc")
-    field = nerf.network_field(network, params["fine" if "fine" in params else "coarse"])
-    middle = nerf.describe_poses(scene.train.pose, *scene.bounds).focus
-    low, high = middle - 1, middle + 1
-    density = lambda points: field(points[:, None], jnp.zeros_like(points))[1][:, 0]
-    surface = nerf.mesh.marching_cubes(nerf.mesh.density_grid(density, low, high, resolution), level, low, high)
-    nerf.mesh.write_ply(run.workdir / "mesh.ply", surface, nerf.mesh.vertex_colors(field, surface))
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
+def _psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None) -> float:
+    """Over the pixels of the mask."""
+    if mask is not None:
+        image, truth = image[mask], truth[mask]
     return float(metrics.psnr(jnp.asarray(image), jnp.asarray(truth)))

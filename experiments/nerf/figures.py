@@ -6,18 +6,55 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen import nerf, pictures, training
+from jaxgen import data, nerf, pictures, training
 
 
 def describe_cameras(run: training.Run, scene: nerf.Scene) -> None:
-    """Writes poses.txt and figures/cameras.png, and prints the problems of the poses."""
+    """Writes poses.txt, scene.json, cameras.json and figures/cameras.png, and prints what was read and its problems."""
     # In NDC the bounds are in another space.
     report = nerf.describe_poses(scene.train.pose, *((None, None) if scene.ndc else (scene.near, scene.far)))
-    (run.workdir / "poses.txt").write_text(report.text)
+    (run.workdir / "poses.txt").write_text("".join(f"{line}\n" for line in scene.report) + report.text)
+    placed = {
+        "world_from_scene": to_world(scene).tolist(),
+        "near": scene.near,
+        "far": scene.far,
+        "bounds": list(scene.bounds),
+    }
+    (run.workdir / "scene.json").write_text(json.dumps(placed | {"ndc": scene.ndc}, indent=1))
+    for line in scene.report:
+        print(line)
     for problem in report.problems:
         print(f"cameras: {problem}", file=sys.stderr)
+    splits = {"train": scene.train, "test": scene.test}
+    join = lambda name: np.concatenate([getattr(views, name) for views in splits.values()])
+    lists = {f"{split}_filenames": views.name.tolist() for split, views in splits.items()}
+    data.write_camera_path(
+        run.workdir / "cameras.json", nerf.move_poses(join("pose"), to_world(scene)), join("intrinsics"),
+        join("sizes"), join("name").tolist(), **lists,
+    )  # fmt: skip
     poses = {"training": scene.train.pose, "held out": scene.test.pose}
     pictures.save_png(run.figures / "cameras.png", pictures.cameras(poses, report.focus, 0.25 * report.distance))
+
+
+def to_world(scene: nerf.Scene) -> np.ndarray:
+    """The similarity [4, 4] from the scene to the world of its files."""
+    return np.eye(4) if scene.world_from_scene is None else scene.world_from_scene
+
+
+def measured(run: training.Run, what: str) -> list[dict]:
+    """The keys and values of one kind of measure in measured.json, in order."""
+    path = run.workdir / "measured.json"
+    entries = json.loads(path.read_text()) if path.exists() else []
+    return [entry for entry in entries if entry["key"]["what"] == what] if isinstance(entries, list) else []
+
+
+def number(run: training.Run, what: str, key: dict) -> str:
+    """What a picture's name ends with: nothing for the first settings of a run folder, -2 for the next, and so on."""
+    entries = [e["key"] for e in measured(run, what) if e["values"].get("vertices", 1)]
+    drawn = [{n: v for n, v in entry.items() if n not in ("what", "step")} for entry in entries]
+    distinct = [settings for i, settings in enumerate(drawn) if settings not in drawn[:i]]
+    place = distinct.index(key) if key in distinct else len(distinct)
+    return f"-{place + 1}" if place else ""
 
 
 def draw_view(path: Path, truth: np.ndarray, output: nerf.RenderOutput, scene: nerf.Scene) -> None:
@@ -35,9 +72,7 @@ def draw_view(path: Path, truth: np.ndarray, output: nerf.RenderOutput, scene: n
 
 def draw_progress(run: training.Run) -> None:
     """figures/progress.png: PSNR of the previews over time."""
-    path = run.workdir / "measured.json"
-    entries = json.loads(path.read_text()) if path.exists() else []
-    points = [(e["values"]["seconds"], e["values"]["psnr"]) for e in entries if e["key"]["what"] == "preview"]
+    points = [(e["values"]["seconds"], e["values"]["psnr"]) for e in measured(run, "preview")]
     if points:
         seconds, psnr = np.array(sorted(points)).T
         series = {"held-out view": (seconds / 60, psnr)}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.command import checks
-from experiments.nerf import diagnostics, evaluate, figures
+from experiments.nerf import diagnostics, drawing, evaluate, figures
 from experiments.nerf.config import Config, Rays
 from experiments.nerf.scenes import load
 from jaxgen import data, nerf, training
@@ -51,9 +51,9 @@ def train(config: Config, scene: nerf.Scene, run: training.Run) -> dict:
     params = training.fetch(state.params)
     metrics = evaluate.measure(render, params, scene, run, evaluation.views, steps)
     if evaluation.film_frames:
-        evaluate.save_film(render, params, scene, run, evaluation.film_frames, steps)
+        drawing.save_film(render, params, scene, run, evaluation, steps)
     if evaluation.mesh_level:
-        evaluate.write_mesh(network, params, scene, run, evaluation.mesh_level, evaluation.mesh_resolution)
+        drawing.write_mesh(network, params, scene, run, evaluation, steps)
     figures.draw_progress(run)
     return run.finish(step=steps, params=params, metrics=metrics, paper=paper_values(config, metrics))
 
@@ -62,10 +62,13 @@ def validate_and_load(config: Config) -> nerf.Scene:
     """The scene of a configuration.
 
     Raises:
-        ValueError: all problems of the configuration, or what reading the images refuses.
+        ValueError: all problems of the configuration, what reading the images refuses, or a film or mesh that the
+            scene does not have.
     """
     checks.refuse(config.check())
-    return load(config.data)
+    scene = load(config.data)
+    drawing.refuse(config.evaluation, scene)
+    return scene
 
 
 def ray_batches(scene: nerf.Scene, batch_size: int, settings: Rays) -> data.DeviceBatches:
@@ -74,20 +77,28 @@ def ray_batches(scene: nerf.Scene, batch_size: int, settings: Rays) -> data.Devi
     Image and pixel are computed from (key, step, position). Every ray of every image is visited once before any is
     visited again (within the crop, while there is one).
     """
-    number, height, width = shape = scene.train.image.shape[:3]
-    crop = tuple(max(1, int(size * settings.crop_fraction)) for size in (height, width))
+    views = scene.train
+    _, height, width = shape = views.image.shape[:3]
+    crop = max(1, int(height * settings.crop_fraction)), max(1, int(width * settings.crop_fraction))
+    lists = {"all": views.usable_pixels()}
+    if settings.crop_steps:
+        lists["crop"] = views.usable_pixels(settings.crop_fraction)
+    numbers = {name: of[0] for name, of in lists.items() if of is not None}
 
     def make(key, arrays, step, positions):
-        pixels = lambda crop: data.shuffled_pixels(
-            key, step, positions, batch_size, shape, crop, one_image=settings.one_image
-        )
-        chosen = pixels(None)
+        def pixels(name):
+            order = key, step, positions, batch_size, shape
+            if (listed := lists[name]) is None:
+                return data.shuffled_pixels(*order, crop if name == "crop" else None, one_image=settings.one_image)
+            return data.listed_pixels(*order, arrays["pixels"][name], listed[1], one_image=settings.one_image)
+
+        chosen = pixels("all")
         if settings.crop_steps:
-            cropped = pixels(crop)
+            cropped = pixels("crop")
             chosen = tuple(jnp.where(step < settings.crop_steps, a, b) for a, b in zip(cropped, chosen, strict=True))
         return scene.rays_of_pixels(arrays, *chosen)
 
-    return data.DeviceBatches(make, scene.train.arrays(), batch_size)
+    return data.DeviceBatches(make, {**views.arrays(), **({"pixels": numbers} if numbers else {})}, batch_size)
 
 
 def build_optimizer(config: Config) -> optax.GradientTransformation:

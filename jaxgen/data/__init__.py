@@ -10,9 +10,11 @@ from jaxgen.data.arrays import (
 )
 from jaxgen.data.augment import random_affine
 from jaxgen.data.batches import DeviceBatches, HostBatches, group_examples
+from jaxgen.data.camera_paths import read_camera_path, write_camera_path
 from jaxgen.data.checks import MAX_CLASSES
 from jaxgen.data.cifar10 import read_cifar10
-from jaxgen.data.colmap import read_colmap, read_colmap_model
+from jaxgen.data.colmap import read_colmap
+from jaxgen.data.colmap_model import read_colmap_model
 from jaxgen.data.curves import curves
 from jaxgen.data.idx import read_idx, read_mnist
 from jaxgen.data.image_pipeline import array_batches, image_batches, slices
@@ -27,6 +29,7 @@ from jaxgen.data.image_set import (
     to_bytes,
 )
 from jaxgen.data.images import read_images
+from jaxgen.data.json_file import read_json
 from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, kind_of_folder, load
 from jaxgen.data.mixtures import (
@@ -39,7 +42,7 @@ from jaxgen.data.mixtures import (
     scale_to_unit_variance,
 )
 from jaxgen.data.order import locate, permuted, shuffled_index
-from jaxgen.data.pixels import shuffled_pixels
+from jaxgen.data.pixels import listed_pixels, shuffled_pixels
 from jaxgen.data.stored import StoredImages, stored
 from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
@@ -64,6 +67,7 @@ __all__ = [
     "image_batches",
     "images_from_arrays",
     "kind_of_folder",
+    "listed_pixels",
     "load",
     "load_images",
     "locate",
@@ -72,12 +76,14 @@ __all__ = [
     "permuted",
     "random_affine",
     "read_blender",
+    "read_camera_path",
     "read_cifar10",
     "read_colmap",
     "read_colmap_model",
     "read_frey_faces",
     "read_idx",
     "read_images",
+    "read_json",
     "read_llff",
     "read_mat",
     "read_mat_folder",
@@ -96,4 +102,5 @@ __all__ = [
     "stored",
     "to_bytes",
     "write_blender",
+    "write_camera_path",
 ]

@@ -1,77 +1,31 @@
-"""Models of COLMAP, as text and binary: cameras, images and points, turned into a scene with OpenGL poses.
+"""Scenes of photographs that COLMAP has registered, with OpenGL poses."""
 
-Format: COLMAP's documentation, "Output Format". There an image is a world-to-camera pose (quaternion w, x, y, z and a
-translation) with OpenCV axes, and pixel (0, 0) has its middle at (0.5, 0.5).
-"""
-
+import math
 import os
-import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgen.data.checks import check_split, existing_folder
-from jaxgen.data.views import Scene, as_pose, as_scene, hold_out, read_photos
+from jaxgen.data.colmap_model import (
+    FILES,
+    MODELS,
+    ColmapCamera,
+    ColmapImage,
+    ColmapModel,
+    part_path,
+    read_colmap_model,
+    read_part,
+)
+from jaxgen.data.image_paths import SUFFIXES, find_image, images_root, relative_name, some
+from jaxgen.data.photos import check_size, exif_note, read_headers, read_photos
+from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
 
-FILES = "images/ and sparse/0/ with cameras, images and points3D as .bin or .txt (COLMAP's mapper)"
-# Number of the model in binary files; names of its parameters.
-_MODELS = {
-    "SIMPLE_PINHOLE": (0, ("f", "cx", "cy")),
-    "PINHOLE": (1, ("fx", "fy", "cx", "cy")),
-    "SIMPLE_RADIAL": (2, ("f", "cx", "cy", "k1")),
-    "RADIAL": (3, ("f", "cx", "cy", "k1", "k2")),
-    "OPENCV": (4, ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2")),
-}
-_DISTORTION = ("k1", "k2", "p1", "p2")
-
-
-class ColmapCamera(NamedTuple):
-    """Model, size in pixels, and parameters by name."""
-
-    model: str
-    width: int
-    height: int
-    values: dict[str, float]
-
-
-class ColmapImage(NamedTuple):
-    """World to camera: quaternion (w, x, y, z) [4], translation [3]; camera's number; file; numbers of points [P]."""
-
-    quaternion: np.ndarray
-    translation: np.ndarray
-    camera: int
-    name: str
-    points: np.ndarray
-
-
-class ColmapModel(NamedTuple):
-    """Cameras and images by number; points by number, [3] each."""
-
-    cameras: dict[int, ColmapCamera]
-    images: dict[int, ColmapImage]
-    points: dict[int, np.ndarray]
-
-
-def read_colmap_model(folder: str | os.PathLike) -> ColmapModel:
-    """The files cameras, images and points3D of a folder, .bin before .txt.
-
-    Raises:
-        FileNotFoundError: one of the three is in neither format.
-        ValueError: a damaged file, or a camera that is not a pinhole with OpenCV's distortion.
-    """
-    parts = []
-    for name in ("cameras", "images", "points3D"):
-        binary, text = (Path(folder) / f"{name}.{suffix}" for suffix in ("bin", "txt"))
-        if not binary.is_file() and not text.is_file():
-            raise FileNotFoundError(f"no {name}.bin or {name}.txt in {folder}; expected {FILES}")
-        path = binary if binary.is_file() else text
-        try:
-            parts.append(_READERS[f"{name}{path.suffix}"](path))
-        except (struct.error, IndexError, UnicodeDecodeError, OverflowError) as error:
-            raise ValueError(f"{path}: damaged ({error}); export the model again") from error
-    return ColmapModel(*parts)
+_DISTORTION = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+_FEW = 10
+"""Points below which the depth of a view is that of the others."""
+_UNSUPPORTED = ("omega", "sx1", "sy1")
 
 
 def read_colmap(
@@ -81,53 +35,136 @@ def read_colmap(
     factor: int = 1,
     width: int | None = None,
     hold_out_every: int = 8,
+    images: str | os.PathLike | None = None,
+    without_points: bool = False,
 ) -> Scene:
     """A scene of photographs that COLMAP has registered, sorted by name, in COLMAP's own world and scale.
+
+    Of several models the one with the most images is taken; the report names the others.
 
     Args:
         directory: the folder with images/ and sparse/0/ (or sparse/).
         split: "train" or "test".
         factor: 2 for half resolution, and so on; images/ is shrunk by an area average.
-        width: instead of a factor, so many columns.
+        width: instead of a factor, so many columns (of the widest image).
         hold_out_every: 8: views 0, 8, 16, ... are the test split; 0: both splits are all views.
+        images: folder of the images, instead of images/.
+        without_points: whether a model in which no view has points is read, without `bounds`, or refused.
 
     Returns:
-        image, pose, intrinsics, name (`jaxgen.data.views`), distortion: float64 [N, 4], OpenCV's k1, k2, p1, p2, and
-        bounds: float64 [N, 2], depths between which 99.8 % of the points that a view sees lie.
+        image, pose, intrinsics, name (`jaxgen.data.views`), distortion: float64 [N, 4], OpenCV's k1, k2, p1, p2, or
+        [N, 9] with k3, k4, k5, k6 and 1 for a fisheye where a camera has these, and bounds: float64 [N, 2], depths
+        between which 99.8 % of the points that a view sees lie (distances through a fisheye). Few points that lie far
+        before or behind all others do not count, and a view with fewer than 10 has the bounds of the others.
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: a damaged file, a camera model that is not supported, images whose size is not the cameras', a view
-            without points in front of it.
+        ValueError: a damaged file, a camera model that is not supported, a camera that is missing, images whose size is
+            not the cameras', or no points.
     """
     check_split(split)
     folder = existing_folder(directory, FILES)
-    place = next((p for p in (folder / "sparse/0", folder / "sparse") if p.is_dir()), None)
-    if place is None:
-        raise FileNotFoundError(f"no sparse/0 in {folder}; expected {FILES}")
-    model = read_colmap_model(place)
+    place, model, others = _largest_model(folder)
     views = sorted(model.images.values(), key=lambda image: image.name)
     if not views:
         raise ValueError(f"{place}: no image is registered")
-    views = [views[i] for i in hold_out(len(views), hold_out_every, split)]
-    paths = [folder / "images" / view.name for view in views]
-    images, size = read_photos(paths, factor, width)
-    cameras = [model.cameras[view.camera] for view in views]
-    for view, camera in zip(views, cameras, strict=True):
-        if (camera.width, camera.height) != size:
-            raise ValueError(
-                f"{view.name}: {size[0]} x {size[1]} pixels, and its camera was calibrated at {camera.width} x "
-                f"{camera.height}: put the images that COLMAP saw into images/ (factor and width shrink them here)"
-            )
-    get = lambda camera, *names: next(camera.values[name] for name in names if name in camera.values)
-    intrinsics = [
-        [get(c, "fx", "f"), get(c, "fy", "f"), get(c, "cx"), get(c, "cy")] for c in cameras
-    ]  # fmt: skip
-    poses = [as_pose(_opengl(view), f"{place}: {view.name}") for view in views]
-    scene = as_scene(images, poses, intrinsics, [f"images/{view.name}" for view in views], size, place)
-    scene["distortion"] = np.array([[c.values.get(name, 0.0) for name in _DISTORTION] for c in cameras])
-    scene["bounds"] = np.array([_bounds(view, model.points) for view in views])
+    root = images_root(images) or folder / "images"
+    paths = [find_image(root, view.name, None, str(place)) for view in views]
+    if len(set(paths)) < len(paths):
+        twice = next(path for i, path in enumerate(paths) if path in paths[:i])
+        raise ValueError(f"{place}: two images are named {twice.name}; expected one of each name")
+    cameras = [_camera_of(view, model, place) for view in views]
+    bounds = _all_bounds(views, cameras, model.points)
+    if not without_points and np.isnan(bounds).any():
+        if not model.points:
+            part_path(place, "points3D")
+        raise ValueError(
+            f"{place}: no view sees two points in front of it; depth cannot be bounded: give near and far (--data.near "
+            "and --data.far), or export the model with its points3D"
+        )
+    chosen = hold_out(len(views), hold_out_every, split)
+    pick = lambda things: [things[i] for i in chosen]
+    headers = read_headers(pick(paths))
+    for path, camera, header in zip(pick(paths), pick(cameras), headers, strict=True):
+        advice = "put the images that COLMAP saw into images/ (factor and width shrink them here)"
+        check_size(path, header, (camera.width, camera.height), "its camera was calibrated at", advice)
+    widest = max(camera.width for camera in cameras)
+    photos = read_photos(pick(paths), factor, width, headers=headers, widest=widest)
+    intrinsics = np.array([_intrinsics(camera) for camera in cameras])
+    names = [relative_name(path, folder) for path in pick(paths)]
+    poses = [as_pose(_opengl(view), f"{place}: {view.name}") for view in pick(views)]
+    scene = as_scene(photos, poses, intrinsics[chosen], names, place)
+    distortion = np.array([_lens(camera) for camera in cameras])
+    scene["distortion"] = (distortion if distortion[:, 4:].any() else distortion[:, :4])[chosen]
+    if not np.isnan(bounds).any():
+        scene["bounds"] = bounds[chosen]
+    rule = f"every {hold_out_every}th view is held out" if hold_out_every else "both splits are all views"
+    scene.report = [
+        f"COLMAP: {_registered(root, paths)}, model {relative_name(place, folder)} ({others}); {rule}",
+        describe_cameras([c.model for c in cameras], intrinsics, np.array([[c.width, c.height] for c in cameras])),
+        *exif_note(headers),
+    ]
     return scene
+
+
+def _largest_model(folder: Path) -> tuple[Path, ColmapModel, str]:
+    """The folder of the model with the most images, the model, and the others in words."""
+    above = folder / "sparse"
+    inside = sorted((p for p in above.iterdir() if p.is_dir()), key=_by_number) if above.is_dir() else []
+    has_model = lambda p: any((p / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
+    places = [p for p in [*inside, above] if p.is_dir() and has_model(p)]
+    if not places:
+        if inside or above.is_dir():
+            read_colmap_model(inside[0] if inside else above)
+        raise FileNotFoundError(f"no sparse/0 in {folder}; expected {FILES}")
+    counts = [len(read_part(place, "images")) for place in places]
+    best = int(np.argmax(counts))
+    others = [f"{relative_name(p, folder)} with {n}" for p, n in zip(places, counts, strict=True) if p != places[best]]
+    return places[best], read_colmap_model(places[best]), f"others: {some(others)}" if others else "the only one"
+
+
+def _by_number(path: Path) -> tuple[bool, int, str]:
+    number = path.name.isdecimal() and len(path.name) < 10
+    return not number, int(path.name) if number else 0, path.name
+
+
+def _registered(root: Path, paths: Sequence[Path]) -> str:
+    """How many of the images are registered, and the first of the others."""
+    there = {Path(os.path.abspath(p)) for p in root.rglob("*") if p.suffix in SUFFIXES and not p.name.startswith(".")}
+    missing = sorted(there - {Path(os.path.abspath(path)) for path in paths})
+    without = f", without {some(missing, 3)}" if missing else ""
+    return f"{len(paths)} of {len(paths) + len(missing)} images registered{without}"
+
+
+def _camera_of(view: ColmapImage, model: ColmapModel, place: Path) -> ColmapCamera:
+    """The camera of an image, if it is supported."""
+    camera = model.cameras.get(view.camera)
+    if camera is None:
+        raise ValueError(
+            f"{place}: image {view.name} has camera {view.camera}, and cameras holds "
+            f"{', '.join(map(str, sorted(model.cameras)[:8])) or 'none'}: export the model again, all files at once"
+        )
+    beyond = [name for name in _UNSUPPORTED if camera.values.get(name)]
+    if camera.model not in MODELS or camera.model == "FOV" or beyond:
+        known = [name for name in MODELS if name != "FOV"]
+        kind = camera.model + (f" with {', '.join(beyond)}" if beyond else "")
+        raise ValueError(
+            f"{place}: image {view.name} has camera model {kind}; read are {', '.join(known)} (without sx1, sy1): run "
+            "COLMAP's image_undistorter first"
+        )
+    if not all(map(math.isfinite, camera.values.values())):
+        raise ValueError(f"{place}: camera {view.camera} has parameters that are not finite: {camera.values}")
+    return camera
+
+
+def _intrinsics(camera: ColmapCamera) -> list[float]:
+    get = lambda *names: next(camera.values[name] for name in names if name in camera.values)
+    return [get("fx", "f"), get("fy", "f"), get("cx"), get("cy")]
+
+
+def _lens(camera: ColmapCamera) -> list[float]:
+    """k1, k2, p1, p2, k3, k4, k5, k6, and 1 for a fisheye."""
+    return [*(camera.values.get(name, 0.0) for name in _DISTORTION), float(camera.model.endswith("FISHEYE"))]
 
 
 def _rotation(quaternion: np.ndarray) -> np.ndarray:
@@ -148,121 +185,67 @@ def _opengl(image: ColmapImage) -> np.ndarray:
     return np.concatenate([rotation.T * np.array([1, -1, -1]), centre[:, None]], axis=1)
 
 
-def _bounds(image: ColmapImage, points: dict[int, np.ndarray]) -> np.ndarray:
-    seen = [points[number] for number in image.points.tolist() if number in points]
-    axis = _rotation(image.quaternion)[2]
-    depths = np.array([axis @ point + image.translation[2] for point in seen])
-    depths = depths[depths > 0]
-    if len(depths) < 2:
-        raise ValueError(f"{image.name} sees {len(depths)} points in front of it; its depth cannot be bounded")
-    return np.percentile(depths, [0.1, 99.9])
+def _all_bounds(
+    views: Sequence[ColmapImage], cameras: Sequence[ColmapCamera], points: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Bounds of depth of all views, [N, 2]; NaN where no view has any."""
+    numbers, places = np.array(list(points), np.int64), np.array(list(points.values())).reshape(-1, 3)
+    order = np.argsort(numbers)
+    order = order[(np.abs(places[order]) < 1e12).all(axis=1)]
+    known_points = numbers[order], places[order]
+    seen = [_depths(view, camera, *known_points) for view, camera in zip(views, cameras, strict=True)]
+    # A point that is astray in one view is wrong, and not to be seen in the others either.
+    strays = np.unique(np.concatenate([numbers[is_stray(depths)] for numbers, depths in seen]))
+    kept = [depths[~np.isin(numbers, strays)] for numbers, depths in seen]
+    number = np.array([len(depths) for depths in kept])
+    known = number >= (_FEW if number.max() >= _FEW else 2)
+    bounds = np.full((len(views), 2), np.nan)
+    for i in np.flatnonzero(known):
+        bounds[i] = np.percentile(kept[i], [0.1, 99.9])
+    if known.any():
+        bounds[~known] = bounds[known, 0].min(), bounds[known, 1].max()
+    return bounds
 
 
-def _camera(model: str, width: int, height: int, values: list[float], path: Path) -> ColmapCamera:
-    if model not in _MODELS:
-        raise ValueError(
-            f"{path}: camera model {model}; read are {', '.join(_MODELS)}: run COLMAP's image_undistorter first"
-        )
-    names = _MODELS[model][1]
-    if len(values) != len(names):
-        raise ValueError(f"{path}: {model} has {len(values)} parameters; expected {', '.join(names)}")
-    return ColmapCamera(model, width, height, dict(zip(names, values, strict=True)))
+def _depths(
+    image: ColmapImage, camera: ColmapCamera, known: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and depths of the points that a view sees, [P] each: in front of it, and inside of its image.
+
+    Args:
+        image: the view.
+        camera: its camera.
+        known: numbers of all points, rising, [Q].
+        places: of these, [Q, 3].
+    """
+    numbers = image.points[np.isin(image.points, known)]
+    local = places[np.searchsorted(known, numbers)] @ _rotation(image.quaternion).T + image.translation
+    # Through a fisheye t is the distance.
+    fisheye = camera.model.endswith("FISHEYE")
+    depths = np.linalg.norm(local, axis=1) if fisheye else local[:, 2]
+    good = np.isfinite(depths) & (depths > 0)
+    if not fisheye:
+        # A lens may bring the border of the image nearer.
+        room = 6 if any(_lens(camera)) else 2
+        focal_x, focal_y, *_ = _intrinsics(camera)
+        good &= np.abs(local[:, 0]) * focal_x < room * camera.width * np.maximum(depths, 0)
+        good &= np.abs(local[:, 1]) * focal_y < room * camera.height * np.maximum(depths, 0)
+    return numbers[good], depths[good]
 
 
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if not line.startswith("#")]
+def is_stray(depths: np.ndarray) -> np.ndarray:
+    """Which of the depths [P] are the few that lie far before or behind all others: bool [P].
 
-
-def _cameras_text(path: Path) -> dict[int, ColmapCamera]:
-    found = {}
-    for line in filter(None, _lines(path)):
-        number, model, width, height, *values = line.split()
-        found[int(number)] = _camera(model, int(width), int(height), [float(v) for v in values], path)
-    return found
-
-
-def _images_text(path: Path) -> dict[int, ColmapImage]:
-    """Two lines an image; the second, of points, may be empty."""
-    lines = _lines(path)
-    while lines and not lines[0]:
-        lines.pop(0)
-    found = {}
-    for first, second in zip(lines[::2], [*lines[1::2], ""], strict=False):
-        if not first:
-            break
-        number, *pose, camera, name = first.split(maxsplit=9)
-        values = np.array([float(v) for v in pose])
-        points = np.array(second.split()[2::3], np.int64)
-        found[int(number)] = ColmapImage(values[:4], values[4:], int(camera), name, points)
-    return found
-
-
-def _points_text(path: Path) -> dict[int, np.ndarray]:
-    rows = [line.split(maxsplit=4) for line in filter(None, _lines(path))]
-    return {int(row[0]): np.array([float(v) for v in row[1:4]]) for row in rows}
-
-
-class _Bytes:
-    """A binary file read from front to back."""
-
-    def __init__(self, path: Path):
-        self._data, self._at = path.read_bytes(), 0
-
-    def take(self, layout: str) -> tuple:
-        found = struct.unpack_from(f"<{layout}", self._data, self._at)
-        self._at += struct.calcsize(f"<{layout}")
-        return found
-
-    def text(self) -> str:
-        end = self._data.find(b"\0", self._at)
-        if end < 0:
-            raise IndexError("a name without end")
-        found, self._at = self._data[self._at : end].decode(), end + 1
-        return found
-
-    def rows(self, dtype: list, number: int) -> np.ndarray:
-        kind = np.dtype(dtype)
-        if number * kind.itemsize > len(self._data) - self._at:
-            raise IndexError(f"{number} entries do not fit into the file")
-        found = np.frombuffer(self._data, kind, number, self._at)
-        self._at += found.nbytes
-        return found
-
-
-def _cameras_binary(path: Path) -> dict[int, ColmapCamera]:
-    names, found, file = {number: name for name, (number, _) in _MODELS.items()}, {}, _Bytes(path)
-    for _ in range(file.take("Q")[0]):
-        number, model, width, height = file.take("iiQQ")
-        name = names.get(model, f"number {model}")
-        size = len(_MODELS[name][1]) if name in _MODELS else 0
-        found[number] = _camera(name, width, height, list(file.take(f"{size}d")), path)
-    return found
-
-
-def _images_binary(path: Path) -> dict[int, ColmapImage]:
-    found, file = {}, _Bytes(path)
-    for _ in range(file.take("Q")[0]):
-        number, *pose, camera = file.take("I7dI")
-        name = file.text()
-        points = file.rows([("x", "<f8"), ("y", "<f8"), ("point", "<i8")], file.take("Q")[0])["point"]
-        found[number] = ColmapImage(np.array(pose[:4]), np.array(pose[4:]), camera, name, points)
-    return found
-
-
-def _points_binary(path: Path) -> dict[int, np.ndarray]:
-    found, file = {}, _Bytes(path)
-    for _ in range(file.take("Q")[0]):
-        number, x, y, z, _, _, _, _, track = file.take("Q3d3BdQ")
-        file.rows([("image", "<u4"), ("point", "<u4")], track)
-        found[number] = np.array([x, y, z])
-    return found
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    "cameras.txt": _cameras_text,
-    "images.txt": _images_text,
-    "points3D.txt": _points_text,
-    "cameras.bin": _cameras_binary,
-    "images.bin": _images_binary,
-    "points3D.bin": _points_binary,
-}
+    Up to 0.5 % of the depths, at least two but at most a fifth, on each side where the next one is twice as far, or
+    half as far.
+    """
+    order = np.argsort(depths, kind="stable")
+    rising = depths[order]
+    most = min(max(2, math.ceil(0.005 * len(depths))), len(depths) // 5)
+    jumps = rising[1:] > 2 * rising[:-1]
+    before = max((i + 1 for i in range(most) if jumps[i]), default=0)
+    behind = max((i + 1 for i in range(most) if jumps[len(jumps) - 1 - i]), default=0)
+    stray = np.zeros(len(depths), bool)
+    stray[order[:before]] = True
+    stray[order[len(order) - behind :]] = True
+    return stray

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.checks import check_split, existing_folder, find_file
-from jaxgen.data.views import SUFFIXES, Scene, as_pose, as_scene, hold_out, read_photos
+from jaxgen.data.image_paths import SUFFIXES, images_root, relative_name
+from jaxgen.data.photos import exif_note, read_headers, read_photos
+from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
 
 FILES = "poses_bounds.npy and images/ (LLFF's scenes, or what its imgs2poses.py makes of yours)"
 
@@ -23,6 +25,7 @@ def read_llff(
     hold_out_every: int = 8,
     bound_factor: float | None = 0.75,
     recenter: bool = True,
+    images: str | os.PathLike | None = None,
 ) -> Scene:
     """A scene of photographs with bounds of depth.
 
@@ -35,13 +38,15 @@ def read_llff(
         split: "train" or "test".
         factor: 4 and 8 in the paper's runs; images_{factor}/ is read where it is there, otherwise images/ is shrunk by
             an area average.
-        width: instead of a factor, so many columns.
+        width: instead of a factor, so many columns (of the widest image).
         hold_out_every: 8: views 0, 8, 16, ... are the test split; 0: both splits are all views.
         bound_factor: as above; None: poses and bounds keep their scale.
         recenter: moves the world so that the average camera is at the origin and looks along -z.
+        images: folder of the images, instead of images/ and images_{factor}/.
 
     Returns:
         image, pose, intrinsics, name (`jaxgen.data.views`), and bounds: float64 [N, 2], nearest and farthest depth.
+        Its attribute `world_from_scene` undoes the scale and the recentring.
 
     Raises:
         FileNotFoundError: no such folder, file or image.
@@ -53,11 +58,11 @@ def read_llff(
     path = find_file(folder, ["poses_bounds.npy"], FILES)
     rows = _rows(path)
     poses, bounds = rows[:, :15].reshape(-1, 3, 5), rows[:, 15:]
-    wrong = ~(np.isfinite(bounds).all(axis=1) & (bounds[:, 0] > 0) & (bounds[:, 0] < bounds[:, 1]))
+    wrong = ~((bounds[:, 0] > 1e-12) & (bounds[:, 0] < bounds[:, 1]) & (bounds[:, 1] < 1e12))
     if wrong.any():
         view = int(np.argmax(wrong))
         raise ValueError(f"{path}: view {view} has bounds {bounds[view].tolist()}; expected 0 < near < far")
-    paths, already = _images(folder, factor)
+    paths, already = _images(folder, factor, images_root(images))
     if len(paths) != len(poses):
         raise ValueError(
             f"{path} has {len(poses)} poses and {paths[0].parent} {len(paths)} images; there must be one pose for each "
@@ -66,42 +71,62 @@ def read_llff(
     matrices = np.stack([_opengl(pose, f"{path}: view {i} ({paths[i].name})") for i, pose in enumerate(poses)])
     scale = 1.0 if bound_factor is None else 1 / (bounds.min() * bound_factor)
     matrices[:, :3, 3] *= scale
+    world = np.eye(4)
     if recenter:
-        matrices = recentred(matrices)
+        world = average(matrices)
+        matrices = np.linalg.inv(world) @ matrices
     chosen = hold_out(len(paths), hold_out_every, split)
-    images, size = read_photos([paths[i] for i in chosen], 1 if already else factor, width)
-    height, columns, focal = poses[chosen, :, 4].T
-    _check_sizes(path, size, (columns, height), factor if already else 1)
+    headers = read_headers(paths)
+    sizes = np.array([header[:2] for header in headers])
+    stated = poses[:, [1, 0], 4]
+    _check_sizes(path, paths, sizes, stated, factor if already else 1)
+    photos = read_photos(
+        [paths[i] for i in chosen], 1 if already else factor, width,
+        headers=[headers[i] for i in chosen], widest=int(sizes[:, 0].max()),
+    )  # fmt: skip
     # The file's focal length is in pixels of the original images.
-    focal = focal * size[0] / columns
-    intrinsics = [[f, f, size[0] / 2, size[1] / 2] for f in focal]
-    names = [str(paths[i].relative_to(folder)) for i in chosen]
-    scene = as_scene(images, matrices[chosen], intrinsics, names, size, path)
+    focal = poses[:, 2, 4] * sizes[:, 0] / stated[:, 0]
+    intrinsics = np.stack([focal, focal, sizes[:, 0] / 2, sizes[:, 1] / 2], axis=1)
+    names = [relative_name(paths[i], folder) for i in chosen]
+    scene = as_scene(photos, matrices[chosen], intrinsics[chosen], names, path)
     scene["bounds"] = bounds[chosen] * scale
+    world[:3] /= scale
+    scene.world_from_scene = world
+    rule = f"every {hold_out_every}th view is held out" if hold_out_every else "both splits are all views"
+    scene.report = [
+        f"{path.name}: {len(paths)} poses and images; {rule}",
+        describe_cameras(["pinhole"] * len(paths), intrinsics, sizes),
+        *exif_note(headers),
+    ]
     return scene
 
 
-def recentred(poses: np.ndarray) -> np.ndarray:
-    """The world moved so that the average pose is the identity: float64 [N, 4, 4] -> [N, 4, 4].
-
-    The average has the mean centre, and looks along the mean axis with the mean up.
-    """
+def average(poses: np.ndarray) -> np.ndarray:
+    """The pose with the mean centre that looks along the mean axis with the mean up: float64 [N, 4, 4] -> [4, 4]."""
     unit = lambda v: v / np.linalg.norm(v)
     back = unit(poses[:, :3, 2].mean(axis=0))
     right = unit(np.cross(poses[:, :3, 1].mean(axis=0), back))
-    average = np.eye(4)
-    average[:3] = np.stack([right, np.cross(back, right), back, poses[:, :3, 3].mean(axis=0)], axis=1)
-    return np.linalg.inv(average) @ poses
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, poses[:, :3, 3].mean(axis=0)], axis=1)
+    return pose
 
 
 def _rows(path: Path) -> np.ndarray:
+    """float64 [N, 17], finite; nothing is allocated before the header fits the file."""
     try:
-        rows = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        whole = isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"
+        if not whole:
+            raise ValueError(f"it holds {getattr(rows, 'dtype', 'several arrays')}")
+    except Exception as error:  # the parser of the header fails in many ways
         raise ValueError(f"{path}: cannot be read ({error}); expected an array of numbers [N, 17]") from error
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise ValueError(f"{path}: shape {rows.shape}; expected [N, 17]: 3 x 5 numbers of a pose, near and far")
-    return rows.astype(np.float64)
+    rows = np.array(rows, np.float64)
+    if not np.isfinite(rows).all():
+        view, column = (int(x) for x in np.argwhere(~np.isfinite(rows))[0])
+        raise ValueError(f"{path}: view {view}, column {column} is {rows[view, column]}; expected finite numbers")
+    return rows
 
 
 def _opengl(pose: np.ndarray, where: str) -> np.ndarray:
@@ -110,22 +135,25 @@ def _opengl(pose: np.ndarray, where: str) -> np.ndarray:
     return as_pose(np.stack([right, -down, back, centre], axis=1), where)
 
 
-def _images(folder: Path, factor: int) -> tuple[list[Path], bool]:
+def _images(folder: Path, factor: int, root: Path | None) -> tuple[list[Path], bool]:
     """The images in the order of names, and whether they are shrunk by the factor already."""
     listed = lambda place: sorted(p for p in place.iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
     small = folder / f"images_{factor}"
-    if factor > 1 and small.is_dir() and (paths := listed(small)):
+    if root is None and factor > 1 and small.is_dir() and (paths := listed(small)):
         return paths, True
-    if not (folder / "images").is_dir() or not (paths := listed(folder / "images")):
-        raise FileNotFoundError(f"no images in {folder / 'images'}; expected {FILES}")
+    place = root or folder / "images"
+    if not place.is_dir() or not (paths := listed(place)):
+        raise FileNotFoundError(f"no images in {place}; expected {FILES}")
     return paths, False
 
 
-def _check_sizes(path: Path, size: tuple[int, int], stated: tuple[np.ndarray, np.ndarray], factor: int) -> None:
+def _check_sizes(path: Path, images: list[Path], sizes: np.ndarray, stated: np.ndarray, factor: int) -> None:
     """The files' (width, height) must be those that the intrinsics are for, divided by the factor and rounded."""
-    for found, full in zip(size, stated, strict=True):
-        if np.abs(found - full / factor).max() > 1:
-            raise ValueError(
-                f"{path} gives its focal lengths for images of {stated[0][0]:g} x {stated[1][0]:g} pixels, and the "
-                f"files have {size[0]} x {size[1]}{f' at factor {factor}' if factor > 1 else ''}: are they resized?"
-            )
+    wrong = (np.abs(sizes - stated / factor) > 1).any(axis=1) | (stated < 1).any(axis=1)
+    if wrong.any():
+        view = int(np.argmax(wrong))
+        raise ValueError(
+            f"{path} gives its focal lengths for images of {stated[view, 0]:g} x {stated[view, 1]:g} pixels, and the "
+            f"files have {sizes[view, 0]} x {sizes[view, 1]} ({images[view].name})"
+            f"{f' at factor {factor}' if factor > 1 else ''}: are they resized, or turned by EXIF?"
+        )

@@ -55,12 +55,19 @@ def locate(
     return epoch + i // n, i % n
 
 
-def permuted(key: jax.Array, i: jax.Array, num_examples: int) -> jax.Array:
-    """Image of `i` under the key's permutation of {0, ..., num_examples - 1}; uint32 scalar -> int32 scalar."""
-    bits = max((num_examples - 1).bit_length(), 2)
+def permuted(key: jax.Array, i: jax.Array, num_examples: jax.Array | int, at_most: int | None = None) -> jax.Array:
+    """Image of `i` under the key's permutation of {0, ..., num_examples - 1}; uint32 scalar -> int32 scalar.
+
+    Args:
+        key: scalar typed key.
+        i: uint32 scalar below `num_examples`.
+        num_examples: from 1 to 2**31 - 1; may be traced where `at_most` is given.
+        at_most: a bound of `num_examples` that is known when the program is compiled.
+    """
+    bits = max((int(num_examples if at_most is None else at_most) - 1).bit_length(), 2)
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     walk = lambda x: _feistel(round_keys, x, bits)
-    index = lax.while_loop(lambda x: x >= jnp.uint32(num_examples), walk, walk(i.astype(jnp.uint32)))
+    index = lax.while_loop(lambda x: x >= jnp.asarray(num_examples, jnp.uint32), walk, walk(i.astype(jnp.uint32)))
     return index.astype(jnp.int32)
 
 

@@ -4,148 +4,35 @@ A scene is a dict of NumPy arrays, one row a view:
 
 | name | what |
 |---|---|
-| image | uint8 [N, H, W, 3], or 4 with alpha (colours not multiplied by it) |
+| image | uint8 [N, H, W, 3], or 4 with alpha (colours not multiplied by it); images of several sizes are filled up |
 | pose | float64 [N, 4, 4], camera to world, OpenGL axes: x right, y up, looking along -z |
 | intrinsics | float64 [N, 4]: focal_x, focal_y, center_x, center_y in pixels of `image`, from its top left corner |
 | name | str [N], the file |
+| size | int32 [N, 2], width and height of each image, where they differ |
+| mask | bool [N, H, W], pixels that may be used, where there are masks |
 """
 
-import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Scene = dict[str, np.ndarray]
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".JPEG")
+from jaxgen.data.photos import Photos
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+class Scene(dict[str, np.ndarray]):
+    """The arrays of a scene, one row a view.
 
-    Raises:
-        ValueError: it is not JSON.
+    Attributes:
+        report: what was read and what was not, a line each.
+        world_from_scene: [4, 4], the similarity from the arrays' world to that of the files.
     """
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a whole JSON file ({error}); get it again") from error
 
-
-def read_photo(path: Path) -> np.ndarray:
-    """One image, uint8 [H, W, 3], or [H, W, 4] where the file has transparency.
-
-    A rotation in the metadata is left alone: cameras are calibrated on the pixels as they are stored.
-
-    Raises:
-        ValueError: it cannot be decoded, or has more than 8 bits a value.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path}: cannot be decoded ({error}); expected a whole PNG or JPEG image: replace it"
-        ) from error
-    if picture.mode in ("I", "F") or ";16" in picture.mode:
-        raise ValueError(f"{path}: mode {picture.mode}, more than 8 bits a value; convert the image to 8 bits")
-    return np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
-
-
-def shrink(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The mean over the area of each new pixel: uint8 [H, W, 3 or 4] -> uint8 [height, width, 3 or 4].
-
-    With alpha it is the mean of what is seen over black, so an edge takes no colour from what is invisible.
-
-    Raises:
-        ValueError: the new size is larger.
-    """
-    if not (0 < width <= image.shape[1] and 0 < height <= image.shape[0]):
-        raise ValueError(
-            f"an image of {image.shape[1]} x {image.shape[0]} pixels cannot shrink to {width} x {height}; "
-            "sizes are from 1 to the image's own"
-        )
-    if (height, width) == image.shape[:2]:
-        return image
-    unit = image.astype(np.float32) / 255
-    if image.shape[2] == 4:
-        unit[..., :3] *= unit[..., 3:]
-    rows, columns = _overlaps(height, image.shape[0]), _overlaps(width, image.shape[1])
-    small = np.tensordot(np.tensordot(rows, unit, 1), columns, (1, 1)).swapaxes(1, 2)
-    if image.shape[2] == 4:
-        small[..., :3] /= np.maximum(small[..., 3:], 1e-6)
-    return np.rint(255 * np.clip(small, 0, 1)).astype(np.uint8)
-
-
-def _overlaps(new: int, old: int) -> np.ndarray:
-    """[new, old]: which share of each new pixel each old one covers."""
-    edges = np.arange(new + 1)[:, None] * (old / new) - np.arange(old)[None, :]
-    covered = np.clip(edges, 0, 1)
-    return ((covered[1:] - covered[:-1]) * (new / old)).astype(np.float32)
-
-
-def new_size(size: tuple[int, int], factor: int, width: int | None) -> tuple[int, int]:
-    """(width, height) that images of `size` shrink to.
-
-    Args:
-        size: (width, height) of the files.
-        factor: 2 for half resolution, and so on.
-        width: instead of a factor, columns; rows are in proportion.
-
-    Raises:
-        ValueError: both are given, or one is not positive.
-    """
-    if factor < 1 or (width is not None and (width < 1 or factor != 1)):
-        raise ValueError(
-            f"factor is {factor} and width {width}; give a factor of at least 1, or a width in pixels without a factor"
-        )
-    if width is None:
-        return max(1, round(size[0] / factor)), max(1, round(size[1] / factor))
-    return width, max(1, round(size[1] * width / size[0]))
-
-
-def read_photos(paths: Sequence[Path], factor: int = 1, width: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
-    """All images of a scene, shrunk, and the (width, height) that the files have.
-
-    Returns:
-        uint8 [N, H, W, 3 or 4].
-
-    Raises:
-        FileNotFoundError: files are missing; the first few are named.
-        ValueError: an image cannot be decoded, or differs from the first in size or in having alpha.
-    """
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(paths)} images are missing: {some(missing)}")
-    first = read_photo(paths[0])
-    size = (first.shape[1], first.shape[0])
-    small = new_size(size, factor, width)
-    images = np.empty((len(paths), small[1], small[0], first.shape[2]), np.uint8)
-    for i, path in enumerate(paths):
-        image = first if i == 0 else read_photo(path)
-        if image.shape != first.shape:
-            raise ValueError(
-                f"{path}: {describe(image)}, and {paths[0].name} has {describe(first)}; "
-                "all images of a scene must be alike"
-            )
-        images[i] = shrink(image, *small)
-    return images, size
-
-
-def describe(image: np.ndarray) -> str:
-    """Size and kind of an image [H, W, C], in words."""
-    return f"{image.shape[1]} x {image.shape[0]} pixels {'with' if image.shape[2] == 4 else 'without'} alpha"
-
-
-def some(things: Sequence[Any], most: int = 5) -> str:
-    """The first few names, for a message."""
-    names = [path.name if isinstance(path, Path) else str(path) for path in things]
-    return ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        super().__init__(arrays)
+        self.report: list[str] = []
+        self.world_from_scene = np.eye(4)
 
 
 def as_pose(matrix: Any, where: str) -> np.ndarray:
@@ -160,12 +47,29 @@ def as_pose(matrix: Any, where: str) -> np.ndarray:
         found = np.zeros(0)
     if found.shape not in ((3, 4), (4, 4)) or not np.isfinite(found).all():
         raise ValueError(f"{where}: a pose must be 3 x 4 or 4 x 4 finite numbers, camera to world")
+    if np.abs(found[:3, 3]).max() > 1e12:
+        raise ValueError(f"{where}: the camera stands at {found[:3, 3].tolist()}; expected coordinates below 1e12")
+    found = np.clip(found, -1e12, 1e12)
+    if found.shape == (4, 4) and np.abs(found[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise ValueError(
+            f"{where}: the pose is not a rotation and a translation: its last row is {found[3].tolist()}, and must "
+            "be 0, 0, 0, 1. Is it scaled, or transposed?"
+        )
     rotation = found[:3, :3]
     error = np.abs(rotation.T @ rotation - np.eye(3)).max()
     if error > 1e-3:
+        length = np.linalg.norm(rotation, axis=0)
+        unit = rotation / np.where(length > 0, length, 1)
+        scaled = np.abs(unit.T @ unit - np.eye(3)).max() < 1e-3
         raise ValueError(
             f"{where}: the pose is not a rotation (|R^T R - I| reaches {error:.3g}): its columns must be unit vectors "
-            "at right angles. Is it scaled, or transposed?"
+            "at right angles. "
+            + (
+                f"Its columns have lengths {', '.join(f'{x:.4g}' for x in length)}, as those of an object scaled "
+                "in Blender: divide each by its length"
+                if scaled
+                else "Is it transposed?"
+            )
         )
     if np.linalg.det(rotation) < 0:
         raise ValueError(
@@ -176,44 +80,65 @@ def as_pose(matrix: Any, where: str) -> np.ndarray:
 
 
 def as_scene(
-    image: np.ndarray,
+    photos: Photos,
     pose: Sequence[np.ndarray] | np.ndarray,
     intrinsics: Sequence[Sequence[float]] | np.ndarray,
     name: Sequence[str],
-    size: tuple[int, int],
     where: str | os.PathLike,
 ) -> Scene:
-    """The dict of arrays, with intrinsics scaled from the files' size to the images'.
+    """The dict of arrays, with intrinsics scaled from the files' sizes to the images'.
 
     Args:
-        image: uint8 [N, H, W, 3 or 4].
+        photos: of `read_photos`.
         pose: [N, 4, 4].
         intrinsics: [N, 4] (focal_x, focal_y, center_x, center_y) in pixels of the files.
         name: [N].
-        size: (width, height) of the files.
         where: folder or file, for the message.
 
     Raises:
         ValueError: a focal length that is not positive, or a principal point outside of the image.
     """
     numbers = np.asarray(intrinsics, np.float64).reshape(-1, 4)
-    outside = ~np.all((numbers[:, 2:] > 0) & (numbers[:, 2:] < np.array(size)), axis=1)
-    wrong = ~np.isfinite(numbers).all(axis=1) | (numbers[:, :2] <= 0).any(axis=1) | outside
+    outside = ~np.all((numbers[:, 2:] > 0) & (numbers[:, 2:] < photos.full), axis=1)
+    wrong = ~np.isfinite(numbers).all(axis=1) | ((numbers[:, :2] <= 0) | (numbers[:, :2] > 1e9)).any(axis=1) | outside
     if wrong.any():
         view = int(np.argmax(wrong))
         focal, center = numbers[view, :2].tolist(), numbers[view, 2:].tolist()
         raise ValueError(
             f"{where}: {name[view]} has focal lengths {focal} and principal point {center} for an image of "
-            f"{size[0]} x {size[1]} pixels; focal lengths are positive and the point is inside the image. "
-            "Are the intrinsics those of another resolution?"
+            f"{photos.full[view, 0]} x {photos.full[view, 1]} pixels; focal lengths are positive and the point is "
+            "inside the image. Are the intrinsics those of another resolution?"
         )
-    scale = np.array([image.shape[2] / size[0], image.shape[1] / size[1]])
-    return {
-        "image": image,
+    scene = Scene({
+        "image": photos.image,
         "pose": np.asarray(pose, np.float64),
-        "intrinsics": numbers * np.tile(scale, 2),
+        "intrinsics": numbers * np.tile(photos.size / photos.full, 2),
         "name": np.array([str(n) for n in name]),
-    }
+    })  # fmt: skip
+    if (photos.size != photos.size[0]).any():
+        scene["size"] = photos.size.astype(np.int32)
+    if photos.mask is not None:
+        scene["mask"] = photos.mask
+    return scene
+
+
+def describe_cameras(kinds: Sequence[str], intrinsics: np.ndarray, size: np.ndarray) -> str:
+    """A line for the report: cameras by kind and size, and their focal lengths.
+
+    Args:
+        kinds: a word for each view.
+        intrinsics: [N, 4] in pixels of the files.
+        size: [N, 2] of the files.
+    """
+    groups: dict[tuple, list[float]] = {}
+    for kind, row, (width, height) in zip(kinds, np.asarray(intrinsics), size.tolist(), strict=True):
+        groups.setdefault((kind, width, height), []).append(float(row[0]))
+    parts = [
+        f"{len(focal)} {kind} {width} x {height}, focal length {min(focal):.6g}"
+        + (f" to {max(focal):.6g}" if max(focal) > min(focal) else "")
+        for (kind, width, height), focal in groups.items()
+    ]
+    return f"cameras: {'; '.join(parts[:6])}" + (f"; and {len(parts) - 6} more kinds" if len(parts) > 6 else "")
 
 
 def hold_out(number: int, every: int, split: str) -> np.ndarray:

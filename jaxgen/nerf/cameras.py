@@ -5,7 +5,8 @@ camera-to-world matrix: its columns are the camera's x, y, z axes and its centre
 converted in `poses`. Pixels are (column, row), counted from the top left.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,8 @@ from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import check_poses, normalize
 
-_STATIC = {"static": True}
+_STATIC = ("width", "height", "pixel_center")
+_INTRINSICS = ("focal_x", "focal_y", "center_x", "center_y")
 
 
 class Rays(NamedTuple):
@@ -34,10 +36,13 @@ class Rays(NamedTuple):
     view: jax.Array
 
 
-@jax.tree_util.register_dataclass
+@jax.tree_util.register_pytree_with_keys_class
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera without distortion; lengths in pixels. A pytree whose leaves are the intrinsics.
+
+    Its values are checked where a camera is made, but not where JAX rebuilds one from its leaves: these may be
+    gradients or differences, which have any sign.
 
     Attributes:
         width: columns of the image.
@@ -54,13 +59,13 @@ class Camera:
         ValueError: a size or a focal length is not positive.
     """
 
-    width: int = field(metadata=_STATIC)
-    height: int = field(metadata=_STATIC)
+    width: int
+    height: int
     focal_x: Any
     focal_y: Any
     center_x: Any
     center_y: Any
-    pixel_center: float = field(default=0.5, metadata=_STATIC)
+    pixel_center: float = 0.5
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -70,6 +75,19 @@ class Camera:
             # Transformations of trees put other things than numbers here.
             if isinstance(focal, (int, float, np.ndarray)) and not np.all(np.asarray(focal) > 0):
                 raise ValueError(f"{name} is {focal}; a focal length is positive, in pixels")
+
+    def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
+        """Leaves with their names, and what is static."""
+        leaves = tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in _INTRINSICS)
+        return leaves, tuple(getattr(self, name) for name in _STATIC)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple, leaves: Sequence[Any]) -> "Camera":
+        """A camera with other leaves, which are not checked."""
+        camera = object.__new__(cls)
+        for name, value in zip((*_STATIC, *_INTRINSICS), (*static, *leaves), strict=True):
+            object.__setattr__(camera, name, value)
+        return camera
 
     @classmethod
     def from_angle(cls, width: int, height: int, angle_x: float, pixel_center: float = 0.5) -> "Camera":

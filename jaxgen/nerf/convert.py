@@ -1,12 +1,17 @@
-"""Weights from elsewhere: nerf-pytorch's checkpoints and the authors' own, and back.
+"""Weights from elsewhere: the authors' files and those of three PyTorch ports, and back to two of them.
 
 | source | file | arrays |
 |---|---|---|
-| nerf-pytorch | 200000.tar | network_fn_state_dict.pts_linears.0.weight [out, in], ...; network_fine_... |
+| nerf-pytorch (yenchenlin) | 200000.tar | network_fn_state_dict.pts_linears.0.weight [out, in], ...; network_fine_... |
+| nerf-pytorch (krrish94) | checkpoint199999.ckpt | model_coarse_state_dict.layer1.weight, ...; model_fine_... |
+| nerf_pl (kwea123) | epoch=15.ckpt | state_dict.nerf_coarse.xyz_encoding_1.0.weight, ...; state_dict.nerf_fine. ... |
 | the authors | model_200000.npy, model_fine_200000.npy | Keras: kernel [in, out], bias, ..., in the order of layers |
 
-Both lay gamma(x) before the hidden layer after a skip ([x, h]); later JAX code lays it behind ([h, x]). Read files
-with `jaxgen.weights.read_weights`, which runs nothing that is in them.
+The authors, yenchenlin and kwea123 lay gamma(x) before the hidden layer after a skip ([x, h]); krrish94 and later JAX
+code lay it behind ([h, x]). krrish94's `FlexibleNeRFModel` has no ReLU after its first layer, and one after the
+feature. Depth, widths, skips and frequencies follow from the shapes; frequencies are taken to be powers of two, the
+default of all.
+Read files with `jaxgen.weights.read_weights`, which runs nothing that is in them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +22,7 @@ import jax
 import numpy as np
 
 from jaxgen.nerf.networks import NeRF
+from jaxgen.nerf.state_dicts import PORTS, Layer, Port, prefixes_of, split_output
 from jaxgen.weights import read_weights
 
 _PYTORCH = {"coarse": "network_fn_state_dict", "fine": "network_fine_state_dict"}
@@ -29,35 +35,46 @@ class Converted(NamedTuple):
     params: dict[str, Any]
 
 
-class _Layer(NamedTuple):
-    kernel: np.ndarray
-    bias: np.ndarray
-
-
-def read_checkpoint(path: str | Path, fine: str | Path | None = None, *, skip_first: bool = True) -> Converted:
-    """A file of nerf-pytorch, or one or two files of the authors.
+def read_checkpoint(path: str | Path, fine: str | Path | None = None, *, skip_first: bool | None = None) -> Converted:
+    """A file of one of the PyTorch ports, or one or two files of the authors.
 
     Args:
-        path: nerf-pytorch's .tar, or the authors' model_*.npy.
+        path: a port's .tar or .ckpt, or the authors' model_*.npy.
         fine: the authors' model_fine_*.npy, if there is one.
-        skip_first: False: rows after a skip are [h, x].
+        skip_first: whether rows after a skip are [x, h], or [h, x]; None: as the code that the names belong to.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it cannot be read, or its arrays are not those of such a network.
     """
     weights = read_weights(path)
-    if any("pts_linears" in name for name in weights):
-        if fine is not None:
-            raise ValueError(f"{path} is a file of nerf-pytorch, which holds both networks; leave fine={fine} out")
-        return from_nerf_pytorch(weights, skip_first=skip_first)
-    lists = {"coarse": weights} | ({"fine": read_weights(fine)} if fine is not None else {})
-    in_order = {name: [arrays[key] for key in sorted(arrays, key=int)] for name, arrays in lists.items()}
-    return from_authors(in_order["coarse"], in_order.get("fine"), skip_first=skip_first)
+    if weights and all(name.isdigit() for name in weights):
+        lists = {"coarse": weights} | ({"fine": read_weights(fine)} if fine is not None else {})
+        in_order = {name: [arrays[key] for key in sorted(arrays, key=int)] for name, arrays in lists.items()}
+        return from_authors(in_order["coarse"], in_order.get("fine"), skip_first=skip_first is not False)
+    if fine is not None:
+        raise ValueError(f"{path} is a file of a PyTorch port, which holds both networks; leave fine={fine} out")
+    try:
+        return from_pytorch(weights, skip_first=skip_first)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def from_pytorch(weights: Mapping[str, np.ndarray], *, skip_first: bool | None = None) -> Converted:
+    """A whole checkpoint of one of the ports by name, or one network's state dict (then only "coarse").
+
+    Args:
+        weights: name -> array of any shape; names that belong to no network (the optimizer's) are ignored.
+        skip_first: as in `read_checkpoint`.
+
+    Raises:
+        ValueError: the names are of no port or of two, names are missing, or shapes do not fit together.
+    """
+    return _from_ports(weights, PORTS, skip_first)
 
 
 def from_nerf_pytorch(weights: Mapping[str, np.ndarray], *, skip_first: bool = True) -> Converted:
-    """A whole checkpoint by name, or one network's state dict (then only "coarse").
+    """As `from_pytorch`, of yenchenlin's nerf-pytorch alone.
 
     Args:
         weights: name -> array of any shape; other names (the optimizer's) are ignored.
@@ -66,14 +83,7 @@ def from_nerf_pytorch(weights: Mapping[str, np.ndarray], *, skip_first: bool = T
     Raises:
         ValueError: names are missing, or shapes do not fit together.
     """
-    found = {name: {k: v for k, v in weights.items() if k.startswith(f"{key}.")} for name, key in _PYTORCH.items()}
-    trees = {
-        name: {key.removeprefix(f"{_PYTORCH[name]}."): value for key, value in state.items()}
-        for name, state in found.items()
-        if state
-    }
-    trees = trees or {"coarse": dict(weights)}
-    return _converted({name: _from_state_dict(state) for name, state in trees.items()}, skip_first)
+    return _from_ports(weights, PORTS[:1], skip_first)
 
 
 def from_authors(
@@ -90,7 +100,7 @@ def from_authors(
         ValueError: another number of arrays, or shapes that do not fit together.
     """
     lists = {"coarse": coarse} | ({"fine": fine} if fine is not None else {})
-    return _converted({name: _from_list(arrays) for name, arrays in lists.items()}, skip_first)
+    return _converted({name: _from_list(arrays) for name, arrays in lists.items()}, {"skip_first": skip_first})
 
 
 def to_nerf_pytorch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -130,6 +140,21 @@ def to_authors(tree: Mapping[str, Any]) -> list[np.ndarray]:
     return [np.asarray(layer[part]) for layer in layers for part in ("kernel", "bias")]
 
 
+def _from_ports(weights: Mapping[str, np.ndarray], ports: Sequence[Port], skip_first: bool | None) -> Converted:
+    found = [(port, prefixes) for port in ports if (prefixes := prefixes_of(weights, port.first))]
+    if len(found) != 1:
+        names = ", ".join(sorted(weights)[:4])
+        raise ValueError(
+            f"the names ({names}, ...; {len(weights)} in all) are of {'several' if found else 'none'} of the networks "
+            f"that are read: {', '.join(f'{port.name} (with {port.first})' for port in ports)}"
+        )
+    port, prefixes = found[0]
+    trees = {}
+    for name, prefix in prefixes.items():
+        trees[name] = port.layers({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return _converted(trees, port.fields if skip_first is None else {**port.fields, "skip_first": skip_first})
+
+
 def _count(tree: Mapping[str, Any], name: str) -> int:
     return sum(key.startswith(f"{name}_") for key in tree)
 
@@ -140,43 +165,12 @@ def _joined(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {part: np.concatenate([tree["rgb"][part], tree["density"][part]], axis=-1) for part in parts}
 
 
-def _split(output: _Layer) -> dict[str, _Layer]:
-    if output.bias.shape != (4,):
-        raise ValueError(f"the last layer has {output.bias.shape[0]} outputs; expected 4, color and density")
-    return {
-        "rgb": _Layer(output.kernel[:, :3], output.bias[:3]),
-        "density": _Layer(output.kernel[:, 3:], output.bias[3:]),
-    }
-
-
-def _from_state_dict(state: Mapping[str, np.ndarray]) -> dict[str, _Layer]:
-    def layer(name: str) -> _Layer:
-        try:
-            return _Layer(np.asarray(state[f"{name}.weight"]).T, np.asarray(state[f"{name}.bias"]))
-        except KeyError as error:
-            raise ValueError(f"{error.args[0]} is missing; expected the names of nerf-pytorch's network") from error
-
-    number = lambda name: len({key.split(".")[1] for key in state if key.startswith(f"{name}.")})
-    if not number("pts_linears"):
-        raise ValueError(
-            "there is no layer on positions; expected the names of nerf-pytorch: pts_linears.0.weight, ..."
-        )
-    layers = {f"trunk_{i}": layer(f"pts_linears.{i}") for i in range(number("pts_linears"))}
-    if "output_linear.weight" in state:
-        # Its view layers are there without being used.
-        return layers | _split(layer("output_linear"))
-    layers |= {f"view_{i}": layer(f"views_linears.{i}") for i in range(number("views_linears"))}
-    return layers | {
-        "feature": layer("feature_linear"), "rgb": layer("rgb_linear"), "density": layer("alpha_linear"),
-    }  # fmt: skip
-
-
-def _from_list(arrays: Sequence[np.ndarray]) -> dict[str, _Layer]:
+def _from_list(arrays: Sequence[np.ndarray]) -> dict[str, Layer]:
     if len(arrays) < 4 or len(arrays) % 2:
         raise ValueError(f"{len(arrays)} arrays; expected a kernel and a bias for each layer")
-    pairs = [_Layer(np.asarray(k), np.asarray(b)) for k, b in zip(arrays[::2], arrays[1::2], strict=True)]
+    pairs = [Layer(np.asarray(k), np.asarray(b)) for k, b in zip(arrays[::2], arrays[1::2], strict=True)]
     if pairs[-1].bias.shape == (4,):
-        return {f"trunk_{i}": pair for i, pair in enumerate(pairs[:-1])} | _split(pairs[-1])
+        return {f"trunk_{i}": pair for i, pair in enumerate(pairs[:-1])} | split_output(pairs[-1])
     *trunk, feature, view, rgb, density = pairs
     if density.bias.shape != (1,) or rgb.bias.shape != (3,):
         raise ValueError(
@@ -187,8 +181,8 @@ def _from_list(arrays: Sequence[np.ndarray]) -> dict[str, _Layer]:
     return layers | {"feature": feature, "view_0": view, "rgb": rgb, "density": density}
 
 
-def _converted(trees: Mapping[str, dict[str, _Layer]], skip_first: bool) -> Converted:
-    networks = {name: _network(layers, skip_first) for name, layers in trees.items()}
+def _converted(trees: Mapping[str, dict[str, Layer]], fields: Mapping[str, Any]) -> Converted:
+    networks = {name: _network(layers, fields) for name, layers in trees.items()}
     if len(set(networks.values())) > 1:
         raise ValueError(f"the two networks differ: {networks['coarse']} and {networks['fine']}")
     params = {
@@ -198,7 +192,7 @@ def _converted(trees: Mapping[str, dict[str, _Layer]], skip_first: bool) -> Conv
     return Converted(networks["coarse"], params)
 
 
-def _network(layers: dict[str, _Layer], skip_first: bool) -> NeRF:
+def _network(layers: dict[str, Layer], more: Mapping[str, Any]) -> NeRF:
     """The network whose layers have these shapes.
 
     Raises:
@@ -213,7 +207,7 @@ def _network(layers: dict[str, _Layer], skip_first: bool) -> NeRF:
     frequencies, include = _frequencies(position)
     expected = {f"trunk_{i}": (width + (position if i - 1 in skips else 0), width) for i in range(1, depth)}
     expected |= {"density": (width, 1)}
-    fields: dict[str, Any] = {"view_dependent": "feature" in layers}
+    fields: dict[str, Any] = {**more, "view_dependent": "feature" in layers}
     if fields["view_dependent"]:
         inputs, view_width = layers["view_0"].kernel.shape
         direction, include_direction = _frequencies(inputs - width)
@@ -233,7 +227,6 @@ def _network(layers: dict[str, _Layer], skip_first: bool) -> NeRF:
         skips=skips,
         position_frequencies=frequencies,
         include_input=include,
-        skip_first=skip_first,
         pi=False,
         **fields,
     )

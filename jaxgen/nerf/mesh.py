@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.nerf.films import similarity_parts
 from jaxgen.nerf.rendering import Field
 
 Density = Callable[[jax.Array], jax.Array]
@@ -99,6 +100,21 @@ def vertex_colors(field: Field, mesh: Mesh, chunk: int = 65_536) -> np.ndarray:
         these = np.minimum(np.arange(start, start + chunk), number - 1)
         parts.append(np.asarray(ask(mesh.vertices[these], -mesh.normals[these])))
     return np.rint(255 * np.clip(np.concatenate(parts)[:number], 0, 1)).astype(np.uint8)
+
+
+def move(mesh: Mesh, similarity: Any) -> Mesh:
+    """The same surface in a world that a similarity takes points to.
+
+    Args:
+        mesh: V vertices.
+        similarity: [4, 4], e.g. `Scene.world_from_scene`.
+
+    Raises:
+        ValueError: `similarity` is not a rotation times a positive scale, and a translation.
+    """
+    rotation, scale, shift = similarity_parts(similarity)
+    vertices = scale * mesh.vertices.astype(np.float64) @ rotation.T + shift
+    return Mesh(vertices.astype(np.float32), mesh.faces, (mesh.normals @ rotation.T).astype(np.float32))
 
 
 def write_ply(path: str | os.PathLike, mesh: Mesh, colors: np.ndarray | None = None) -> None:

@@ -20,7 +20,8 @@ def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
 
     Args:
         rays: [..., 3], in a world where every d_z < 0 (after `recenter_poses`).
-        camera: of it the focal lengths and the size.
+        camera: of it the focal lengths and the size. All rays of a scene need the same one (`reference_camera`),
+            whichever camera they are of: otherwise a point of the world has several places.
         near: distance of the near plane, positive; nothing in front of it is seen. The authors scale scenes so that
             1 is right.
 
@@ -66,3 +67,26 @@ def ndc_project(points: jax.Array, camera: Camera, near: float = 1.0) -> jax.Arr
     across = -2 * number(camera.focal_x) / camera.width * x / z
     down = -2 * number(camera.focal_y) / camera.height * y / z
     return jnp.stack([across, down, 1 + 2 * near / z], axis=-1)
+
+
+def reference_camera(intrinsics: np.ndarray, size: np.ndarray, pixel_center: float = 0.5) -> Camera:
+    """The camera whose projective space all views of a scene share: the widest field of view along each axis.
+
+    So all images, of whatever focal length and orientation, lie inside the cube. Where the views have one camera, it is
+    that one.
+
+    Args:
+        intrinsics: [N, 4]: focal_x, focal_y, center_x, center_y in pixels.
+        size: [N, 2], width and height of each view.
+        pixel_center: as in `Camera`.
+
+    Returns:
+        a camera with the size of the first view.
+    """
+    width, height = (int(x) for x in size[0])
+    views = [int(np.argmin(np.divide(intrinsics[:, i], size[:, i]))) for i in (0, 1)]
+    focal_x, focal_y = (
+        float(intrinsics[view, i]) * (own / int(size[view, i]))
+        for i, (view, own) in enumerate(zip(views, (width, height), strict=True))
+    )
+    return Camera(width, height, focal_x, focal_y, width / 2, height / 2, pixel_center)

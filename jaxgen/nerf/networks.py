@@ -71,6 +71,8 @@ class NeRF(nn.Module):
             code; False the last, as in later JAX code. It matters to weights that come from elsewhere.
         density_activation: `nn.relu`, or `shifted_softplus`.
         rgb_padding: the color is sigmoid stretched to [-padding, 1 + padding]; 0 as in the paper.
+        activate_first: False leaves out the ReLU after the first hidden layer, as a PyTorch port does (`convert`).
+        activate_feature: True puts a ReLU after the feature, likewise.
         kernel_init: initializer of all kernels.
     """
 
@@ -89,6 +91,8 @@ class NeRF(nn.Module):
     density_activation: Callable[[jax.Array], jax.Array] = nn.relu
     rgb_padding: float = 0.0
     kernel_init: nn.initializers.Initializer = GLOROT
+    activate_first: bool = True
+    activate_feature: bool = False
 
     @nn.compact
     def __call__(
@@ -120,14 +124,17 @@ class NeRF(nn.Module):
         position = encode(points, self.position_frequencies)
         inputs = (position,)
         for i in range(self.depth):
-            hidden = nn.relu(dense(self.width, f"trunk_{i}")(*inputs))
+            hidden = dense(self.width, f"trunk_{i}")(*inputs)
+            hidden = nn.relu(hidden) if i or self.activate_first else hidden
             inputs = (hidden,)
             if i in self.skips:
                 inputs = (position, hidden) if self.skip_first else (hidden, position)
         raw_density = dense(1, "density")(hidden)[..., 0]
         if self.view_dependent:
-            # The feature is linear: no activation between it and the view layer.
-            inputs = (dense(self.width, "feature")(hidden), encode(view, self.direction_frequencies)[..., None, :])
+            # In the authors' code the feature is linear: no activation between it and the view layer.
+            feature = dense(self.width, "feature")(hidden)
+            feature = nn.relu(feature) if self.activate_feature else feature
+            inputs = (feature, encode(view, self.direction_frequencies)[..., None, :])
             for i in range(self.view_depth):
                 hidden = nn.relu(dense(self.view_width, f"view_{i}")(*inputs))
                 inputs = (hidden,)

@@ -23,6 +23,7 @@ class PoseReport(NamedTuple):
             way, and `focus` lies ahead of their mean.
         problems: what looks wrong, a sentence each.
         text: all of it, for a person.
+        inside: whether most cameras look away from `focus`, as in a room that is seen from inside.
     """
 
     focus: np.ndarray
@@ -30,6 +31,7 @@ class PoseReport(NamedTuple):
     surrounding: bool
     problems: tuple[str, ...]
     text: str
+    inside: bool = False
 
 
 @takes(poses=Float(numpy=True), near=Real(), far=Real())
@@ -62,6 +64,7 @@ def describe_poses(poses: np.ndarray, near: float | None = None, far: float | No
     up = ups.mean(axis=0)
     leaning = _AXES[int(np.argmax(np.concatenate([up, -up])))]
 
+    inside = bool(surrounding and np.mean(along < 0) > 0.5)
     problems = []
     if len(poses) == 1:
         problems.append("There is one camera: nothing says how far away anything is.")
@@ -70,7 +73,7 @@ def describe_poses(poses: np.ndarray, near: float | None = None, far: float | No
     same = _same(poses)
     if same is not None:
         problems.append(f"Cameras {same[0]} and {same[1]} have the same pose.")
-    if surrounding and np.mean(along < 0) > 0.5:
+    if inside:
         problems.append(
             f"{int(np.sum(along < 0))} of {len(poses)} cameras look away from the point where their axes meet. Unless "
             "the scene was taken from the inside, their y and z axes have the wrong sign: opencv_to_opengl."
@@ -96,7 +99,7 @@ def describe_poses(poses: np.ndarray, near: float | None = None, far: float | No
     if near is not None and far is not None:
         lines.append(f"rays run from {near:g} to {far:g}")
     lines += ["what looks wrong: " + ("nothing" if not problems else "")] + [f"- {problem}" for problem in problems]
-    return PoseReport(focus, float(distances.mean()), surrounding, tuple(problems), "\n".join(lines) + "\n")
+    return PoseReport(focus, float(distances.mean()), surrounding, tuple(problems), "\n".join(lines) + "\n", inside)
 
 
 def _same(poses: np.ndarray) -> tuple[int, int] | None:

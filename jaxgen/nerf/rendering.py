@@ -1,5 +1,6 @@
 """From rays to colors: coarse and fine together, and whole images in chunks (Mildenhall et al. 2020)."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -149,11 +150,13 @@ Render = Callable[[Any, Rays], Any]
 """(params, rays [N, 3]) -> a tree of arrays [N, ...]."""
 
 
-def render_image(render: Render, params: Any, camera: Camera, pose: Any, chunk: int = 4096) -> Any:
+def render_image(
+    render: Render, params: Any, camera: Camera, pose: Any, chunk: int = 4096, *, fill: bool = False
+) -> Any:
     """A whole image, a chunk of rays at a time: memory is that of one chunk, and the results go to the host.
 
-    Compiled once for each `render` and size of image: pass the same function object again, not a new lambda, and what
-    changes (weights) as `params`.
+    Compiled once for each `render` and number of rays at a time: pass the same function object again, not a new
+    lambda, and what changes (weights) as `params`.
 
     Args:
         render: (params, rays [N, 3]) -> a tree of arrays [N, ...], each ray by itself, e.g.
@@ -162,6 +165,8 @@ def render_image(render: Render, params: Any, camera: Camera, pose: Any, chunk: 
         camera: the camera.
         pose: [4, 4] or [3, 4], OpenGL axes.
         chunk: rays at a time. The last chunk is filled up with copies of the last ray.
+        fill: fills up also the only chunk of an image that has fewer pixels, so that images of all sizes share one
+            program.
 
     Returns:
         the tree of `render`, as NumPy arrays [height, width, ...].
@@ -176,7 +181,9 @@ def render_image(render: Render, params: Any, camera: Camera, pose: Any, chunk: 
         raise ValueError(f"pose has shape {np.shape(pose)}; an image has one pose, [4, 4] or [3, 4]")
     check_poses(pose)
     pixels = camera.pixels().reshape(-1, 2)
-    chunk = min(chunk, len(pixels))
+    chunk = chunk if fill else min(chunk, len(pixels))
+    # The size is static, and no ray depends on it.
+    camera, shape = dataclasses.replace(camera, width=1, height=1), (camera.height, camera.width)
     parts = []
     for start in range(0, len(pixels), chunk):
         these = pixels[np.minimum(np.arange(start, start + chunk), len(pixels) - 1)]
@@ -184,7 +191,7 @@ def render_image(render: Render, params: Any, camera: Camera, pose: Any, chunk: 
 
     def whole(*arrays):
         rows = np.concatenate(arrays)[: len(pixels)]
-        return rows.reshape(camera.height, camera.width, *rows.shape[1:])
+        return rows.reshape(*shape, *rows.shape[1:])
 
     return jax.tree.map(whole, *parts)
 

@@ -34,10 +34,10 @@ class RenderOutput(NamedTuple):
 
 
 RenderRays = Callable[[Any, Rays], RenderOutput]
-"""((params, camera, pose [4, 4], distortion [4]), rays [N, 3]) -> arrays [N, ...]."""
+"""((params, pose [4, 4], distortion [4, 5, 8 or 9]), rays [N, 3]) -> arrays [N, ...]."""
 
 RenderView = Callable[..., RenderOutput]
-"""(params, camera, pose [4, 4], distortion [4] of the lens or None) -> NumPy arrays [H, W, ...]."""
+"""(params, camera, pose [4, 4], distortion [4, 5, 8 or 9] of the lens or None) -> NumPy arrays [H, W, ...]."""
 
 
 def ray_renderer(network: NeRF, scene: Scene, settings: dict[str, Any]) -> RenderRays:
@@ -51,8 +51,8 @@ def ray_renderer(network: NeRF, scene: Scene, settings: dict[str, Any]) -> Rende
     distorted = scene.test.distortion is not None or scene.train.distortion is not None
 
     def render(view: Any, rays: Rays) -> RenderOutput:
-        params, camera, pose, distortion = view
-        rays = scene.field_rays(rays, camera, pose, distortion if distorted else None)
+        params, pose, distortion = view
+        rays = scene.field_rays(rays, pose, distortion if distorted else None)
         fields = [network_field(network, params[name]) for name in ("coarse", "fine") if name in params]
         found = render_rays(None, rays, scene.near, scene.far, *fields, **settings)
         return RenderOutput(found.best.color, found.coarse.color, found.best.depth, found.best.opacity)
@@ -61,21 +61,27 @@ def ray_renderer(network: NeRF, scene: Scene, settings: dict[str, Any]) -> Rende
 
 
 def view_renderer(network: NeRF, scene: Scene, settings: dict[str, Any], chunk: int = 0) -> RenderView:
-    """A function that renders whole images, all of one size with one compilation.
+    """A function that renders whole images of any size with one compilation.
 
     Args:
         network: as in `ray_renderer`.
         scene: likewise.
         settings: keyword arguments of `render_rays`.
-        chunk: rays at once; 0: by the device's free memory. A pixel's bits depend on it, to rounding.
+        chunk: rays at once, at most the pixels of the scene's largest view; 0: by the device's free memory. A pixel's
+            bits depend on it, to rounding.
     """
     of_rays = ray_renderer(network, scene, settings)
     samples = settings["num_coarse"] + settings.get("num_fine", 0)
-    at_once = chunk or rays_at_once(samples, network.width)
+    views = scene.train, scene.test
+    largest = max(int(v.sizes.prod(axis=1, dtype=np.int64).max()) for v in views)
+    at_once = min(chunk or rays_at_once(samples, network.width), largest)
+    straight = np.zeros(max(v.lens(0).shape[-1] for v in views), np.float32)
 
     def render(params: Any, camera: Camera, pose: Any, distortion: Any = None) -> RenderOutput:
-        lens = np.zeros(4, np.float32) if distortion is None else distortion
-        return render_image(of_rays, (params, camera, pose, lens), camera, pose, at_once)
+        lens = straight.copy()
+        if distortion is not None:
+            lens[: len(distortion)] = distortion
+        return render_image(of_rays, (params, pose, lens), camera, pose, at_once, fill=True)
 
     return render
 
@@ -97,6 +103,6 @@ def pixel_sampler(render: RenderRays, scene: Scene, i: int) -> Callable[[Any, ja
         pixel = (numbers.astype(jnp.int32) % total + first) % total
         chosen = jnp.stack([pixel % camera.width, pixel // camera.width], axis=-1)
         rays = camera_rays(camera, jnp.asarray(pose), chosen)
-        return render((params, camera, pose, lens), rays)
+        return render((params, pose, lens), rays)
 
     return draw

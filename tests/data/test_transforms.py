@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import read_blender, read_transforms, write_blender
-from jaxgen.data.views import shrink
+from jaxgen.data.photos import shrink
 from jaxgen.nerf import Camera, analytic_scene, camera_rays, hemisphere
 
 SIZE = 16
@@ -113,6 +113,11 @@ def test_every_nth_frame_and_missing_frames(folder):
         (lambda d: d.update(camera_angle_x=40.0), "not inside .0, pi. radians"),
         (lambda d: d.update(frames=[]), "a list 'frames' of at least one view"),
         (lambda d: d["frames"][0].update(file_path="../x"), "outside of the scene's folder"),
+        (lambda d: d["frames"][0].update(file_path=""), "every frame needs a 'file_path'"),
+        (lambda d: d["frames"][0].update(file_path="a\0b"), "not a file's name"),
+        (lambda d: d["frames"][1]["transform_matrix"][3].__setitem__(0, 1.0), "r_1: .*its last row is .1.0, 0.0"),
+        (lambda d: d["frames"][1]["transform_matrix"][0].__setitem__(3, 1e30), "r_1: the camera stands at"),
+        (lambda d: d["frames"][1].update(transform_matrix=np.diag([1.5, 1.5, 1.5, 1]).tolist()), "lengths 1.5, 1.5, 1"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said(folder, change, message):
@@ -191,14 +196,156 @@ def test_a_list_of_files_makes_the_split_and_a_frame_its_own_intrinsics(photos):
         ({"w": 4032}, "0.jpg: 16 x 12 pixels, and transforms.json gives its intrinsics for 4032 x 12"),
         ({"cx": 80.0}, "principal point .80.0, 6.5. for an image of 16 x 12"),
         ({"fl_x": -1.0}, "focal lengths are positive"),
-        ({"camera_model": "OPENCV_FISHEYE"}, "camera model OPENCV_FISHEYE"),
-        ({"k3": 0.5}, "with k3; only pinhole"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "camera model EQUIRECTANGULAR; read are OPENCV"),
+        ({"camera_model": 3}, "camera model 3"),
+        ({"is_fisheye": True}, "p2: a fisheye lens with p2; read are k1, k2, k3, k4"),
+        ({"is_fisheye": True, "p2": 0, "camera_model": "PINHOLE"}, "is_fisheye is True, and camera_model is PINHOLE"),
+        ({"k4": 0.5}, "k4: a perspective lens with k4.*FULL_OPENCV"),
+        ({"k1": "0.1"}, "k1 is '0.1'; expected a number"),
+        ({"fl_x": True}, "fl_x is True; expected a number"),
+        ({"latlong": True}, "latlong: a panorama is not supported"),
+        ({"rolling_shutter": [0, 0, 0.01]}, "rolling_shutter: a rolling shutter is not"),
+        ({"ftheta_p0": 1.0}, "ftheta_p0: an f-theta lens is not"),
+        ({"test_filenames": "0.jpg"}, "test_filenames must be a list"),
+        ({"test_filenames": ["0.jpg", "9.jpg"]}, "test_filenames names 1 files that no frame has: 9.jpg"),
+        ({"test_filenames": ["0.jpg"], "train_filenames": ["./0.jpg"]}, "0.jpg is in train_filenames and in test_file"),
     ],
 )
 def test_cameras_that_do_not_fit_are_refused(photos, change, message):
     edit(photos / "transforms.json", lambda described: described.update(change))
     with pytest.raises(ValueError, match=message):
         read_transforms(photos, "test")
+
+
+NULLS = ("camera_angle_x", "k3", "is_fisheye", "camera_model", "train_filenames", "mask_path", "rolling_shutter")
+
+
+def test_null_counts_as_absent_and_other_keys_are_listed(photos):
+    def change(described):
+        described.update({name: None for name in NULLS}, aabb_scale=16, offset=[0, 0, 1], rolling_shutter=[0, 0])
+        described["frames"][0].update(fl_x=None, sharpness=3.0)
+
+    before = read_transforms(photos)
+    edit(photos / "transforms.json", change)
+    scene = read_transforms(photos)
+    for name, values in before.items():
+        np.testing.assert_array_equal(scene[name], values)
+    assert "keys without effect here: aabb_scale, offset, sharpness" in scene.report
+
+
+@pytest.mark.parametrize(
+    "shared, own, expected",
+    [
+        ({}, {"camera_angle_x": 0.8}, [SIZE / 2 / np.tan(0.4), SIZE / 2 / np.tan(0.4) * 31 / 30]),
+        ({}, {"x_fov": 60.0, "y_fov": 50.0}, [SIZE / 2 / np.tan(np.pi / 6), 6 / np.tan(np.radians(25))]),
+        ({}, {"fl_x": 40.0}, [40, 31]),
+        ({"fl_x": None, "fl_y": None, "camera_angle_x": 0.9}, {"fl_x": 40.0}, [40, 40]),
+        ({"fl_x": None, "fl_y": None, "camera_angle_x": 0.9}, {}, [SIZE / 2 / np.tan(0.45)] * 2),
+    ],
+)
+def test_a_frames_own_key_wins(photos, shared, own, expected):
+    edit(photos / "transforms.json", lambda d: (d.update(shared), [frame.update(own) for frame in d["frames"][:2]]))
+    scene = read_transforms(photos, hold_out_every=0)
+    np.testing.assert_allclose(scene["intrinsics"][2:, :2], [expected] * 2)
+
+
+def test_every_lens_of_the_keys(photos):
+    at = lambda **keys: (
+        edit(photos / "transforms.json", lambda d: d.update({"k1": None, "p2": None, **keys})),
+        read_transforms(photos)["distortion"][0].tolist(),
+    )[1]
+    assert at(k3=0.2, p1=0.1) == [0, 0, 0.1, 0, 0.2, 0, 0, 0, 0]
+    assert at(k3=0.0, p1=0.0) == [0, 0, 0, 0]
+    assert at(is_fisheye=True, k1=0.1, k4=0.4) == [0.1, 0, 0, 0, 0, 0.4, 0, 0, 1]
+    assert at(is_fisheye=False, k4=None, camera_model="opencv") == [0, 0, 0, 0]
+    full = at(camera_model="FULL_OPENCV", k1=1.0, k2=2.0, p1=3.0, p2=4.0, k3=5.0, k4=6.0, k5=7.0, k6=8.0)
+    assert full == [1, 2, 3, 4, 5, 6, 7, 8, 0]
+
+
+def test_a_blender_file_may_have_a_lens_and_other_sizes(folder):
+    path = folder / "transforms_train.json"
+    edit(path, lambda d: d.update(fl_x=20.0, cx=7.0, k1=0.2, p1=0.01))
+    scene = read_blender(folder)
+    np.testing.assert_allclose(scene["intrinsics"], [[20, 20, 7, 8]] * 4)
+    np.testing.assert_allclose(scene["distortion"], [[0.2, 0, 0.01, 0]] * 4)
+    edit(path, lambda d: d.update(w=800, h=800))
+    with pytest.raises(ValueError, match="r_0.png: 16 x 16 pixels, and transforms_train.json gives .* 800 x 800"):
+        read_blender(folder)
+    # An angle holds at any size.
+    edit(path, lambda d: [d.pop(name) for name in ("fl_x", "cx", "k1", "p1")])
+    np.testing.assert_allclose(read_blender(folder)["intrinsics"][0, 2:], [8, 8])
+    edit(path, lambda d: d.update(w=800, h=600))
+    with pytest.raises(ValueError, match="gives its intrinsics for 800 x 600"):
+        read_blender(folder)
+
+
+@pytest.mark.parametrize(
+    "lists, train, test",
+    [
+        ({"train": "01", "val": "2"}, "01", "2"),
+        ({"train": "01", "val": "2", "test": "3"}, "01", "3"),
+        ({"train": "01"}, "01", "23"),
+        ({"test": "3"}, "012", "3"),
+        ({"val": "1", "test": "3"}, "02", "3"),
+        ({"train": "12", "val": "", "test": ""}, "12", "03"),
+    ],
+)
+def test_lists_never_put_a_frame_into_both_splits(photos, lists, train, test):
+    written = {f"{name}_filenames": [f".\\{i}.jpg" for i in names] for name, names in lists.items()}
+    edit(photos / "transforms.json", lambda d: d.update(written))
+    for split, names in (("train", train), ("test", test)):
+        assert read_transforms(photos, split)["name"].tolist() == [f"{i}.jpg" for i in names]
+
+
+def test_lists_that_leave_nothing_and_a_frame_that_is_there_twice(photos):
+    edit(photos / "transforms.json", lambda d: d.update(train_filenames=[f"{i}.jpg" for i in range(4)]))
+    with pytest.raises(ValueError, match="train_filenames leave no frame for the split 'test'"):
+        read_transforms(photos, "test")
+    edit(photos / "transforms.json", lambda d: d["frames"].append({**d["frames"][0], "file_path": "x/../3"}))
+    with pytest.raises(ValueError, match="two frames have the image 3"):
+        read_transforms(photos)
+
+
+def test_images_beside_the_scene_and_without_a_suffix(photos, tmp_path_factory):
+    scene = tmp_path_factory.mktemp("scene")
+    (scene / "transforms.json").write_bytes("\ufeff".encode() + (photos / "transforms.json").read_bytes())
+    edit_bom = json.loads((scene / "transforms.json").read_text(encoding="utf-8-sig"))
+    for frame in edit_bom["frames"]:
+        frame["file_path"] = f"../{photos.name}/{frame['file_path'][:-4]}"
+    (scene / "transforms.json").write_text(json.dumps(edit_bom), encoding="utf-8-sig")
+    with pytest.raises(ValueError, match="outside of the scene's folder .*--data.images"):
+        read_transforms(scene)
+    found, expected = read_transforms(scene, images=photos), read_transforms(photos)
+    np.testing.assert_array_equal(found["image"], expected["image"])
+    assert any("3 images have another suffix" in line for line in found.report)
+    with pytest.raises(FileNotFoundError, match="images= .--data.images. must be"):
+        read_transforms(scene, images=photos / "nowhere")
+
+
+def test_masks_sizes_and_orientations_in_one_scene(photos):
+    """Image 2 is a portrait, image 1 has a mask."""
+    portrait = np.random.default_rng(0).integers(0, 256, (SIZE, 12, 3), dtype=np.uint8)
+    Image.fromarray(portrait).save(photos / "2.png")
+    Image.fromarray(np.eye(12, SIZE, dtype=np.uint8) * 255).save(photos / "mask.png")
+
+    def change(described):
+        frames = {frame["file_path"]: frame for frame in described["frames"]}
+        frames["2.jpg"].update(file_path="2.png", w=12, h=SIZE, cx=6.0, cy=8.0, fl_x=32.0)
+        frames["1.jpg"].update(mask_path="mask.png")
+
+    edit(photos / "transforms.json", change)
+    scene = read_transforms(photos, hold_out_every=3)
+    assert scene["size"].tolist() == [[SIZE, 12], [12, SIZE]] and scene["image"].shape == (2, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(scene["image"][1, :, :12], portrait)
+    np.testing.assert_allclose(scene["intrinsics"], [[30, 31, 8.5, 6.5], [32, 31, 6, 8]])
+    assert scene["mask"][0].sum() == 12 and scene["mask"][1].sum() == SIZE * 12
+    assert "masks: 1 images have one" in scene.report
+    half = read_transforms(photos, width=8, hold_out_every=3)
+    assert half["size"].tolist() == [[8, 6], [6, 8]]
+    np.testing.assert_allclose(half["intrinsics"][1], [16, 15.5, 3, 4])
+    (photos / "mask.png").unlink()
+    with pytest.raises(FileNotFoundError, match="no mask .*mask.png"):
+        read_transforms(photos, hold_out_every=3)
 
 
 @pytest.mark.real_data

@@ -93,6 +93,19 @@ def test_the_gradient_with_respect_to_the_intrinsics():
     np.testing.assert_allclose(gradient, [2.5 / 25, 0, -1 / 5, 0], rtol=1e-6)
 
 
+def test_trees_of_cameras_may_hold_any_numbers():
+    """Gradients and differences are cameras with negative entries; only a camera that is made is checked."""
+    zero = jax.tree.map(lambda x: x - x, CAMERA)
+    assert (zero.focal_x, zero.width, zero.pixel_center) == (0, 6, 0.5) and isinstance(zero, nerf.Camera)
+    negative = jax.device_get(jax.tree.map(lambda x: np.float32(-x), CAMERA))
+    assert negative.focal_y == -4
+    assert jax.tree.structure(zero) == jax.tree.structure(CAMERA) != jax.tree.structure(CAMERA.resized(3, 2))
+    names = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(CAMERA)]
+    assert names == [".focal_x", ".focal_y", ".center_x", ".center_y"]
+    with pytest.raises(ValueError, match="focal_x is -1"):
+        dataclasses.replace(CAMERA, focal_x=-1.0)
+
+
 def test_a_resized_camera_sees_the_same_picture():
     small = CAMERA.resized(3, 2)
     assert (small.width, small.height, small.focal_x, small.center_y) == (3, 2, 2.5, 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxgen.nerf import analytic_scene, mesh
+from tests.nerf import captures
 
 BALL = (analytic_scene.MARBLES[1],)
 LEVEL = 20.0
@@ -56,6 +57,19 @@ def test_without_scikit_image_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "skimage", None)
     with pytest.raises(ImportError, match="pip install scikit-image"):
         mesh.marching_cubes(np.arange(8.0).reshape(2, 2, 2), 3)
+
+
+def test_a_mesh_in_another_world_keeps_its_shape_and_its_outside():
+    world, before = captures.similarity(3), triangle()
+    after = mesh.move(before, world)
+    scale = np.cbrt(np.linalg.det(world[:3, :3]))
+    expected = before.vertices @ world[:3, :3].T + world[:3, 3]
+    np.testing.assert_allclose(after.vertices, expected, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(after.normals, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(after.normals, before.normals @ world[:3, :3].T / scale, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(after.faces, before.faces)
+    with pytest.raises(ValueError, match="not a similarity"):
+        mesh.move(before, np.diag([1.0, 2, 1, 1]))
 
 
 def triangle():

@@ -72,3 +72,13 @@ def test_wrong_inputs():
         nerf.ndc_rays(rays, CAMERA, 0.0)
     with pytest.raises(ValueError, match="view has shape"):
         nerf.ndc_rays(rays._replace(view=np.ones((2, 2))), CAMERA)
+
+
+def test_the_reference_camera_is_the_widest_along_each_axis():
+    one = np.tile([12.0, 13.0, 10.0, 5.0], (3, 1))
+    sizes = np.tile([20, 10], (3, 1))
+    assert nerf.reference_camera(one, sizes) == nerf.Camera(20, 10, 12.0, 13.0, 10.0, 5.0)
+    # A portrait, and one with a longer lens: 12 / 20 and 10 / 20 are the shortest.
+    several = np.array([[12.0, 13.0, 10, 5], [12.0, 10.0, 5, 10], [40.0, 40.0, 10, 5]])
+    camera = nerf.reference_camera(several, np.array([[20, 10], [10, 20], [20, 10]]), 0.0)
+    assert camera == nerf.Camera(20, 10, 12.0, 5.0, 10.0, 5.0, 0.0)

@@ -28,6 +28,42 @@ def test_the_turntable_is_the_papers_film():
     np.testing.assert_allclose(moved[:, :3, 3], origin, atol=1e-12)
 
 
+def test_poses_at_azimuths_and_elevations_are_the_released_codes():
+    """In a world whose up is not +z they are turned with it."""
+    azimuth, elevation, up = [-170.0, 20.0, 95.0], [10.0, -40.0, 80.0], np.array([0.3, -0.8, -0.2])
+    found, fixed, turned, below = in_float64(
+        lambda: (
+            nerf.orbit_poses(azimuth, elevation, 3.0),
+            nerf.orbit_poses(azimuth, 25.0, 3.0, (1.0, 2.0, 3.0)),
+            nerf.orbit_poses(azimuth, elevation, 3.0, (1.0, 2.0, 3.0), up),
+            nerf.orbit_poses([90.0], [30.0], 3.0, up=(0.0, 0.0, -2.0)),
+        )
+    )
+    expected = [pose_spherical(a, -e, 3) for a, e in zip(azimuth, elevation, strict=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    np.testing.assert_allclose(fixed[1, :3, 3], pose_spherical(20, -25, 3)[:3, 3] + [1, 2, 3], atol=1e-12)
+    unit = up / np.linalg.norm(up)
+    away = turned[:, :3, 3] - [1, 2, 3]
+    np.testing.assert_allclose(away @ unit, 3 * np.sin(np.radians(elevation)), atol=1e-12)
+    np.testing.assert_allclose(turned[:, :3, 1] @ unit, np.cos(np.radians(elevation)), atol=1e-12)
+    # The same distances between the cameras as about +z: one rotation of all.
+    apart = lambda poses: poses[:, None, :3, 3] - poses[None, :, :3, 3]
+    np.testing.assert_allclose(
+        np.linalg.norm(apart(turned), axis=-1), np.linalg.norm(apart(found), axis=-1), atol=1e-12
+    )
+    np.testing.assert_allclose(below[0, :3, 3], [3 * np.cos(np.radians(30)), 0, -1.5], atol=1e-12)
+
+
+def test_a_panorama_looks_outward_from_a_level_circle():
+    up = np.array([0.0, -1.0, 0.0])
+    found = in_float64(lambda: nerf.panorama(8, (1.0, 2.0, 3.0), 0.5, 20.0, up))
+    away = found[:, :3, 3] - [1, 2, 3]
+    np.testing.assert_allclose(away @ up, 0, atol=1e-12)
+    np.testing.assert_allclose(-found[:, :3, 2] @ up, np.sin(np.radians(20)), atol=1e-12)
+    np.testing.assert_allclose(np.sum(-found[:, :3, 2] * away, axis=1), 0.5 * np.cos(np.radians(20)), atol=1e-12)
+    np.testing.assert_allclose(away.sum(axis=0), 0, atol=1e-12)
+
+
 def test_the_hemisphere_is_even_and_looks_at_its_middle():
     target = np.array([0.1, 0.2, -0.3])
     poses, turned = in_float64(
@@ -80,6 +116,12 @@ def test_wrong_inputs():
         nerf.turntable(0)
     with pytest.raises(ValueError, match="elevation is 90"):
         nerf.turntable(elevation=90)
+    with pytest.raises(ValueError, match="elevation is -95"):
+        nerf.orbit_poses([0.0, 1.0], [3.0, -95.0])
+    with pytest.raises(ValueError, match="up is .0, 0, 0."):
+        nerf.hemisphere(4, up=(0, 0, 0))
+    with pytest.raises(ValueError, match="a radius of 0 or more"):
+        nerf.panorama(4, radius=-1.0)
     with pytest.raises(ValueError, match="elevations are"):
         nerf.hemisphere(4, elevations=(50, 10))
     with pytest.raises(ValueError, match="near is 3.*far is 2"):

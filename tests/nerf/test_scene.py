@@ -1,5 +1,7 @@
 """Posed images and the training rays through their pixels."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -88,34 +90,73 @@ def test_rays_are_in_ndc_where_the_scene_is():
     np.testing.assert_allclose(rays.direction[:, 2], 2, rtol=1e-5)
 
 
-def ring(num):
-    """Cameras 4 away from the origin that look at it."""
-    angle = 2 * np.pi * np.arange(num) / num
-    height = np.linspace(0.5, 3, num)
-    side = np.sqrt(16 - height**2)
-    return np.stack(
-        [numpy_cameras.look_at((s * np.cos(a), s * np.sin(a), h)) for s, a, h in zip(side, angle, height, strict=True)]
-    )
+def test_images_of_several_sizes_and_masks():
+    size = np.array([[W, H], [W - 2, H], [W, H - 3]], np.int32)
+    mask = np.ones((N, H, W), bool)
+    mask[0, :2] = False
+    views = dataclasses.replace(scenes.views(), size=size)
+    assert (views.camera(1, 0.5).width, views.camera(2, 0.5).height) == (W - 2, H - 3)
+    assert views.rgb(1, None).shape == (H, W - 2, 3) and views.mask_of(1) is None
+    numbers, starts = views.usable_pixels()
+    assert starts.tolist() == [0, H * W, H * W + H * (W - 2), H * W + H * (W - 2) + (H - 3) * W]
+    image, row, column = np.unravel_index(numbers, (N, H, W))
+    assert all((column[image == i].max(), row[image == i].max()) == tuple(size[i] - 1) for i in range(N))
+    # The middle half of each image.
+    numbers, starts = views.usable_pixels(0.5)
+    image, row, column = np.unravel_index(numbers, (N, H, W))
+    assert sorted(set(column[image == 1])) == [1, 2, 3] and sorted(set(row[image == 2])) == [1]
+    masked = dataclasses.replace(views, mask=mask)
+    assert masked.usable_pixels()[1][1] == (H - 2) * W and masked.mask_of(0).sum() == (H - 2) * W
+    assert scenes.views().usable_pixels() is None
+    mask[1] = False
+    assert np.diff(masked.usable_pixels()[1]).tolist() == [(H - 2) * W, 0, (H - 3) * W]
+    mask[:] = False
+    with pytest.raises(ValueError, match="the masks leave no pixel"):
+        masked.usable_pixels()
 
 
-def test_cameras_around_a_point_are_placed_4_from_the_origin():
-    """Moved and scaled as COLMAP likes."""
-    poses = ring(6)
-    moved = poses.copy()
-    moved[:, :3, 3] = 10 * moved[:, :3, 3] + np.array([5, -7, 3])
-    before = moved.copy()
-    placed, scale = nerf.place_cameras(moved, 30.0)
-    np.testing.assert_allclose(placed, poses, rtol=1e-4, atol=1e-4)
-    assert scale == pytest.approx(0.1, rel=1e-5)
-    np.testing.assert_array_equal(moved, before)
+def test_what_does_not_fit_the_images_is_refused():
+    views = scenes.views()
+    with pytest.raises(ValueError, match="sizes .3, 2. do not fit"):
+        dataclasses.replace(views, size=np.full((N, 2), W + 1))
+    with pytest.raises(ValueError, match="masks have shape"):
+        dataclasses.replace(views, mask=np.ones((N, W, H), bool))
+    huge = np.broadcast_to(np.zeros(3, np.uint8), (2, 2**15, 2**15, 3))
+    with pytest.raises(ValueError, match="2147483648 pixels; at most 2.31 - 1"):
+        dataclasses.replace(views, image=huge)
 
 
-def test_cameras_that_face_one_way_are_placed_at_the_origin_with_the_nearest_bound_at_4_thirds():
-    poses = np.tile(np.eye(4), (9, 1, 1))
-    poses[:, 0, 3], poses[:, 1, 3] = 0.1 * (np.arange(9) % 3), 0.1 * (np.arange(9) // 3)
-    poses[:, :3, 3] += [3.0, 5.0, 7.0]
-    placed, scale = nerf.place_cameras(poses, 2.0)
-    assert scale == pytest.approx(1 / 1.5) and scale * 2.0 == pytest.approx(4 / 3)
-    np.testing.assert_allclose(placed[:, :3, 3].mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(np.ptp(placed[:, 0, 3]), 0.2 * scale, rtol=1e-4)
-    np.testing.assert_allclose(placed[:, :3, :3], np.broadcast_to(np.eye(3), (9, 3, 3)), atol=1e-5)
+def test_one_point_of_the_world_has_one_place_in_ndc_whatever_the_focal_length():
+    """Rays of cameras of three focal lengths that meet in a point still meet in NDC, where `ndc_project` puts it."""
+    point = np.array([0.3, -0.2, -3.0])
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    poses[:, 0, 3] = [0.0, 0.1, 0.2]
+    intrinsics = np.array([[9, 10, 4, 3], [15, 15, 4, 3], [30, 28, 4, 3]], np.float32)
+    views = nerf.Views(scenes.views().image, poses, intrinsics, np.array(["a", "b", "c"]))
+    scene = nerf.Scene(views, views, 0.0, 1.0, None, 0.5, "", (2.0, 6.0), ndc=True)
+    offset = point - poses[:, :3, 3]
+    directions = np.float32(offset / -offset[:, 2:])
+    rays = nerf.Rays(poses[:, :3, 3], directions, directions)
+    bent, place = in_float32(
+        lambda rays, point: (scene.field_rays(rays, poses), nerf.ndc_project(point, scene.reference)),
+        rays, np.float32(point)[None],
+    )  # fmt: skip
+    t = 1 - 1 / 3.0
+    np.testing.assert_allclose(bent.origin + t * bent.direction, np.tile(place, (3, 1)), atol=1e-6)
+    assert scene.reference == nerf.Camera(W, H, 9.0, 10.0, W / 2, H / 2)
+    nearer = dataclasses.replace(scene, near_plane=0.5)
+    found = in_float32(lambda rays: nearer.field_rays(rays, poses), rays)
+    np.testing.assert_allclose(found.origin[:, 2] + (1 - 0.5 / 3) * found.direction[:, 2], 1 + 2 * 0.5 / -3, atol=1e-6)
+
+
+def test_rays_that_do_not_run_along_minus_z():
+    poses = np.tile(np.eye(4, dtype=np.float32), (3, 1, 1))
+    views = dataclasses.replace(scenes.views(), pose=poses)
+    fisheye = np.zeros((3, 9), np.float32)
+    fisheye[:, 8] = 1
+    assert nerf.run_along_minus_z(views) and not nerf.run_along_minus_z(scenes.views())
+    assert nerf.run_along_minus_z(dataclasses.replace(views, distortion=fisheye))
+    # At a focal length of 2 the corner of a fisheye is 2.2 radians from the axis.
+    wide = dataclasses.replace(views, intrinsics=np.array([[2, 2, 4, 3]] * 3, np.float32))
+    assert nerf.run_along_minus_z(wide)
+    assert not nerf.run_along_minus_z(dataclasses.replace(wide, distortion=fisheye))

@@ -1,10 +1,13 @@
 """Whole views and single pixels of a field."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from jaxgen import nerf
+from jaxgen.nerf import rendering
 from tests.nerf import scenes
 from tests.nerf.scenes import H, W
 from tests.parameters import random_parameters
@@ -43,6 +46,21 @@ def test_a_view_is_that_of_render_rays(params, view):
         assert isinstance(value, np.ndarray) and value.shape[:2] == (H, W)
         np.testing.assert_allclose(value, part.reshape(value.shape), atol=2e-5, err_msg=name)
     assert np.ptp(view.depth) > 0.1 and np.abs(view.color - view.coarse_color).max() > 1e-3
+
+
+def test_views_of_several_sizes_are_rendered_by_one_program(params, view):
+    """Landscape and portrait, larger and smaller than a chunk."""
+    size = np.array([[W, H], [W - 2, H], [4, 4]], np.int32)
+    both = dataclasses.replace(scenes.views(), size=size)
+    scene = dataclasses.replace(scenes.scene(), train=both, test=both)
+    count = lambda: rendering._render_pixels._cache_size()
+    render, before = nerf.view_renderer(NETWORK, scene, SETTINGS, chunk=20), count()
+    for i in range(3):
+        found = render(params, scene.test.camera(i, 0.5), scene.test.pose[i], scene.test.lens(i))
+        assert found.color.shape == (size[i, 1], size[i, 0], 3)
+        if i == 0:
+            np.testing.assert_allclose(found.color, view.color, atol=2e-5)
+    assert count() == before + 1
 
 
 def test_the_coarse_network_alone(params):

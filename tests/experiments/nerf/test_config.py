@@ -38,6 +38,8 @@ def test_a_training_is_made_longer_only_where_the_rate_does_not_depend_on_its_le
     "arguments, message",
     [
         (["--data.near", "6", "--data.far", "2"], "data.near is 6.0 and data.far 2.0"),
+        (["--data.near", "nan"], "data.near is nan"),
+        (["--data.scale", "-1"], "data.scale is -1"),
         (["--data.background", "white"], "have no alpha to put it behind"),
         (["--data.background", "none", "--data.every", "2"], "one view to train on"),
         (["--data.dir", "nowhere"], "no folder nowhere"),
@@ -122,6 +124,28 @@ def test_a_run_of_0_1_0_is_resumed(tmp_path):
     finite = dataclasses.replace(config, sampling=dataclasses.replace(config.sampling, infinite_last_interval=False))
     resumed(tmp_path, record, finite)
     assert training.from_dict(config, record["config"]).sampling == finite.sampling
+
+
+@pytest.mark.parametrize(
+    "name, near, far, now, same",
+    [
+        ("llff", 2.0, 6.0, {}, True),
+        ("llff", 1.0, 9.0, {}, True),  # 0.1.0 did not use them
+        ("llff", 2.0, 6.0, {"near": 2.0}, False),
+        ("blender", 2.0, 6.0, {}, True),
+        ("blender", 2.0, 6.0, {"near": 2.0, "far": 6.0}, True),
+        ("blender", 1.0, 6.0, {}, False),
+        ("marbles", 2.6, 5.4, {"default_bounds": (2.6, 5.4)}, True),
+        ("marbles", 2.0, 6.0, {"default_bounds": (2.6, 5.4)}, False),
+        ("blender", 1.0, 6.0, {"near": 1.0}, True),
+    ],
+)
+def test_near_and_far_of_0_1_0_have_their_meaning(name, near, far, now, same):
+    recorded = RECORDED["config"]["data"] | {"name": name, "near": near, "far": far}
+    config = Data(name, factor=4, background="none", pixel_center=0.0, **now)
+    changed = training.config.differences(recorded, config)
+    assert (not changed) == same, changed
+    assert training.from_dict(Data(), training.config.to_dict(config)) == config
 
 
 @pytest.mark.parametrize(

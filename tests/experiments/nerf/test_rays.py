@@ -1,5 +1,7 @@
 """The rays of a step of the NeRF experiment."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -38,6 +40,27 @@ def test_a_ray_is_that_of_its_pixel():
         expected = ray_of(SCENE.train.camera(view, 0.5), SCENE.train.pose[view], pixel)
         for a, b in zip(batch["rays"], expected, strict=True):
             np.testing.assert_allclose(a[i], b, rtol=1e-5, atol=1e-6)
+
+
+def test_images_of_several_sizes_and_masks_are_visited_once_by_one_program():
+    size = np.array([[W, H], [W - 2, H], [W, H - 3]], np.int32)
+    mask = np.ones((N, H, W), bool)
+    mask[0, :2] = False
+    train = dataclasses.replace(SCENE.train, size=size, mask=mask)
+    total = (H - 2) * W + H * (W - 2) + (H - 3) * W
+    assert total % 4 == 0
+    batches = ray_batches(dataclasses.replace(SCENE, train=train), total // 4, Rays(crop_steps=4, crop_fraction=0.5))
+    positions = np.arange(total // 4, dtype=np.int32)
+    make = jax.jit(lambda arrays, step: batches.make(jax.random.key(3), arrays, step, positions)["rgb"])
+    found = scenes.pixels_of(np.stack([make(batches.arrays, np.int32(step)) for step in range(8)]))
+    image, row, column = found[:, :4].reshape(3, -1)
+    # First the middle half: columns 2 to 5 and rows 2 and 3 of the first image, whose row 1 is masked.
+    assert set(zip(row[image == 0], column[image == 0], strict=True)) == {(r, c) for r in (2, 3) for c in (2, 3, 4, 5)}
+    assert set(zip(row[image == 1], column[image == 1], strict=True)) == {(r, c) for r in (1, 2, 3) for c in (1, 2, 3)}
+    assert make._cache_size() == 1
+    visits = np.unique(found[:, 4:].reshape(3, -1), axis=1).T
+    assert len(visits) == total
+    assert all(c < size[i, 0] and r < size[i, 1] and mask[i, r, c] for i, r, c in visits)
 
 
 def test_rays_of_one_image_and_of_its_middle():

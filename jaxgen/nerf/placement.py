@@ -1,0 +1,148 @@
+"""Where the cameras of a capture are brought before training, and the way back to the world that they came from.
+
+The encoding of positions repeats beyond pi, and its frequencies suit scenes a few units large. Source: ours, after the
+Blender scenes and LLFF's code.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgen.arguments import Float, Real, takes
+from jaxgen.nerf.pose_report import describe_poses
+from jaxgen.nerf.poses import recenter_poses
+
+REACH = 3.0
+"""Farthest coordinate of a room that is seen from inside."""
+
+
+class Placement(NamedTuple):
+    """Cameras in the scene's world.
+
+    Attributes:
+        poses: float64 [N, 4, 4], OpenGL axes.
+        scale: factor by which lengths are multiplied.
+        world_from_scene: [4, 4], the similarity from the scene's world to the one before.
+        text: what was done.
+    """
+
+    poses: np.ndarray
+    scale: float
+    world_from_scene: np.ndarray
+    text: str
+
+
+@takes(poses=Float(numpy=True), nearest=Real(positive=True))
+def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]:
+    """A reconstructed world, such as COLMAP's, moved and scaled to where networks and bounds expect it.
+
+    Cameras that surround a point: that point at the origin, and the cameras 4 away from it on average, as in the
+    Blender scenes. Cameras that face one way, as in LLFF's scenes: the average camera at the origin with the axes of
+    the world, and the nearest bound at 4 / 3.
+
+    Args:
+        poses: [N, 4, 4], OpenGL axes.
+        nearest: the nearest bound of all views, in units of `poses`.
+
+    Returns:
+        (new poses float64 [N, 4, 4], the scale by which bounds are to be multiplied).
+    """
+    report, poses = describe_poses(poses), np.array(poses)
+    if report.surrounding:
+        poses[:, :3, 3] -= report.focus
+        scale = 4 / report.distance
+    else:
+        poses = np.asarray(recenter_poses(jnp.asarray(poses)), np.float64)
+        scale = 1 / (0.75 * nearest)
+    poses[:, :3, 3] *= scale
+    return poses, scale
+
+
+def place_scene(
+    poses: np.ndarray,
+    bounds: tuple[float, float] | None = None,
+    *,
+    around_origin: bool = True,
+    up: str = "",
+    scale: float = 0.0,
+) -> Placement:
+    """A world turned, moved and scaled for training, with the transform that undoes it.
+
+    Args:
+        poses: [N, 4, 4], OpenGL axes.
+        bounds: nearest and farthest depth, in units of `poses`; None: unknown.
+        around_origin: brings the cameras around the origin as `place_cameras`; those that look outward, in a room, have
+            their middle at the origin and see 3 far.
+        up: direction that becomes +z: an axis such as "-y", or "cameras" for the mean of theirs; "": nothing is turned.
+        scale: factor of lengths; 0: by `around_origin`, and 1 without.
+
+    Raises:
+        ValueError: `up` for cameras that face one way and are brought to the origin, which look along -z there, or an
+            `up` that has no direction.
+    """
+    before = np.array(poses, np.float64)
+    placed, text = before.copy(), []
+    if up:
+        placed = _upright(placed, up)
+        text.append(f"turned so that {'the mean up of the cameras' if up == 'cameras' else up} is +z")
+    factor = 1.0
+    if around_origin:
+        report = describe_poses(placed)
+        if up and not report.surrounding:
+            raise ValueError(
+                "the cameras face one way and are turned to look along -z: up cannot be chosen as well (--data.up; "
+                '"--data.place none" leaves them where they are)'
+            )
+        if report.inside:
+            middle = placed[:, :3, 3].mean(axis=0)
+            placed[:, :3, 3] -= middle
+            farthest = np.linalg.norm(placed[:, :3, 3], axis=1).max() + (bounds[1] if bounds else 0)
+            factor = REACH / farthest if bounds else 1.0
+            placed[:, :3, 3] *= factor
+            text.append("the middle of the cameras, which look outward, moved to the origin")
+        else:
+            known = report.surrounding or bounds is not None
+            placed, factor = place_cameras(placed, bounds[0] if bounds else 4 / 3)
+            factor = factor if known else 1.0
+            text.append(
+                "the point that the cameras look at moved to the origin"
+                if report.surrounding
+                else "the average camera moved to the origin, looking along -z"
+            )
+    if scale:
+        placed[:, :3, 3] *= scale / factor
+        factor = scale
+    text.append(f"scaled by {factor:.6g}")
+    return Placement(placed, float(factor), _similarity(before, placed, 1 / factor), ", ".join(text))
+
+
+def _upright(poses: np.ndarray, up: str) -> np.ndarray:
+    """The world turned by the smallest angle that makes a direction +z."""
+    if up == "cameras":
+        direction = poses[:, :3, 1].mean(axis=0)
+    else:
+        direction = np.eye(3)["xyz".index(up[1:])] * (1 if up[0] == "+" else -1)
+    length = np.linalg.norm(direction)
+    if length < 0.1:
+        raise ValueError("the cameras have no common up: name an axis of the world (--data.up)")
+    direction = direction / length
+    # Rodrigues' formula; opposite directions are turned about x.
+    axis, cosine = np.cross(direction, [0, 0, 1]), direction[2]
+    x, y, z = axis
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    turn = np.eye(4)
+    turn[:3, :3] = (
+        np.eye(3) + cross + cross @ cross / (1 + cosine) if cosine > -1 + 1e-9 else np.diag([1.0, -1.0, -1.0])
+    )
+    return turn @ poses
+
+
+def _similarity(before: np.ndarray, after: np.ndarray, scale: float) -> np.ndarray:
+    """The similarity of a given scale that takes the cameras back, [4, 4]."""
+    left, _, right = np.linalg.svd(np.einsum("nij,nkj->ik", before[:, :3, :3], after[:, :3, :3]))
+    rotation = left @ right
+    matrix = np.eye(4)
+    matrix[:3, :3] = scale * rotation
+    matrix[:3, 3] = (before[:, :3, 3] - scale * after[:, :3, 3] @ rotation.T).mean(axis=0)
+    return matrix

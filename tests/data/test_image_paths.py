@@ -1,0 +1,61 @@
+"""Names of images as programs write them, and the files that they mean."""
+
+import pytest
+
+from jaxgen.data.image_paths import find_image, normal_name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("scene/images/000.png", "scene/images/001.jpg", "scene/images/002.webp", "photos/7.JPG"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("images/000.png", "000.png"),
+        ("./images//000", "000.png"),
+        ("images\\000.png", "000.png"),
+        (".\\images\\001", "001.jpg"),
+        ("images/001.png", "001.jpg"),
+        ("images/x/../002", "002.webp"),
+    ],
+)
+def test_a_name_is_found_as_other_systems_write_it(folder, name, found):
+    assert find_image(folder / "scene", name, None, "x.json") == folder / "scene/images" / found
+
+
+def test_what_is_not_there_has_its_most_likely_name(folder):
+    assert find_image(folder / "scene", "images\\9", None, "x").name == "9.png"
+    assert find_image(folder / "scene", "images/9.jpg", None, "x").name == "9.jpg"
+
+
+def test_several_candidates_are_refused_unless_one_is_a_png(folder):
+    (folder / "scene/images/001.webp").touch()
+    with pytest.raises(ValueError, match="images/001 could be any of 001.jpg, 001.webp"):
+        find_image(folder / "scene", "images/001", None, "x.json")
+    (folder / "scene/images/001.png").touch()
+    assert find_image(folder / "scene", "images/001", None, "x.json").name == "001.png"
+
+
+@pytest.mark.parametrize("name", ["../photos/7.JPG", "/etc/passwd", "images/../../photos/7.JPG", "..\\photos\\7.JPG"])
+def test_a_file_outside_of_the_folder_needs_the_folder_of_images(folder, name):
+    with pytest.raises(ValueError, match=r"x.json: .* is outside of the scene's folder .*--data.images"):
+        find_image(folder / "scene", name, None, "x.json")
+    if "etc" not in name:
+        assert find_image(folder / "scene", name, folder / "photos", "x.json") == folder / "photos/7.JPG"
+
+
+def test_the_folder_of_images_is_searched_too(folder):
+    assert find_image(folder / "scene", "7", folder / "photos", "x.json") == folder / "photos/7.JPG"
+    with pytest.raises(ValueError, match="outside of the scene's folder .* and of "):
+        find_image(folder / "scene", "../scene/../x.png", folder / "photos", "x.json")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "x" * 300])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(ValueError, match="x.json: .* is not a file's name"):
+        normal_name(name, "x.json")
