@@ -87,7 +87,7 @@ def test_steps_with_given_noise():
         run = lambda noise, step=step: jax.eval_shape(
             lambda: step(None, diffusion.make_schedule(betas), jnp.asarray(output), jnp.asarray(x), t, noise=noise)
         )
-        with pytest.raises(ValueError, match=r"noise has shape \(3,\); expected \(4, 3\)"):
+        with pytest.raises(ValueError, match=r"noise has shape \(3,\), and x_t has shape \(4, 3\)"):
             run(noise[0])
         with pytest.raises(ValueError, match="no key and no noise"):
             run(None)

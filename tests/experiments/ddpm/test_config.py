@@ -62,7 +62,7 @@ def test_schedules_are_those_of_the_library():
         ({"process": DiffusionConfig(steps=40, variance="learned", loss="simple")}, "--process.loss rescaled_mse"),
         ({"ema": 1.0}, "ema is 1.0"),
         ({"preview_every": -1}, "preview_every is -1"),
-        ({"evaluation__images": -1}, "images, samples and exact_shard must be 0 or more"),
+        ({"evaluation__images": -1}, "images, samples and fixed_batch_size must be 0 or more"),
         ({"evaluation__samples": 3}, "at least 10"),
         ({"evaluation__batch_size": 0}, "batch_size at least 1"),
         ({"optimizer__learning_rate": 0.0}, "learning_rate is 0"),
