@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,16 +44,16 @@ class Measure:
         import jax
 
         self._config = config
-        self._files = collections.defaultdict(collections.Counter)
+        self._files: Any = collections.defaultdict(collections.Counter)
         # What happens between tests, such as the collection, counts for no file.
-        self._now = collections.Counter()
+        self._now: collections.Counter[Any] = collections.Counter()
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
-    def _add(self, event, seconds, **_):
+    def _add(self, event: str, duration_secs: float, **_: str | int) -> None:
         name = SECONDS.get(event)
         # Some tests replace the clock.
-        if name and 0 <= seconds < 3600:
-            self._now[name] += seconds
+        if name and 0 <= duration_secs < 3600:
+            self._now.update({name: duration_secs})
             self._now["programs"] += name == "compile"
             self._now["loaded"] += name == "load"
 

@@ -63,7 +63,7 @@ def quick_options(backend=None):
 @pytest.fixture(autouse=True)
 def flags_as_they_were():
     """A deterministic preset sets XLA_FLAGS for its process, which belong to what bits depend on, and JAX's caches."""
-    before, caches = os.environ.get("XLA_FLAGS"), jax.config.jax_persistent_cache_enable_xla_caches
+    before, caches = os.environ.get("XLA_FLAGS"), jax.config.values["jax_persistent_cache_enable_xla_caches"]
     yield
     jax.config.update("jax_persistent_cache_enable_xla_caches", caches)
     os.environ.pop("XLA_FLAGS", None)

@@ -174,7 +174,7 @@ def _call_changes(node: ast.Call) -> Iterator[Change]:
         yield Change("off by one", stop, ast.BinOp(stop, ast.Sub(), ast.Constant(1)))
     if name in EXTREMES:
         other = EXTREMES[name]
-        function = ast.Name(other) if isinstance(node.func, ast.Name) else ast.Attribute(node.func.value, other)
+        function = ast.Attribute(node.func.value, other) if isinstance(node.func, ast.Attribute) else ast.Name(other)
         yield Change("extreme", node, ast.Call(function, node.args, node.keywords))
     if name in DROPPED and len(node.args) == 1 and not node.keywords:
         yield Change("dropped call", node, node.args[0])
@@ -250,6 +250,7 @@ def candidates(file: str, source: str) -> Iterator[Mutation]:
     seen = collections.Counter()
     for function, change in _walk(ast.parse(source), ()):
         node = change.node
+        assert node.end_lineno is not None and node.end_col_offset is not None
         start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
         text = ast.unparse(change.new)
         # A part of the expression in its place may bind less tightly.

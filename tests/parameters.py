@@ -1,6 +1,7 @@
 """Parameters of networks for tests, without a compiled program."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,3 +25,8 @@ def random_parameters(network, *args, seed=0, **kwargs):
         return values.astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def apply(network, params, *args, **kwargs) -> Any:
+    """The value of a network at parameters; Flax's own `apply` is typed as if it could return variables too."""
+    return network.apply({"params": params}, *args, **kwargs)

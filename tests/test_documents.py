@@ -93,6 +93,7 @@ def test_the_experiment_runs(monkeypatch, tmp_path):
     path = tmp_path / "linear_autoencoder.py"
     path.write_text(blocks()[3])
     spec = importlib.util.spec_from_file_location("linear_autoencoder", path)
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "linear_autoencoder", module)
     spec.loader.exec_module(module)

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import pytest
@@ -99,7 +100,7 @@ def fits(call, function):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_at_small_size(path):
     names = {"__name__": path.stem}
-    shown = [run(source, names) for source in code_of(path)]
+    shown: list[Any] = [run(source, names) for source in code_of(path)]
     pictures = [picture for picture in shown if hasattr(picture, "convert")]
     assert len(pictures) >= 2 and all(picture.convert("L").getextrema()[0] < 250 for picture in pictures)
 

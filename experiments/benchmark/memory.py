@@ -13,6 +13,7 @@ import dataclasses
 import difflib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +92,7 @@ def estimate(
 
 def row(
     name: str,
-    estimates: tuple[training.MemoryEstimate, training.MemoryEstimate],
+    estimates: Sequence[training.MemoryEstimate],
     devices: int,
     batch_size: int,
     model_parallel_size: int = 1,

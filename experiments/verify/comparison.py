@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -103,7 +103,7 @@ def judge(reference: End, end: End, rounds: bool) -> tuple[bool, str]:
     return False, f"DIFFERS: {distance}; {differing[0]}, ..."
 
 
-def _differences(a: dict[str, np.ndarray], b: dict[str, np.ndarray], names: Iterable[str]) -> list[np.ndarray]:
+def _differences(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], names: Iterable[str]) -> list[np.ndarray]:
     return [np.asarray(a[n], np.float64) - np.asarray(b[n], np.float64) for n in names]
 
 

@@ -208,8 +208,8 @@ class End(NamedTuple):
         metrics: metrics.jsonl.
     """
 
-    arrays: dict[str, np.ndarray]
-    early: dict[str, np.ndarray]
+    arrays: Mapping[str, np.ndarray]
+    early: Mapping[str, np.ndarray]
     metrics: bytes
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.compiler import check_once
@@ -55,8 +56,9 @@ def pca(x: Any, num_components: int) -> tuple[jax.Array, jax.Array]:
 
 
 @takes(x=Float("N D"), mean=Float("D"), components=Float("_ D"))
-def pca_reconstruct(x: jax.Array, mean: jax.Array, components: jax.Array) -> jax.Array:
+def pca_reconstruct(x: ArrayLike, mean: ArrayLike, components: ArrayLike) -> jax.Array:
     """mean + (x - mean) C^T C: [N, D] -> [N, D], for `mean` [D], C = `components` [K, D]."""
+    x, mean, components = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(components)
     # A GPU's or TPU's default precision would show in the third digit of the error.
     dot = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
     return mean[None, :] + dot(dot(x - mean[None, :], components.T), components)
@@ -194,6 +196,6 @@ def logistic_pca_codes(x: Any, params: dict[str, jax.Array], ridge: float = 0.1,
 
 
 @takes(codes=Float("N _"))
-def logistic_pca_reconstruct(codes: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
+def logistic_pca_reconstruct(codes: ArrayLike, params: dict[str, jax.Array]) -> jax.Array:
     """sigmoid(z W + b): [N, K] -> [N, D]."""
     return jax.nn.sigmoid(codes @ params["kernel"] + params["bias"][None, :])

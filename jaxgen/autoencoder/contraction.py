@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
@@ -38,7 +39,7 @@ def _jacobian(encode: Encode, x: jax.Array) -> jax.Array:
 
 
 @takes(x=Float("B D"))
-def contractive_penalty(encode: Encode, x: jax.Array) -> jax.Array:
+def contractive_penalty(encode: Encode, x: ArrayLike) -> jax.Array:
     """||J_f(x)||_F^2 = sum_ij (dh_j/dx_i)^2, exactly, by automatic differentiation: [B, D] -> [B].
 
     Costs min(D, H) passes through the encoder and B D H numbers of memory.
@@ -47,11 +48,12 @@ def contractive_penalty(encode: Encode, x: jax.Array) -> jax.Array:
         encode: one example [D] -> [H], any depth.
         x: [B, D].
     """
+    x = jnp.asarray(x)
     return jnp.sum(jnp.square(_jacobian(encode, x)), axis=(1, 2))
 
 
 @takes(hidden=Float("... H"), kernel=Float("_ H"))
-def sigmoid_contractive_penalty(hidden: jax.Array, kernel: jax.Array) -> jax.Array:
+def sigmoid_contractive_penalty(hidden: ArrayLike, kernel: ArrayLike) -> jax.Array:
     """||J||_F^2 of h = sigmoid(x W + b): sum_j (h_j (1 - h_j))^2 sum_i W_ij^2, [..., H] -> [...].
 
     Rifai et al. (2011), equation 5 and section 5.3; costs no more than the reconstruction.
@@ -65,7 +67,7 @@ def sigmoid_contractive_penalty(hidden: jax.Array, kernel: jax.Array) -> jax.Arr
 
 
 @takes(x=Float("B D"), probes=Float("B _ D"))
-def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) -> jax.Array:
+def probed_contractive_penalty(encode: Encode, x: ArrayLike, probes: ArrayLike) -> jax.Array:
     """mean_p ||J_f(x) v_p||^2, the penalty seen along given directions: [B, D] -> [B].
 
     Args:
@@ -74,6 +76,7 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
         probes: v [B, P, D]. For independent probes with E v v^T = I the expectation is ||J||_F^2;
             for P = D orthogonal ones of squared length D the value is.
     """
+    x, probes = jnp.asarray(x), jnp.asarray(probes)
     _code_size(encode, x)
 
     def one(x: jax.Array, probes: jax.Array) -> jax.Array:
@@ -85,7 +88,7 @@ def probed_contractive_penalty(encode: Encode, x: jax.Array, probes: jax.Array) 
 
 @takes(key=Key("|B"), x=Float("B D"), num_probes=Count(), probes=Float())
 def hutchinson_contractive_penalty(
-    key: jax.Array | None, encode: Encode, x: jax.Array, num_probes: int = 1, *, probes: jax.Array | None = None
+    key: jax.Array | None, encode: Encode, x: ArrayLike, num_probes: int = 1, *, probes: ArrayLike | None = None
 ) -> jax.Array:
     """An unbiased estimate of ||J_f(x)||_F^2 = E ||J v||^2, v in {-1, 1}^D: [B, D] -> [B].
 
@@ -102,6 +105,7 @@ def hutchinson_contractive_penalty(
     Raises:
         ValueError: `num_probes` is below 1, `probes` have another shape, or there is neither a key nor probes.
     """
+    x = jnp.asarray(x)
     if num_probes < 1:
         raise ValueError(f"num_probes is {num_probes}; expected at least 1")
     shape = (x.shape[0], num_probes, x.shape[1])
@@ -113,11 +117,11 @@ def hutchinson_contractive_penalty(
 def higher_order_contractive_penalty(
     key: jax.Array | None,
     encode: Encode,
-    x: jax.Array,
+    x: ArrayLike,
     sigma: float,
     num_corruptions: int = 4,
     *,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> jax.Array:
     """mean_c ||J_f(x) - J_f(x + sigma e_c)||_F^2, e ~ N(0, I): [B, D] -> [B].
 
@@ -135,6 +139,7 @@ def higher_order_contractive_penalty(
     Raises:
         ValueError: `noise` has another shape, or there is neither a key nor noise.
     """
+    x = jnp.asarray(x)
     shape = (x.shape[0], num_corruptions, x.shape[1])
     e = given_or_drawn("noise", noise, key, per_example(jax.random.normal), shape, x.dtype)
     jacobians = _jacobian(encode, (x[:, None, :] + sigma * e).reshape(-1, x.shape[1]))
@@ -143,27 +148,29 @@ def higher_order_contractive_penalty(
 
 
 @takes(hidden=Float("... _"), low=Real(), high=Real())
-def saturation(hidden: jax.Array, low: float = 0.05, high: float = 0.95) -> jax.Array:
+def saturation(hidden: ArrayLike, low: float = 0.05, high: float = 0.95) -> jax.Array:
     """Share of sigmoid units below `low` or above `high`: [..., H] -> [...], in [0, 1].
 
     "SAT" of Rifai et al. (2011), table 1, there in percent.
     """
+    hidden = jnp.asarray(hidden)
     outside = (hidden < low) | (hidden > high)
     return jnp.mean(outside.astype(hidden.dtype), axis=-1)
 
 
 @takes(x=Float("B D"))
-def jacobian_spectrum(encode: Encode, x: jax.Array) -> jax.Array:
+def jacobian_spectrum(encode: Encode, x: ArrayLike) -> jax.Array:
     """Singular values of J_f(x), largest first: [B, D] -> [B, min(D, H)].
 
     Rifai et al. (2011), section 5.4 and figure 2 (there averaged over examples).
     """
+    x = jnp.asarray(x)
     return jnp.linalg.svd(_jacobian(encode, x), compute_uv=False)
 
 
 @takes(key=Key("|B"), x=Float("B D"), radius=Real(positive=True), noise=Float())
 def contraction_ratio(
-    key: jax.Array | None, encode: Encode, x: jax.Array, radius: float, *, noise: jax.Array | None = None
+    key: jax.Array | None, encode: Encode, x: ArrayLike, radius: float, *, noise: ArrayLike | None = None
 ) -> jax.Array:
     """||f(x + r u) - f(x)|| / r for u uniform on the unit sphere, one a example: [B, D] -> [B].
 
@@ -180,6 +187,7 @@ def contraction_ratio(
     Raises:
         ValueError: `noise` has another shape than x, or there is neither a key nor noise.
     """
+    x = jnp.asarray(x)
     directions = given_or_drawn("noise", noise, key, per_example(jax.random.normal), x.shape, x.dtype)
 
     _code_size(encode, x)

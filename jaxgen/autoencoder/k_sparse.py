@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Int, same_shape, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
@@ -55,7 +56,7 @@ def _top_k_mask(x: jax.Array, k: int | jax.Array) -> jax.Array:
 
 
 @takes(pre_activation=Float("... _"))
-def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
+def top_k(pre_activation: ArrayLike, k: int | jax.Array) -> jax.Array:
     """The k largest entries of each example, the others set to zero: [..., H] -> [..., H].
 
     Exactly k are kept, of equal ones those of lower index; the gradient passes through the kept.
@@ -68,16 +69,17 @@ def top_k(pre_activation: jax.Array, k: int | jax.Array) -> jax.Array:
     Raises:
         ValueError: `k` is negative or larger than H (where its value is known).
     """
+    pre_activation = jnp.asarray(pre_activation)
     kept = _top_k_mask(pre_activation, k)
     return jnp.where(kept, pre_activation, jnp.zeros_like(pre_activation))
 
 
 @takes(x=Float("B D"), reconstruction=Float("B D"), pre_activation=Float("B H"), dead=Int("H"), k=Count())
 def auxk_error(
-    x: jax.Array,
-    reconstruction: jax.Array,
-    pre_activation: jax.Array,
-    dead: jax.Array,
+    x: ArrayLike,
+    reconstruction: ArrayLike,
+    pre_activation: ArrayLike,
+    dead: ArrayLike,
     k: int,
     decode: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
@@ -101,6 +103,8 @@ def auxk_error(
     Raises:
         ValueError: the shapes do not fit, or `k` is larger than H.
     """
+    x, reconstruction = jnp.asarray(x), jnp.asarray(reconstruction)
+    pre_activation, dead = jnp.asarray(pre_activation), jnp.asarray(dead)
     is_dead = (dead != 0)[None, :]
     # Below all others, so that a living unit is kept only where the dead ones are fewer than k, and is then set to 0.
     kept = _top_k_mask(jnp.where(is_dead, pre_activation, -jnp.inf), k) & is_dead
@@ -111,7 +115,7 @@ def auxk_error(
 
 
 @takes(step=Int(""), k=Count(0), start=Count(0), num_steps=Count(0))
-def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array:
+def annealed_k(step: ArrayLike, k: int, start: int, num_steps: int) -> jax.Array:
     """Number of kept units: linear from `start` to `k` over the first half of training, then `k`.
 
     Source: Makhzani & Frey (2013), section 4.2.1 (where it is counted in epochs).
@@ -132,7 +136,7 @@ def annealed_k(step: jax.Array, k: int, start: int, num_steps: int) -> jax.Array
 
 @takes(x=Float("... _"))
 def k_sparse_encode(
-    network: Autoencoder, params: Any, x: jax.Array, k: int | jax.Array, alpha: float = 1.0
+    network: Autoencoder, params: Any, x: ArrayLike, k: int | jax.Array, alpha: float = 1.0
 ) -> jax.Array:
     """The code with its alpha k largest entries kept, the others zero: [..., D] -> [..., H].
 
@@ -142,6 +146,7 @@ def k_sparse_encode(
     Raises:
         ValueError: alpha k (rounded) is larger than the code, or alpha is not 1 for a traced k.
     """
+    x = jnp.asarray(x)
     if isinstance(k, Tracer):
         if alpha != 1:
             raise ValueError(f"alpha is {alpha} with a traced k; multiply k yourself, in int32")

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Key, takes
 from jaxgen.nn import DenseStack
@@ -17,8 +18,9 @@ _OUTPUTS = ("sigmoid", "linear")
 
 
 @takes(x=Float())
-def identity(x: jax.Array) -> jax.Array:
+def identity(x: ArrayLike) -> jax.Array:
     """f(x) = x, of any shape: the linear code."""
+    x = jnp.asarray(x)
     return x
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Int, Key, takes
 from jaxgen.autoencoder.networks import Autoencoder, Classifier, apply, output_of
 from jaxgen.nn.random import checked_draws
 
-Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
+Loss = Callable[[Any, dict, jax.Array | None, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
 
 _ERRORS = ("cross_entropy", "squared_error")
@@ -29,7 +30,7 @@ def _check_shapes(x: jax.Array, other: jax.Array, name: str) -> None:
 
 
 @takes(x=Float("... D"), reconstruction=Float("... D"))
-def squared_error(x: jax.Array, reconstruction: jax.Array) -> jax.Array:
+def squared_error(x: ArrayLike, reconstruction: ArrayLike) -> jax.Array:
     """sum_i (x_i - x'_i)^2: [..., D], [..., D] -> [...].
 
     Summed over features, as Hinton & Salakhutdinov (2006) report it.
@@ -37,12 +38,13 @@ def squared_error(x: jax.Array, reconstruction: jax.Array) -> jax.Array:
     Raises:
         ValueError: the shapes differ.
     """
+    x, reconstruction = jnp.asarray(x), jnp.asarray(reconstruction)
     _check_shapes(x, reconstruction, "reconstruction")
     return jnp.sum(jnp.square(x - reconstruction), axis=-1)
 
 
 @takes(x=Float("... D", low=0, high=1), logits=Float("... D"))
-def cross_entropy(x: jax.Array, logits: jax.Array) -> jax.Array:
+def cross_entropy(x: ArrayLike, logits: ArrayLike) -> jax.Array:
     """-sum_i [x_i log p_i + (1 - x_i) log(1 - p_i)], p = sigmoid(logits): [..., D] -> [...].
 
     Computed as softplus(l) - x l, which is finite, as is its gradient, at any logit.
@@ -57,6 +59,7 @@ def cross_entropy(x: jax.Array, logits: jax.Array) -> jax.Array:
     Raises:
         ValueError: the shapes differ.
     """
+    x, logits = jnp.asarray(x), jnp.asarray(logits)
     _check_shapes(x, logits, "logits")
     return jnp.sum(jax.nn.softplus(logits) - x * logits, axis=-1)
 

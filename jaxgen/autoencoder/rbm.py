@@ -11,17 +11,19 @@ Parameters: {"kernel": W [D, H], "visible_bias": b [D], "hidden_bias": c [H]}.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn, per_example
 
-Params = dict[str, jax.Array]
+Params = Mapping[str, jax.Array | np.ndarray]
 
 _HIDDEN = ("bernoulli", "gaussian")
 
@@ -31,9 +33,9 @@ def _check_hidden(hidden: str) -> None:
         raise ValueError(f"hidden is {hidden!r}; expected one of {', '.join(_HIDDEN)}")
 
 
-def _affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def _affine(x: jax.Array, kernel: ArrayLike, bias: ArrayLike) -> jax.Array:
     y = x @ kernel
-    return y + bias.reshape((1,) * (y.ndim - 1) + (-1,))
+    return y + jnp.reshape(bias, (1,) * (y.ndim - 1) + (-1,))
 
 
 @takes(key=Key(""), visible_size=Count(), hidden_size=Count(), scale=Real())
@@ -53,30 +55,33 @@ def rbm_params(
 
 
 @takes(v=Float("... _"))
-def hidden_given_visible(params: Params, v: jax.Array, hidden: str = "bernoulli") -> jax.Array:
+def hidden_given_visible(params: Params, v: ArrayLike, hidden: str = "bernoulli") -> jax.Array:
     """E[h | v] = sigmoid(v W + c), or v W + c for gaussian units: [..., D] -> [..., H].
 
     Raises:
         ValueError: `hidden` is neither "bernoulli" nor "gaussian".
     """
+    v = jnp.asarray(v)
     _check_hidden(hidden)
     mean = _affine(v, params["kernel"], params["hidden_bias"])
     return jax.nn.sigmoid(mean) if hidden == "bernoulli" else mean
 
 
 @takes(h=Float("... _"))
-def visible_given_hidden(params: Params, h: jax.Array) -> jax.Array:
+def visible_given_hidden(params: Params, h: ArrayLike) -> jax.Array:
     """p(v = 1 | h) = sigmoid(h W^T + b): [..., H] -> [..., D]."""
+    h = jnp.asarray(h)
     return jax.nn.sigmoid(_affine(h, params["kernel"].T, params["visible_bias"]))
 
 
 @takes(v=Float("... _"))
-def free_energy(params: Params, v: jax.Array, hidden: str = "bernoulli") -> jax.Array:
+def free_energy(params: Params, v: ArrayLike, hidden: str = "bernoulli") -> jax.Array:
     """F(v) = -log sum_h exp(-E(v, h)) (gaussian: the integral over h), in nats: [..., D] -> [...].
 
     Raises:
         ValueError: `hidden` is neither "bernoulli" nor "gaussian".
     """
+    v = jnp.asarray(v)
     _check_hidden(hidden)
     c = params["hidden_bias"]
     total = _affine(v, params["kernel"], c)
@@ -92,8 +97,8 @@ def _sample_hidden(
     key: jax.Array | None,
     mean: jax.Array,
     hidden: str,
-    uniforms: jax.Array | None,
-    noise: jax.Array | None,
+    uniforms: ArrayLike | None,
+    noise: ArrayLike | None,
 ) -> jax.Array:
     if hidden == "bernoulli":
         draw = per_example(jax.random.uniform)
@@ -107,11 +112,11 @@ def _sample_hidden(
 def contrastive_divergence(
     key: jax.Array | None,
     params: Params,
-    v: jax.Array,
+    v: ArrayLike,
     hidden: str = "bernoulli",
     *,
-    uniforms: jax.Array | None = None,
-    noise: jax.Array | None = None,
+    uniforms: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
 ) -> tuple[Params, jax.Array]:
     """CD-1: <v h>_data - <v h>_reconstruction, with its sign turned so that descent follows it.
 
@@ -137,6 +142,7 @@ def contrastive_divergence(
             draws have the wrong shape or are of the other kind of unit, or there is neither a key
             nor draws.
     """
+    v = jnp.asarray(v)
     d = params["kernel"].shape[0]
     if v.shape[-1] != d:
         raise ValueError(f"v has width {v.shape[-1]}, but this RBM has {d} visible units")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Real, takes
 from jaxgen.autoencoder.networks import Autoencoder, apply
@@ -17,7 +18,7 @@ def _check_rho(rho: float) -> None:
 
 
 @takes(mean_activation=Float("... _", low=0, high=1), rho=Real())
-def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
+def kl_sparsity(mean_activation: ArrayLike, rho: float) -> jax.Array:
     """sum_j KL(rho || m_j) = sum_j rho log(rho/m_j) + (1-rho) log((1-rho)/(1-m_j)), in nats.
 
     Source: Ng, CS294A lecture notes "Sparse autoencoder" (2011).
@@ -32,6 +33,7 @@ def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
     Raises:
         ValueError: `rho` is not in (0, 1).
     """
+    mean_activation = jnp.asarray(mean_activation)
     _check_rho(rho)
     m = mean_activation
     r = jnp.asarray(rho, m.dtype)
@@ -40,7 +42,7 @@ def kl_sparsity(mean_activation: jax.Array, rho: float) -> jax.Array:
 
 
 @takes(code=Float("B H", low=0, high=1), mean_activation=Float("H", low=0, high=1), rho=Real())
-def linearized_kl_sparsity(code: jax.Array, mean_activation: jax.Array, rho: float) -> jax.Array:
+def linearized_kl_sparsity(code: ArrayLike, mean_activation: ArrayLike, rho: float) -> jax.Array:
     """sum_j KL(rho || m_j) + KL'(rho, m_j) (a_ij - m_j), one value per example: [B, H] -> [B].
 
     With m the mean of `code` over the (global) batch, the mean of this over the batch has exactly
@@ -56,6 +58,7 @@ def linearized_kl_sparsity(code: jax.Array, mean_activation: jax.Array, rho: flo
     Raises:
         ValueError: `rho` is not in (0, 1).
     """
+    code, mean_activation = jnp.asarray(code), jnp.asarray(mean_activation)
     _check_rho(rho)
     unit = jnp.finfo(code.dtype).eps
     m = jnp.clip(jax.lax.stop_gradient(mean_activation), unit, 1 - unit)
@@ -64,13 +67,13 @@ def linearized_kl_sparsity(code: jax.Array, mean_activation: jax.Array, rho: flo
 
 
 @takes(code=Float("... _"))
-def l1_sparsity(code: jax.Array) -> jax.Array:
+def l1_sparsity(code: ArrayLike) -> jax.Array:
     """sum_j |a_j|: [..., H] -> [...]."""
     return jnp.sum(jnp.abs(code), axis=-1)
 
 
 @takes(codes=Float("N _"), threshold=Real())
-def dead_units(codes: jax.Array, threshold: float = 0.0) -> dict[str, jax.Array]:
+def dead_units(codes: ArrayLike, threshold: float = 0.0) -> dict[str, jax.Array]:
     """Statistics of the units over N examples; unit j is active on example i if |a_ij| > threshold.
 
     Args:
@@ -84,6 +87,7 @@ def dead_units(codes: jax.Array, threshold: float = 0.0) -> dict[str, jax.Array]
         (1 - (sum_i |a_ij| / N)^2 / (sum_i a_ij^2 / N)) / (1 - 1/N), which is 0 for a constant unit
         and 1 for one active on a single example (Vinje & Gallant, Science 287, 2000).
     """
+    codes = jnp.asarray(codes)
     n = codes.shape[0]
     if n < 2:
         raise ValueError(f"codes holds {n} examples; expected at least 2")

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
+from jax.typing import ArrayLike
 
 
 def random_affine(
     key: jax.Array,
-    image: jax.Array,
+    image: ArrayLike,
     *,
     rotation: float = 0.0,
     scale: float = 0.0,
@@ -29,6 +30,7 @@ def random_affine(
     Returns:
         [H, W, C], of the image's dtype, within its range.
     """
+    image = jnp.asarray(image)
     height, width, channels = image.shape
     bounds = jnp.array([rotation * jnp.pi / 180, scale, scale, shear, shift, shift], image.dtype)
     turn, grow_y, grow_x, lean, down, right = bounds * jax.random.uniform(key, (6,), image.dtype, -1, 1)

@@ -28,7 +28,7 @@ class DeviceBatches:
         batch_size: examples of a global batch, where `make` is meant for that many alone.
     """
 
-    make: Callable[[jax.Array, Tree, jax.Array, jax.Array], Tree]
+    make: Callable[[jax.Array, Tree, Any, Any], Tree]
     arrays: Tree
     batch_size: int | None = None
 

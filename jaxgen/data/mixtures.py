@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.data.batches import DeviceBatches
 
@@ -20,7 +22,7 @@ class Mixture(NamedTuple):
         std: standard deviation of every component, > 0.
     """
 
-    means: jax.Array
+    means: jax.Array | np.ndarray
     std: float
 
 
@@ -64,8 +66,9 @@ def draw_mixture(keys: jax.Array, mixture: Mixture) -> jax.Array:
     return jax.vmap(draw)(keys)
 
 
-def mixture_log_density(mixture: Mixture, x: jax.Array) -> jax.Array:
+def mixture_log_density(mixture: Mixture, x: ArrayLike) -> jax.Array:
     """log p(x), x [..., D] -> [...], nats."""
+    x = jnp.asarray(x)
     num_modes, size = mixture.means.shape
     means = mixture.means.reshape((1,) * (x.ndim - 1) + (num_modes, size))
     squares = jnp.sum(jnp.square((x[..., None, :] - means) / mixture.std), axis=-1)

@@ -8,12 +8,13 @@ cycle until it lands below N (Black & Rogaway 2002), so no table of N indices is
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 ROUNDS = 8
 
 
 def shuffled_index(
-    key: jax.Array, step: jax.Array | int, positions: jax.Array, batch_size: int, num_examples: int
+    key: jax.Array, step: ArrayLike, positions: ArrayLike, batch_size: int, num_examples: int
 ) -> jax.Array:
     """The examples that a batch holds.
 
@@ -31,9 +32,7 @@ def shuffled_index(
     return jax.vmap(lambda e, i: permuted(jax.random.fold_in(key, e), i, num_examples))(epoch, i)
 
 
-def locate(
-    step: jax.Array | int, positions: jax.Array, batch_size: int, num_examples: int
-) -> tuple[jax.Array, jax.Array]:
+def locate(step: ArrayLike, positions: ArrayLike, batch_size: int, num_examples: int) -> tuple[jax.Array, jax.Array]:
     """(step * batch_size + position) divided by num_examples, exact beyond 2**32 without 64-bit integers.
 
     Args:
@@ -45,17 +44,18 @@ def locate(
     Returns:
         (epoch, i): uint32 [b] quotients (modulo 2**32) and uint32 [b] remainders.
     """
+    step, positions = jnp.asarray(step), jnp.asarray(positions)
     for name, value in (("batch_size", batch_size), ("num_examples", num_examples)):
         if not 1 <= value < 2**31:
             raise ValueError(f"{name} is {value}; it must be from 1 to 2**31 - 1")
     n = jnp.uint32(num_examples)
-    epoch, start = _divide(*_multiply(jnp.asarray(step).astype(jnp.uint32), batch_size), n)
+    epoch, start = _divide(*_multiply(step.astype(jnp.uint32), batch_size), n)
     # start < N < 2**31 and position < 2**31: their sum fits in 32 bits.
     i = start + positions.astype(jnp.uint32)
     return epoch + i // n, i % n
 
 
-def permuted(key: jax.Array, i: jax.Array, num_examples: jax.Array | int, at_most: int | None = None) -> jax.Array:
+def permuted(key: jax.Array, i: ArrayLike, num_examples: jax.Array | int, at_most: int | None = None) -> jax.Array:
     """Image of `i` under the key's permutation of {0, ..., num_examples - 1}; uint32 scalar -> int32 scalar.
 
     Args:
@@ -64,6 +64,7 @@ def permuted(key: jax.Array, i: jax.Array, num_examples: jax.Array | int, at_mos
         num_examples: from 1 to 2**31 - 1; may be traced where `at_most` is given.
         at_most: a bound of `num_examples` that is known when the program is compiled.
     """
+    i = jnp.asarray(i)
     bits = max((int(num_examples if at_most is None else at_most) - 1).bit_length(), 2)
     round_keys = jax.random.bits(key, (ROUNDS,), jnp.uint32)
     walk = lambda x: _feistel(round_keys, x, bits)

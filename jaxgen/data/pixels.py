@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.data.order import permuted, shuffled_index
 
@@ -12,8 +13,8 @@ Pixels = tuple[jax.Array, jax.Array, jax.Array]
 
 def shuffled_pixels(
     key: jax.Array,
-    step: jax.Array | int,
-    positions: jax.Array,
+    step: ArrayLike,
+    positions: ArrayLike,
     batch_size: int,
     shape: tuple[int, int, int],
     crop: tuple[int, int] | None = None,
@@ -56,11 +57,11 @@ def shuffled_pixels(
 
 def listed_pixels(
     key: jax.Array,
-    step: jax.Array | int,
-    positions: jax.Array,
+    step: ArrayLike,
+    positions: ArrayLike,
     batch_size: int,
     shape: tuple[int, int, int],
-    numbers: jax.Array,
+    numbers: ArrayLike,
     starts: np.ndarray,
     *,
     one_image: bool = False,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jaxgen.data.checks import as_labels
 from jaxgen.data.file_digest import file_digests
@@ -29,7 +30,7 @@ class StoredImages(NamedTuple):
             or no labels.
     """
 
-    read: Callable[[np.ndarray], dict[str, np.ndarray]]
+    read: Callable[[ArrayLike], dict[str, np.ndarray]]
     number: int
     shape: tuple[int, int, int]
     fingerprint: str

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Key, takes
 from jaxgen.compiler import check_once
@@ -58,7 +59,7 @@ class Bound(NamedTuple):
 
 
 @takes(schedule=Schedule, x0=IMAGES)
-def prior_kl(schedule: Schedule, x0: jax.Array) -> jax.Array:
+def prior_kl(schedule: Schedule, x0: ArrayLike) -> jax.Array:
     """L_T = KL(q(x_T | x_0) || N(0, I)): [B, ...] -> [B], nats.
 
     Each dimension has (alpha-bar x_0^2 - log(1 - alpha-bar) - alpha-bar) / 2. The last two terms nearly cancel, so
@@ -71,9 +72,11 @@ def prior_kl(schedule: Schedule, x0: jax.Array) -> jax.Array:
 
 @takes(mean=Float("...1"), log_variance=Float("...1|"), other_mean=Float("...1"), other_log_variance=Float("...1|"))
 def gaussian_kl(
-    mean: jax.Array, log_variance: jax.Array, other_mean: jax.Array, other_log_variance: jax.Array
+    mean: ArrayLike, log_variance: ArrayLike, other_mean: ArrayLike, other_log_variance: ArrayLike
 ) -> jax.Array:
     """KL(N(mean, exp(log_variance)) || N(other_mean, exp(other_log_variance))) of each dimension, [...], nats."""
+    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
+    other_mean, other_log_variance = jnp.asarray(other_mean), jnp.asarray(other_log_variance)
     gap = log_variance - other_log_variance
     # expm1 keeps the digits where the two variances are nearly equal, the usual case.
     return (jnp.expm1(gap) - gap + jnp.square(mean - other_mean) * jnp.exp(-other_log_variance)) / 2
@@ -82,10 +85,10 @@ def gaussian_kl(
 @takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, x_t=IMAGES)
 def vlb_term(
     schedule: Schedule,
-    model_output: jax.Array,
-    x0: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
+    model_output: ArrayLike,
+    x0: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
     *,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
@@ -111,6 +114,7 @@ def vlb_term(
     Raises:
         ValueError: as in `p_mean_variance`; an unknown cdf.
     """
+    x0, t = jnp.asarray(x0), jnp.asarray(t)
     p = p_mean_variance(schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip)
     q = q_posterior(schedule, x0, x_t, t)
     divergence = gaussian_kl(q.mean, q.log_variance, p.mean, p.log_variance)
@@ -124,13 +128,13 @@ def vlb_terms(
     key: jax.Array | None,
     denoise: Denoise,
     schedule: Schedule,
-    x0: jax.Array,
+    x0: ArrayLike,
     *,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
     clip: bool = True,
     cdf: Cdf = "tanh",
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> Bound:
     """All terms of the bound, each with noise of its own, in one scan over t.
 
@@ -153,6 +157,7 @@ def vlb_terms(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
+    x0 = jnp.asarray(x0)
     check_once()
     batch = x0.shape[0]
     keys = None if key is None else keys_per_example(key, batch)
@@ -175,7 +180,7 @@ def vlb_terms(
 
 
 @takes(key=Key("|B"), schedule=Schedule, x0=LEVELS)
-def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0: jax.Array, **options: Any) -> Bound:
+def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0: ArrayLike, **options: Any) -> Bound:
     """`vlb_terms` divided by D log 2: `total`, `rate` and `distortion` [B] are bits for each dimension of x0 [B, ...].
 
     The mean squared errors stay as they are. The published protocol: all T steps, clipped, the tanh decoder.
@@ -187,6 +192,7 @@ def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0
         x0: images of 256 levels from -1 to 1, [B, ..., C].
         **options: `prediction`, `variance`, `clip`, `cdf` and `noise` of `vlb_terms`.
     """
+    x0 = jnp.asarray(x0)
     bound = vlb_terms(key, denoise, schedule, x0, **options)
     unit = math.prod(x0.shape[1:]) * math.log(2)
     return bound._replace(prior=bound.prior / unit, terms=bound.terms / unit)
@@ -194,7 +200,7 @@ def bits_per_dim(key: jax.Array | None, denoise: Denoise, schedule: Schedule, x0
 
 @takes(schedule=Schedule, x_t=IMAGES)
 def noise_loss_weight(
-    schedule: Schedule, x_t: jax.Array, t: jax.Array | int, variance: Variance = "fixed_large"
+    schedule: Schedule, x_t: ArrayLike, t: ArrayLike, variance: Variance = "fixed_large"
 ) -> jax.Array:
     """beta_t^2 / (2 sigma_t^2 alpha_t (1 - alpha-bar_t)): what |eps - eps_theta|^2 costs in L_{t-1}.
 
@@ -209,6 +215,7 @@ def noise_loss_weight(
     Returns:
         [B, 1, ...].
     """
+    x_t, t = jnp.asarray(x_t), jnp.asarray(t)
     sigma2 = jnp.exp(log_variance(schedule, None, x_t, t, variance))
     noise = gather(schedule.alphas, t, x_t) * gather(schedule.one_minus_alphas_bar, t, x_t)
     return jnp.square(gather(schedule.betas, t, x_t)) / (2 * sigma2 * noise)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, takes
 from jaxgen.diffusion.arguments import SCALE
@@ -19,7 +20,7 @@ CDFS = ("tanh", "exact")
     x=Float("...1", low=-1, high=1, hint=SCALE), mean=Float("...1"), log_variance=Float("...1|"), num_levels=Count(2)
 )
 def discretized_gaussian_log_likelihood(
-    x: jax.Array, mean: jax.Array, log_variance: jax.Array, *, cdf: Cdf = "tanh", num_levels: int = 256
+    x: ArrayLike, mean: ArrayLike, log_variance: ArrayLike, *, cdf: Cdf = "tanh", num_levels: int = 256
 ) -> jax.Array:
     """log of the mass that N(mean, sigma^2) puts on the bin of x; the outer bins reach to infinity.
 
@@ -41,6 +42,7 @@ def discretized_gaussian_log_likelihood(
     Raises:
         ValueError: an unknown cdf, or (outside of jit) x outside [-1, 1].
     """
+    x, mean, log_variance = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(log_variance)
     return log_level_mass(x, mean, log_variance, cdf, num_levels)
 
 

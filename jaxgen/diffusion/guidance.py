@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Int, Key, Real, takes
 from jaxgen.diffusion.bound import Denoise
@@ -19,8 +20,8 @@ Guidance = Callable[[jax.Array, jax.Array], jax.Array]
 @takes(labels=Int("B"))
 def classifier_guidance(
     classifier: Callable[[jax.Array, jax.Array], jax.Array],
-    labels: jax.Array,
-    scale: float | jax.Array,
+    labels: ArrayLike,
+    scale: ArrayLike,
     *,
     interval: tuple[float, float] | None = None,
 ) -> Guidance:
@@ -45,8 +46,8 @@ def classifier_guidance(
 
     def log_probability(x, t):
         logits = classifier(x, t)
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            raise ValueError(f"labels {labels.shape} for logits {logits.shape}; expected [B] and [B, K]")
+        if logits.ndim != 2 or jnp.shape(labels) != logits.shape[:1]:
+            raise ValueError(f"labels {jnp.shape(labels)} for logits {logits.shape}; expected [B] and [B, K]")
         chosen = check_labels(labels, logits.shape[1])
         log_p = jax.nn.log_softmax(logits, axis=-1)
         return jnp.take_along_axis(log_p, chosen[:, None], axis=1, mode="fill", fill_value=jnp.nan)[:, 0]
@@ -64,7 +65,7 @@ def classifier_guidance(
 @takes(labels=Int("B"), null_label=Count(0))
 def classifier_free_guidance(
     network: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    labels: jax.Array,
+    labels: ArrayLike,
     null_label: int,
     scale: float,
     *,
@@ -92,6 +93,7 @@ def classifier_free_guidance(
     Raises:
         ValueError: an interval that is empty.
     """
+    labels = jnp.asarray(labels)
     _check_interval(interval)
 
     def guided(x, t):
@@ -125,7 +127,7 @@ def _inside(interval: tuple[float, float], t: jax.Array) -> jax.Array:
 
 @takes(keys=Key("B"), labels=Int("B"), rate=Real(), null_label=Count(0), uniforms=Float())
 def drop_labels(
-    keys: jax.Array | None, labels: jax.Array, rate: float, null_label: int, *, uniforms: jax.Array | None = None
+    keys: jax.Array | None, labels: ArrayLike, rate: float, null_label: int, *, uniforms: ArrayLike | None = None
 ) -> jax.Array:
     """Each label, or with probability `rate` the null label, so that one network learns both models.
 
@@ -142,6 +144,7 @@ def drop_labels(
     Raises:
         ValueError: the rate is not a probability, uniforms that are not [B], or neither keys nor uniforms.
     """
+    labels = jnp.asarray(labels)
     if not 0 <= rate <= 1:
         raise ValueError(f"the rate of dropping labels is {rate}; expected a probability")
     draw, dtype = per_example(jax.random.uniform), jnp.result_type(rate, float)
@@ -149,17 +152,17 @@ def drop_labels(
     return jnp.where(u < rate, jnp.full_like(labels, null_label), labels)
 
 
-def check_labels(labels: jax.Array, num_classes: int) -> jax.Array:
+def check_labels(labels: ArrayLike, num_classes: int) -> jax.Array:
     """The labels [B], if they are integers from 0 to num_classes - 1; under jit only their dtype is seen.
 
     Raises:
         ValueError: they are not.
     """
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"labels have dtype {labels.dtype}; expected integers")
-    if not isinstance(labels, Tracer) and labels.size:
-        values = np.asarray(labels)
+    dtype = jnp.result_type(labels)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"labels have dtype {dtype}; expected integers")
+    if not isinstance(labels, Tracer) and (values := np.asarray(labels)).size:
         lowest, highest = values.min(), values.max()
         if lowest < 0 or highest >= num_classes:
             raise ValueError(f"labels go from {lowest} to {highest}; expected 0 to {num_classes - 1}")
-    return labels
+    return jnp.asarray(labels)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Key, takes
 from jaxgen.diffusion.arguments import IMAGES
@@ -23,8 +24,8 @@ def interpolate(
     key: jax.Array | None,
     denoise: Denoise,
     schedule: Schedule,
-    first: jax.Array,
-    second: jax.Array,
+    first: ArrayLike,
+    second: ArrayLike,
     num: int,
     t: int,
     *,
@@ -57,6 +58,7 @@ def interpolate(
         ValueError: fewer than 2 mixtures, t is no index of the schedule, noise of another shape, or neither a key nor
             noise.
     """
+    first = jnp.asarray(first)
     share = _shares(num, first)
     keys = [None, None, None]
     if key is not None:
@@ -86,8 +88,8 @@ def interpolate(
 def ddim_interpolate(
     denoise: Denoise,
     schedule: Schedule,
-    first: jax.Array,
-    second: jax.Array,
+    first: ArrayLike,
+    second: ArrayLike,
     num: int,
     *,
     num_refinements: int = 0,
@@ -114,6 +116,7 @@ def ddim_interpolate(
     Raises:
         ValueError: fewer than 2 mixtures.
     """
+    first = jnp.asarray(first)
     share = _shares(num, first)
     encoded = ddim_encode(
         denoise,

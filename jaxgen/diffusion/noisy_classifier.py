@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Int, Key, Real, takes
 from jaxgen.diffusion.arguments import IMAGES
@@ -54,11 +55,12 @@ def classifier_objective(
 
 
 @takes(key=Key(""), image=Float("H W C"), smallest=Real())
-def random_crop(key: jax.Array, image: jax.Array, smallest: float) -> jax.Array:
+def random_crop(key: jax.Array, image: ArrayLike, smallest: float) -> jax.Array:
     """A random square of an image [H, W, C], of a share of its sides drawn from [smallest, 1], enlarged to [H, W, C].
 
     The authors cut it from the file's own pixels; here the image has been resized before.
     """
+    image = jnp.asarray(image)
     share_key, place_key = jax.random.split(key)
     share = jax.random.uniform(share_key, (), image.dtype, smallest, 1)
     start = jax.random.uniform(place_key, (2,), image.dtype) * (1 - share) * jnp.array(image.shape[:2], image.dtype)

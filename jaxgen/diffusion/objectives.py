@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Int, Key, Real, takes
 from jaxgen.diffusion.arguments import IMAGES, OUTPUT
@@ -40,7 +41,7 @@ class TrainingLoss(NamedTuple):
 
 @takes(schedule=Schedule, x0=IMAGES, noise=IMAGES)
 def prediction_target(
-    schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.Array, prediction: Prediction = "noise"
+    schedule: Schedule, x0: ArrayLike, t: ArrayLike, noise: ArrayLike, prediction: Prediction = "noise"
 ) -> jax.Array:
     """The target of a network with this kind of prediction at add_noise(schedule, x0, t, noise).
 
@@ -57,6 +58,7 @@ def prediction_target(
     Raises:
         ValueError: an unknown prediction.
     """
+    x0, t, noise = jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
     check_prediction(prediction)
     if prediction == "mean":
         return mean_from_x0(schedule, x0, add_noise(schedule, x0, t, noise), t)
@@ -68,10 +70,10 @@ def prediction_target(
 @takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, noise=IMAGES)
 def simple_loss(
     schedule: Schedule,
-    model_output: jax.Array,
-    x0: jax.Array,
-    t: jax.Array | int,
-    noise: jax.Array,
+    model_output: ArrayLike,
+    x0: ArrayLike,
+    t: ArrayLike,
+    noise: ArrayLike,
     *,
     prediction: Prediction = "noise",
 ) -> jax.Array:
@@ -94,6 +96,7 @@ def simple_loss(
     Raises:
         ValueError: an unknown prediction, or an output of another shape than x0.
     """
+    model_output, x0, t, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
     if model_output.shape != x0.shape:
         raise ValueError(
             f"an output of shape {model_output.shape} for x0 of shape {x0.shape}; expected the same shape "
@@ -106,10 +109,10 @@ def simple_loss(
 @takes(schedule=Schedule, model_output=OUTPUT, x0=IMAGES, noise=IMAGES, bound_weight=Real())
 def training_loss(
     schedule: Schedule,
-    model_output: jax.Array,
-    x0: jax.Array,
-    t: jax.Array | int,
-    noise: jax.Array,
+    model_output: ArrayLike,
+    x0: ArrayLike,
+    t: ArrayLike,
+    noise: ArrayLike,
     *,
     kind: LossKind = "rescaled_mse",
     prediction: Prediction = "noise",
@@ -145,6 +148,7 @@ def training_loss(
     Raises:
         ValueError: an unknown kind, prediction, variance or cdf, or an output of another shape.
     """
+    model_output, x0, t, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
     if kind not in LOSS_KINDS:
         raise ValueError(f"the kind of loss is {kind!r}; expected one of {', '.join(LOSS_KINDS)}")
     predicted, values = split_output(model_output, variance)

@@ -12,6 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import takes
 from jaxgen.diffusion.arguments import IMAGES, OUTPUT
@@ -22,57 +23,65 @@ PREDICTIONS = ("noise", "x0", "mean", "v")
 
 
 @takes(schedule=Schedule, noise=IMAGES, x_t=IMAGES)
-def x0_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def x0_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """x_0 = (x_t - sqrt(1 - alpha-bar) eps) / sqrt(alpha-bar): [B, ...]."""
+    noise, x_t, t = jnp.asarray(noise), jnp.asarray(x_t), jnp.asarray(t)
     _, sigma = _scale_sigma(schedule, x_t, t)
     return (x_t - sigma * noise) * _inverse_scale(schedule, x_t, t)
 
 
 @takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
-def noise_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def noise_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """eps = (x_t - sqrt(alpha-bar) x_0) / sqrt(1 - alpha-bar): [B, ...]."""
+    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
     scale, _ = _scale_sigma(schedule, x_t, t)
     return (x_t - scale * x0) * _inverse_sigma(schedule, x_t, t)
 
 
 @takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
-def mean_from_x0(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def mean_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """mu-tilde of `q_posterior` (equation 7): [B, ...]."""
+    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
     x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
     return x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
 
 
 @takes(schedule=Schedule, mean=IMAGES, x_t=IMAGES)
-def x0_from_mean(schedule: Schedule, mean: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def x0_from_mean(schedule: Schedule, mean: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """The x_0 whose posterior mean this is: [B, ...]. Divides by 1e-4 and less where alpha-bar is small."""
+    mean, x_t, t = jnp.asarray(mean), jnp.asarray(x_t), jnp.asarray(t)
     from_xt = gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
     return (mean - from_xt) / gather(schedule.posterior_x0_coefficient, t, x_t)
 
 
 @takes(schedule=Schedule, noise=IMAGES, x_t=IMAGES)
-def mean_from_noise(schedule: Schedule, noise: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def mean_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), Ho et al. (2020), equation 11: [B, ...]."""
+    noise, x_t, t = jnp.asarray(noise), jnp.asarray(x_t), jnp.asarray(t)
     beta, inverse_sigma = gather(schedule.betas, t, x_t), _inverse_sigma(schedule, x_t, t)
     return (x_t - beta * inverse_sigma * noise) * lax.rsqrt(gather(schedule.alphas, t, x_t))
 
 
 @takes(schedule=Schedule, noise=IMAGES, x0=IMAGES)
-def v_from_noise_and_x0(schedule: Schedule, noise: jax.Array, x0: jax.Array, t: jax.Array | int) -> jax.Array:
+def v_from_noise_and_x0(schedule: Schedule, noise: ArrayLike, x0: ArrayLike, t: ArrayLike) -> jax.Array:
     """v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0: [B, ...]."""
+    noise, x0, t = jnp.asarray(noise), jnp.asarray(x0), jnp.asarray(t)
     scale, sigma = _scale_sigma(schedule, x0, t)
     return scale * noise - sigma * x0
 
 
 @takes(schedule=Schedule, v=IMAGES, x_t=IMAGES)
-def x0_from_v(schedule: Schedule, v: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def x0_from_v(schedule: Schedule, v: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """x_0 = sqrt(alpha-bar) x_t - sqrt(1 - alpha-bar) v: [B, ...]."""
+    v, x_t, t = jnp.asarray(v), jnp.asarray(x_t), jnp.asarray(t)
     scale, sigma = _scale_sigma(schedule, x_t, t)
     return scale * x_t - sigma * v
 
 
 @takes(schedule=Schedule, v=IMAGES, x_t=IMAGES)
-def noise_from_v(schedule: Schedule, v: jax.Array, x_t: jax.Array, t: jax.Array | int) -> jax.Array:
+def noise_from_v(schedule: Schedule, v: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """eps = sqrt(1 - alpha-bar) x_t + sqrt(alpha-bar) v: [B, ...]."""
+    v, x_t, t = jnp.asarray(v), jnp.asarray(x_t), jnp.asarray(t)
     scale, sigma = _scale_sigma(schedule, x_t, t)
     return sigma * x_t + scale * v
 
@@ -80,9 +89,9 @@ def noise_from_v(schedule: Schedule, v: jax.Array, x_t: jax.Array, t: jax.Array 
 @takes(schedule=Schedule, value=OUTPUT, x_t=IMAGES)
 def convert(
     schedule: Schedule,
-    value: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
+    value: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
     source: Prediction,
     target: Prediction,
 ) -> jax.Array:
@@ -102,6 +111,7 @@ def convert(
     Raises:
         ValueError: an unknown kind, or a value of another shape than x_t.
     """
+    value, x_t, t = jnp.asarray(value), jnp.asarray(x_t), jnp.asarray(t)
     check_prediction(source)
     check_prediction(target)
     if value.shape != x_t.shape:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Key, takes
 from jaxgen.diffusion.arguments import IMAGES
@@ -56,10 +57,10 @@ def check_images(x: np.ndarray) -> np.ndarray:
 def q_step(
     key: jax.Array | None,
     schedule: Schedule,
-    x_prev: jax.Array,
-    t: jax.Array | int,
+    x_prev: ArrayLike,
+    t: ArrayLike,
     *,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> jax.Array:
     """One step of noise: x_t ~ N(sqrt(1 - beta_t) x_{t-1}, beta_t I) (equation 2).
 
@@ -76,12 +77,13 @@ def q_step(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
+    x_prev, t = jnp.asarray(x_prev), jnp.asarray(t)
     noise = normal_or_given(key, x_prev, noise)
     return jnp.sqrt(gather(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(gather(schedule.betas, t, x_prev)) * noise
 
 
 @takes(schedule=Schedule, x0=IMAGES, noise=IMAGES)
-def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.Array) -> jax.Array:
+def add_noise(schedule: Schedule, x0: ArrayLike, t: ArrayLike, noise: ArrayLike) -> jax.Array:
     """x_t = sqrt(alpha-bar_t) x_0 + sqrt(1 - alpha-bar_t) eps (equation 4, reparameterized).
 
     Args:
@@ -93,6 +95,7 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.
     Returns:
         x_t, [B, ...].
     """
+    x0, t, noise = jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
     sigma = jnp.sqrt(gather(schedule.one_minus_alphas_bar, t, x0))
     return jnp.sqrt(gather(schedule.alphas_bar, t, x0)) * x0 + sigma * noise
 
@@ -101,10 +104,10 @@ def add_noise(schedule: Schedule, x0: jax.Array, t: jax.Array | int, noise: jax.
 def q_sample(
     key: jax.Array | None,
     schedule: Schedule,
-    x0: jax.Array,
-    t: jax.Array | int,
+    x0: ArrayLike,
+    t: ArrayLike,
     *,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> Noised:
     """t + 1 steps of noise at once: x_t ~ q(x_t | x_0) (equation 4).
 
@@ -121,12 +124,13 @@ def q_sample(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
+    x0, t = jnp.asarray(x0), jnp.asarray(t)
     noise = normal_or_given(key, x0, noise)
     return Noised(add_noise(schedule, x0, t, noise), noise)
 
 
 @takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
-def q_posterior(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array | int) -> Posterior:
+def q_posterior(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> Posterior:
     """q(x_{t-1} | x_t, x_0), where the chain came from if it began at x_0 (equations 6 and 7).
 
     Args:
@@ -138,6 +142,7 @@ def q_posterior(schedule: Schedule, x0: jax.Array, x_t: jax.Array, t: jax.Array 
     Returns:
         mean [B, ...]; variance and log-variance, [B, 1, ...].
     """
+    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
     x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
     mean = x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
     variance = gather(schedule.posterior_variance, t, x_t)

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxgen.arguments import Count, Key, as_float, takes
 from jaxgen.nn.random import given_or_drawn
@@ -27,7 +28,7 @@ def keys_per_example(key: jax.Array, num: int) -> jax.Array:
 
 
 @takes(key=Key())
-def normal_per_example(key: jax.Array, x: jax.Array) -> jax.Array:
+def normal_per_example(key: jax.Array, x: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> jax.Array:
     """eps ~ N(0, I) like x [B, ...], from a scalar key or keys [B]."""
     if not isinstance(x, jax.ShapeDtypeStruct):
         x = as_float("x", x)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Int, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn, per_example
@@ -22,8 +23,8 @@ class LossHistory(NamedTuple):
         counts: how many losses there were at each t, int32 [T].
     """
 
-    losses: jax.Array
-    counts: jax.Array
+    losses: jax.Array | np.ndarray
+    counts: jax.Array | np.ndarray
 
 
 @takes(num_steps=Count(), length=Count())
@@ -56,7 +57,7 @@ def timestep_probabilities(history: LossHistory, uniform: float = 0.001) -> jax.
 
 @takes(keys=Key("B"), probabilities=Float("_", low=0), uniforms=Float())
 def sample_timesteps(
-    keys: jax.Array | None, probabilities: jax.Array, *, uniforms: jax.Array | None = None
+    keys: jax.Array | None, probabilities: ArrayLike, *, uniforms: ArrayLike | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """t ~ p and its weight 1 / (T p_t), with which mean(weight loss) estimates the mean of the loss over all t.
 
@@ -71,6 +72,7 @@ def sample_timesteps(
     Raises:
         ValueError: uniforms that are not [B], or neither keys nor uniforms.
     """
+    probabilities = jnp.asarray(probabilities)
     if keys is not None:
         shape = keys.shape
     elif uniforms is not None:
@@ -85,7 +87,7 @@ def sample_timesteps(
 
 
 @takes(history=LossHistory, t=Int("B"), losses=Float("B"))
-def update_history(history: LossHistory, t: jax.Array, losses: jax.Array) -> LossHistory:
+def update_history(history: LossHistory, t: ArrayLike, losses: ArrayLike) -> LossHistory:
     """The history after the losses [B] at t [B], in their order: of a timestep, the last H are kept.
 
     Args:
@@ -93,6 +95,7 @@ def update_history(history: LossHistory, t: jax.Array, losses: jax.Array) -> Los
         t: integers [B] of the whole batch, on however many devices.
         losses: before any weight, [B].
     """
+    t, losses = jnp.asarray(t), jnp.asarray(losses)
     length = history.losses.shape[1]
     same = t[:, None] == t[None, :]
     before = jnp.sum(jnp.tril(same, -1), axis=1, dtype=jnp.int32)
@@ -101,7 +104,8 @@ def update_history(history: LossHistory, t: jax.Array, losses: jax.Array) -> Los
     row = jnp.where(after < length, t, history.losses.shape[0])
     slot = (history.counts[t] + before) % length
     values = jax.lax.stop_gradient(losses).astype(history.losses.dtype)
-    return LossHistory(history.losses.at[row, slot].set(values, mode="drop"), history.counts.at[t].add(1))
+    all_losses, counts = jnp.asarray(history.losses), jnp.asarray(history.counts)
+    return LossHistory(all_losses.at[row, slot].set(values, mode="drop"), counts.at[t].add(1))
 
 
 def observe_losses(history: Any, metrics: dict[str, jax.Array]) -> Any:

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 from jaxgen.diffusion.arguments import IMAGES, OUTPUT
@@ -36,7 +37,7 @@ class PMeanVariance(NamedTuple):
 
 
 @takes(model_output=Float("... _"))
-def split_output(model_output: jax.Array, variance: Variance) -> tuple[jax.Array, jax.Array | None]:
+def split_output(model_output: ArrayLike, variance: Variance) -> tuple[jax.Array, jax.Array | None]:
     """The prediction and, where it is learned, the network's values for the variance.
 
     Args:
@@ -49,6 +50,7 @@ def split_output(model_output: jax.Array, variance: Variance) -> tuple[jax.Array
     Raises:
         ValueError: an unknown variance, or an odd number of channels to be halved.
     """
+    model_output = jnp.asarray(model_output)
     if variance not in VARIANCES:
         raise ValueError(f"variance is {variance!r}; expected one of {', '.join(VARIANCES)}")
     if variance in ("fixed_small", "fixed_large"):
@@ -103,9 +105,9 @@ def log_variance(
 @takes(schedule=Schedule, model_output=OUTPUT, x_t=IMAGES)
 def p_mean_variance(
     schedule: Schedule,
-    model_output: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
+    model_output: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
     *,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
@@ -131,10 +133,11 @@ def p_mean_variance(
     Raises:
         ValueError: an unknown prediction or variance, or an output that does not fit x_t.
     """
+    x_t, t = jnp.asarray(x_t), jnp.asarray(t)
     predicted, values = split_output(model_output, variance)
     x0 = convert(schedule, predicted, x_t, t, prediction, "x0")
     if edit_x0 is not None:
-        x0 = edit_x0(x0, jnp.asarray(t))
+        x0 = edit_x0(x0, t)
     if clip:
         x0 = jnp.clip(x0, -1, 1)
     mean = predicted if prediction == "mean" else mean_from_x0(schedule, x0, x_t, t)

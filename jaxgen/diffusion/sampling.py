@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, takes
 from jaxgen.compiler import check_once
@@ -52,8 +53,8 @@ def sample(
     *,
     options: SamplerOptions = ANCESTRAL,
     dtype: Any = jnp.float32,
-    x_last: jax.Array | None = None,
-    noise: jax.Array | None = None,
+    x_last: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
     **changes: Any,
 ) -> jax.Array:
     """Samples from the model: x_T ~ N(0, I), then every step of the schedule down to the data.
@@ -96,8 +97,8 @@ def sample_trajectory(
     *,
     options: SamplerOptions = ANCESTRAL,
     dtype: Any = jnp.float32,
-    x_last: jax.Array | None = None,
-    noise: jax.Array | None = None,
+    x_last: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
     **changes: Any,
 ) -> Trajectory:
     """`sample`, with the states and predictions of `num_frames` equally spaced steps, the first and the last included.
@@ -133,12 +134,12 @@ def sample_trajectory(
 def denoise_from(
     key: jax.Array | None,
     denoise: Denoise,
-    x_t: jax.Array,
+    x_t: ArrayLike,
     schedule: Schedule,
     *,
     t: int | None = None,
     options: SamplerOptions = ANCESTRAL,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
     **changes: Any,
 ) -> jax.Array:
     """From x_t at index t down to the data; `sample` is this from noise at the last index.
@@ -159,6 +160,7 @@ def denoise_from(
     Raises:
         ValueError: t is no index of the schedule, and the errors of `sample`.
     """
+    x_t = jnp.asarray(x_t)
     check_once()
     start = schedule.num_steps - 1 if t is None else t
     if not 0 <= start < schedule.num_steps:
@@ -170,7 +172,7 @@ def denoise_from(
 @takes(x0=IMAGES, schedule=Schedule, num_refinements=Count(-(2**31)))
 def ddim_encode(
     denoise: Denoise,
-    x0: jax.Array,
+    x0: ArrayLike,
     schedule: Schedule,
     *,
     num_refinements: int = 0,
@@ -194,6 +196,7 @@ def ddim_encode(
     Raises:
         ValueError: a negative number of refinements.
     """
+    x0 = jnp.asarray(x0)
     check_once()
     if num_refinements < 0:
         raise ValueError(f"num_refinements is {num_refinements}; expected 0 or more")
@@ -209,7 +212,7 @@ def ddim_encode(
 
 
 def _init(
-    key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: jax.Array | None
+    key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: ArrayLike | None
 ) -> tuple[jax.Array | None, jax.Array]:
     """Keys for the steps, and x_T."""
     if not isinstance(shape, (tuple, list)) or len(shape) < 2:
@@ -221,7 +224,7 @@ def _init(
             raise ValueError(f"there is no key and no x_last; expected a key, or x_T of shape {shape}")
         return None, x_last
     pairs = jax.vmap(jax.random.split)(keys_per_example(key, shape[0]))
-    drawn = lambda: normal_per_example(pairs[:, 0], jax.ShapeDtypeStruct(shape, dtype))  # type: ignore[arg-type]
+    drawn = lambda: normal_per_example(pairs[:, 0], jax.ShapeDtypeStruct(shape, dtype))
     return pairs[:, 1], drawn() if x_last is None else x_last
 
 
@@ -269,7 +272,7 @@ def _loop(
     schedule: Schedule,
     options: SamplerOptions,
     start: int,
-    noise: jax.Array | None,
+    noise: ArrayLike | None,
     shown: np.ndarray,
 ) -> Trajectory:
     """All steps from index `start` down; the states at the indices `shown` are kept."""

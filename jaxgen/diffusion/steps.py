@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Key, Real, takes
 from jaxgen.diffusion.arguments import IMAGES, OUTPUT
@@ -34,16 +35,16 @@ class Step(NamedTuple):
 def ancestral_step(
     key: jax.Array | None,
     schedule: Schedule,
-    model_output: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
+    model_output: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
     *,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
-    gradient: jax.Array | None = None,
-    noise: jax.Array | None = None,
+    gradient: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
 ) -> Step:
     """x_{t-1} ~ p_theta(x_{t-1} | x_t), at t = 0 its mean (Ho et al. 2020, algorithm 2).
 
@@ -64,10 +65,11 @@ def ancestral_step(
     Raises:
         ValueError: noise of another shape, neither a key nor noise, and as in `p_mean_variance`.
     """
+    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     )
-    moves = expand_dims_like(jnp.asarray(t) > 0, x_t)
+    moves = expand_dims_like(t > 0, x_t)
     sigma = jnp.where(moves, jnp.exp(p.log_variance / 2), jnp.zeros((), x_t.dtype))
     mean = p.mean if gradient is None else p.mean + p.variance * gradient
     return Step(mean + sigma * normal_or_given(key, x_t, noise), p.x0)
@@ -77,17 +79,17 @@ def ancestral_step(
 def ddim_step(
     key: jax.Array | None,
     schedule: Schedule,
-    model_output: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
+    model_output: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
     *,
     eta: float = 0.0,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
-    gradient: jax.Array | None = None,
-    noise: jax.Array | None = None,
+    gradient: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
 ) -> Step:
     """x_{t-1} = sqrt(alpha-bar_{t-1}) x_0 + sqrt(1 - alpha-bar_{t-1} - sigma^2) eps + sigma z.
 
@@ -113,6 +115,7 @@ def ddim_step(
     Raises:
         ValueError: eta outside [0, 1], or above 0 without a key or noise; noise of another shape.
     """
+    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; expected a number in [0, 1]")
     x0 = p_mean_variance(
@@ -129,11 +132,11 @@ def ddim_step(
 @takes(schedule=Schedule, model_output=OUTPUT, x_prev=IMAGES, seen=IMAGES)
 def ddim_inversion_step(
     schedule: Schedule,
-    model_output: jax.Array,
-    x_prev: jax.Array,
-    t: jax.Array | int,
+    model_output: ArrayLike,
+    x_prev: ArrayLike,
+    t: ArrayLike,
     *,
-    seen: jax.Array | None = None,
+    seen: ArrayLike | None = None,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
 ) -> jax.Array:
@@ -156,6 +159,7 @@ def ddim_inversion_step(
     Returns:
         x_t, [B, ..., C].
     """
+    x_prev, t = jnp.asarray(x_prev), jnp.asarray(t)
     predicted, _ = split_output(model_output, variance)
     noise = convert(schedule, predicted, x_prev if seen is None else seen, t, prediction, "noise")
     # Not a division by the root: see `predictions`.
@@ -168,17 +172,17 @@ def ddim_inversion_step(
 @takes(schedule=Schedule, model_output=OUTPUT, x_t=IMAGES, x0_before=IMAGES, gradient=IMAGES)
 def dpm_solver_step(
     schedule: Schedule,
-    model_output: jax.Array,
-    x_t: jax.Array,
-    t: jax.Array | int,
-    x0_before: jax.Array,
+    model_output: ArrayLike,
+    x_t: ArrayLike,
+    t: ArrayLike,
+    x0_before: ArrayLike,
     *,
     is_first: jax.Array | bool = False,
     prediction: Prediction = "noise",
     variance: Variance = "fixed_large",
     clip: bool = True,
     edit_x0: EditX0 | None = None,
-    gradient: jax.Array | None = None,
+    gradient: ArrayLike | None = None,
 ) -> Step:
     """DPM-Solver++(2M): the DDIM step with x_0 extrapolated from this step's and the one before.
 
@@ -200,6 +204,8 @@ def dpm_solver_step(
         edit_x0: as in `p_mean_variance`.
         gradient: as in `ddim_step`.
     """
+    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
+    x0_before = jnp.asarray(x0_before)
     x0 = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     ).x0
@@ -215,7 +221,7 @@ def dpm_solver_step(
     return Step(_towards(schedule, extrapolated, noise_from_x0(schedule, extrapolated, x_t, t), t, 0.0), x0)
 
 
-def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: jax.Array | None) -> jax.Array:
+def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: ArrayLike | None) -> jax.Array:
     """The x_0 that belongs to eps - sqrt(1 - alpha-bar) gradient."""
     if gradient is None:
         return x0

@@ -13,13 +13,14 @@ import math
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 from jaxgen.gan.objectives import check_pairs
 
 
 @takes(p_real=Float("...", low=0), p_generated=Float("...", low=0))
-def optimal_discriminator(p_real: jax.Array, p_generated: jax.Array) -> jax.Array:
+def optimal_discriminator(p_real: ArrayLike, p_generated: ArrayLike) -> jax.Array:
     """D*(x) = p_r(x) / (p_r(x) + p_g(x)), densities of one shape -> [0, 1]; 1/2 where both are 0.
 
     Far from both distributions the densities underflow: use `optimal_logits` there. Subnormal densities may count as 0.
@@ -29,14 +30,15 @@ def optimal_discriminator(p_real: jax.Array, p_generated: jax.Array) -> jax.Arra
 
 
 @takes(log_p_real=Float("..."), log_p_generated=Float("..."))
-def optimal_logits(log_p_real: jax.Array, log_p_generated: jax.Array) -> jax.Array:
+def optimal_logits(log_p_real: ArrayLike, log_p_generated: ArrayLike) -> jax.Array:
     """The logit of D*: log p_r(x) - log p_g(x), log densities of one shape, nats; 0 where both are -inf."""
+    log_p_real, log_p_generated = jnp.asarray(log_p_real), jnp.asarray(log_p_generated)
     inside = jnp.maximum(log_p_real, log_p_generated) != -jnp.inf
     return jnp.where(inside, log_p_real - log_p_generated, 0)
 
 
 @takes(p=Float("... N", low=0), q=Float("... N", low=0), weights=Float("N"))
-def jensen_shannon(p: jax.Array, q: jax.Array, weights: jax.Array | None = None) -> jax.Array:
+def jensen_shannon(p: ArrayLike, q: ArrayLike, weights: ArrayLike | None = None) -> jax.Array:
     """JS(p || q) = KL(p || m) / 2 + KL(q || m) / 2 with m = (p + q) / 2, summed over the last axis.
 
     Args:
@@ -52,10 +54,11 @@ def jensen_shannon(p: jax.Array, q: jax.Array, weights: jax.Array | None = None)
     Raises:
         ValueError: the shapes differ.
     """
+    p, q = jnp.asarray(p), jnp.asarray(q)
     check_pairs(p, q)
     integrand = _divergence(p, q) / 2
     if weights is not None:
-        integrand = integrand * weights.reshape((1,) * (integrand.ndim - 1) + (-1,))
+        integrand = integrand * jnp.asarray(weights).reshape((1,) * (integrand.ndim - 1) + (-1,))
     return jnp.sum(integrand, axis=-1)
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Host, Key, Real, takes
 from jaxgen.compiler import check_once
@@ -42,9 +43,9 @@ class Players(NamedTuple):
         self,
         params: Tree,
         keys: jax.Array | None,
-        labels: jax.Array | None = None,
+        labels: ArrayLike | None = None,
         *,
-        noise: jax.Array | None = None,
+        noise: ArrayLike | None = None,
     ) -> jax.Array:
         """G(z), z drawn from the keys: generator's parameters, keys [B], labels [B] -> [B, ...].
 
@@ -269,24 +270,26 @@ def maxout_players(
 
 
 @takes(x=Float("... _"), pieces=Count())
-def maxout(x: jax.Array, pieces: int) -> jax.Array:
+def maxout(x: ArrayLike, pieces: int) -> jax.Array:
     """The largest of each `pieces` neighbours (Goodfellow et al. 2013): [..., U * pieces] -> [..., U].
 
     Raises:
         ValueError: the width does not divide.
     """
+    x = jnp.asarray(x)
     if pieces < 1 or x.shape[-1] % pieces:
         raise ValueError(f"a width of {x.shape[-1]} does not divide into units of {pieces} pieces")
     return jnp.max(x.reshape(*x.shape[:-1], -1, pieces), axis=-1)
 
 
 @takes(keys=Key("B"), x=Float("B ..."), keep=Real())
-def dropout(keys: jax.Array, x: jax.Array, keep: float) -> jax.Array:
+def dropout(keys: jax.Array, x: ArrayLike, keep: float) -> jax.Array:
     """Each entry kept with probability `keep` and divided by it, otherwise 0: keys [B], x [B, ...] -> [B, ...].
 
     Raises:
         ValueError: keep is not in (0, 1].
     """
+    x = jnp.asarray(x)
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}; expected a probability in (0, 1]")
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)

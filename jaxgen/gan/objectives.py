@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Real, takes
 
@@ -34,7 +35,7 @@ class Losses(NamedTuple):
 
 
 @takes(real_logits=Float("..."), fake_logits=Float("..."))
-def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def value(real_logits: ArrayLike, fake_logits: ArrayLike) -> jax.Array:
     """log D(x) + log(1 - D(G(z))) for each pair of a real and a generated example; its average is V(D, G).
 
     Args:
@@ -47,12 +48,13 @@ def value(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
     Raises:
         ValueError: the shapes differ.
     """
+    real_logits, fake_logits = jnp.asarray(real_logits), jnp.asarray(fake_logits)
     check_pairs(real_logits, fake_logits)
     return -jax.nn.softplus(-real_logits) - jax.nn.softplus(fake_logits)
 
 
 @takes(real_logits=Float("..."), fake_logits=Float("..."))
-def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def discriminator_loss(real_logits: ArrayLike, fake_logits: ArrayLike) -> jax.Array:
     """-log D(x) - log(1 - D(G(z))), minus the game's `value`: logits of one shape -> [...], nats.
 
     The cross-entropies of the two halves are added. The authors' code averages them, which halves the loss.
@@ -64,37 +66,39 @@ def discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Ar
 
 
 @takes(fake_logits=Float())
-def generator_loss(fake_logits: jax.Array, saturating: bool = False) -> jax.Array:
+def generator_loss(fake_logits: ArrayLike, saturating: bool = False) -> jax.Array:
     """What the generator minimizes: [...] -> [...], nats.
 
     Saturating, log(1 - D(G(z))): its side of the min-max game; its gradient vanishes where D rejects the samples.
     Otherwise -log D(G(z)), the heuristic of section 3 of Goodfellow et al. (2014), which their experiments use.
     Derivatives by the logit are -D and -(1 - D): the same fixed point, in the ratio D / (1 - D).
     """
+    fake_logits = jnp.asarray(fake_logits)
     return -jax.nn.softplus(fake_logits) if saturating else jax.nn.softplus(-fake_logits)
 
 
 @takes(real_logits=Float("..."), fake_logits=Float("..."), real_target=Real(), fake_target=Real())
 def least_squares_discriminator_loss(
-    real_logits: jax.Array, fake_logits: jax.Array, real_target: float = 1.0, fake_target: float = 0.0
+    real_logits: ArrayLike, fake_logits: ArrayLike, real_target: float = 1.0, fake_target: float = 0.0
 ) -> jax.Array:
     """(D(x) - b)^2 / 2 + (D(G(z)) - a)^2 / 2 (Mao et al. 2017, least squares GAN): logits of one shape -> [...].
 
     Raises:
         ValueError: the shapes differ.
     """
+    real_logits, fake_logits = jnp.asarray(real_logits), jnp.asarray(fake_logits)
     check_pairs(real_logits, fake_logits)
     return (jnp.square(real_logits - real_target) + jnp.square(fake_logits - fake_target)) / 2
 
 
 @takes(fake_logits=Float(), target=Real())
-def least_squares_generator_loss(fake_logits: jax.Array, target: float = 1.0) -> jax.Array:
+def least_squares_generator_loss(fake_logits: ArrayLike, target: float = 1.0) -> jax.Array:
     """(D(G(z)) - c)^2 / 2 (Mao et al. 2017): [...] -> [...]. With b - c = 1, b - a = 2 a Pearson chi^2 divergence."""
     return jnp.square(fake_logits - target) / 2
 
 
 @takes(real_logits=Float("..."), fake_logits=Float("..."))
-def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def wasserstein_discriminator_loss(real_logits: ArrayLike, fake_logits: ArrayLike) -> jax.Array:
     """f(G(z)) - f(x) (Arjovsky et al. 2017): scores of one shape -> [...]; at best minus the Wasserstein-1 distance.
 
     The critic must be kept 1-Lipschitz, by `gradient_penalty` or spectral normalisation.
@@ -102,23 +106,26 @@ def wasserstein_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Arra
     Raises:
         ValueError: the shapes differ.
     """
+    real_logits, fake_logits = jnp.asarray(real_logits), jnp.asarray(fake_logits)
     check_pairs(real_logits, fake_logits)
     return fake_logits - real_logits
 
 
 @takes(fake_logits=Float())
-def wasserstein_generator_loss(fake_logits: jax.Array) -> jax.Array:
+def wasserstein_generator_loss(fake_logits: ArrayLike) -> jax.Array:
     """-f(G(z)) (Arjovsky et al. 2017): [...] -> [...]; also the generator's side of the hinge loss."""
+    fake_logits = jnp.asarray(fake_logits)
     return -fake_logits
 
 
 @takes(real_logits=Float("..."), fake_logits=Float("..."))
-def hinge_discriminator_loss(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def hinge_discriminator_loss(real_logits: ArrayLike, fake_logits: ArrayLike) -> jax.Array:
     """max(0, 1 - f(x)) + max(0, 1 + f(G(z))) (Lim & Ye 2017; Miyato et al. 2018): scores of one shape -> [...].
 
     Raises:
         ValueError: the shapes differ.
     """
+    real_logits, fake_logits = jnp.asarray(real_logits), jnp.asarray(fake_logits)
     check_pairs(real_logits, fake_logits)
     return jax.nn.relu(1 - real_logits) + jax.nn.relu(1 + fake_logits)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn
@@ -21,11 +22,11 @@ Penalty = Callable[[jax.Array, Critic, jax.Array, jax.Array], jax.Array]
 def gradient_penalty(
     keys: jax.Array | None,
     critic: Critic,
-    real: jax.Array,
-    fake: jax.Array,
+    real: ArrayLike,
+    fake: ArrayLike,
     target: float = 1.0,
     *,
-    uniforms: jax.Array | None = None,
+    uniforms: ArrayLike | None = None,
 ) -> jax.Array:
     """(|grad f(x_hat)| - 1)^2 with x_hat = e x + (1 - e) G(z), e ~ U(0, 1) (Gulrajani et al. 2017, WGAN-GP).
 
@@ -45,6 +46,7 @@ def gradient_penalty(
     Raises:
         ValueError: `uniforms` have another shape, or there are neither keys nor uniforms.
     """
+    real, fake = jnp.asarray(real), jnp.asarray(fake)
     ones = (1,) * (real.ndim - 1)
     draw = lambda keys, _, dtype: jax.vmap(lambda key: jax.random.uniform(key, ones, dtype))(keys)
     share = given_or_drawn("uniforms", uniforms, keys, draw, real.shape[:1], real.dtype).reshape(-1, *ones)
@@ -56,12 +58,12 @@ def gradient_penalty(
 def dragan_penalty(
     keys: jax.Array | None,
     critic: Critic,
-    real: jax.Array,
-    fake: jax.Array,
+    real: ArrayLike,
+    fake: ArrayLike | None,
     scale: float = 0.5,
     target: float = 1.0,
     *,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> jax.Array:
     """(|grad f(x + s e)| - 1)^2 with e ~ N(0, I): the critic's slope around the data alone.
 
@@ -84,6 +86,7 @@ def dragan_penalty(
     Raises:
         ValueError: `noise` has another shape, or there are neither keys nor noise.
     """
+    real, fake = jnp.asarray(real), jnp.asarray(fake)
     del fake
     draw = lambda keys, shape, dtype: jax.vmap(lambda key: jax.random.normal(key, shape[1:], dtype))(keys)
     near = real + scale * given_or_drawn("noise", noise, keys, draw, real.shape, real.dtype)
@@ -97,7 +100,7 @@ def _root(squares: jax.Array) -> jax.Array:
 
 
 @takes(real=Float("B ..."))
-def r1_penalty(keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array) -> jax.Array:
+def r1_penalty(keys: jax.Array | None, critic: Critic, real: ArrayLike, fake: ArrayLike) -> jax.Array:
     """|grad f(x)|^2 / 2 at real examples (Mescheder, Geiger & Nowozin 2018): its weight is their gamma.
 
     With the original loss it makes training converge locally where plain simultaneous gradients circle.
@@ -116,8 +119,9 @@ def r1_penalty(keys: jax.Array, critic: Critic, real: jax.Array, fake: jax.Array
 
 
 @takes(x=Float("B ..."))
-def squared_gradient(critic: Critic, x: jax.Array) -> jax.Array:
+def squared_gradient(critic: Critic, x: ArrayLike) -> jax.Array:
     """|grad f(x)|^2 of each example, x [B, ...] -> [B]: of the penalty of Mescheder et al. (2018)."""
+    x = jnp.asarray(x)
 
     def total(x):
         logits = critic(x)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, takes
 
@@ -16,8 +17,9 @@ Tree = Any
 
 
 @takes(kernel=Float("... _ O"), u=Float("O"), num_steps=Count(0))
-def power_iteration(kernel: jax.Array, u: jax.Array, num_steps: int = 1) -> jax.Array:
+def power_iteration(kernel: ArrayLike, u: ArrayLike, num_steps: int = 1) -> jax.Array:
     """u <- W^T W u, brought to length 1, `num_steps` times: kernel [..., out], u [out] -> [out]. No gradient."""
+    kernel, u = jnp.asarray(kernel), jnp.asarray(u)
     matrix, u = jax.lax.stop_gradient((_matrix(kernel), u))
     for _ in range(num_steps):
         u = _unit(matrix.T @ _unit(matrix @ u))
@@ -25,12 +27,13 @@ def power_iteration(kernel: jax.Array, u: jax.Array, num_steps: int = 1) -> jax.
 
 
 @takes(kernel=Float("... _ O"), u=Float("O"))
-def spectral_norm(kernel: jax.Array, u: jax.Array) -> jax.Array:
+def spectral_norm(kernel: ArrayLike, u: ArrayLike) -> jax.Array:
     """sigma = v^T W u with v = W u / |W u|: kernel [..., out], u [out] of length 1 -> scalar.
 
     At most the largest singular value, and equal to it once u has converged. u and v are constants for the gradient,
     which is v u^T, the one of the singular value itself.
     """
+    kernel, u = jnp.asarray(kernel), jnp.asarray(u)
     matrix = _matrix(kernel)
     u = jax.lax.stop_gradient(u)
     v = jax.lax.stop_gradient(_unit(matrix @ u))
@@ -82,10 +85,10 @@ def _is_matrix(path, p) -> bool:
     return p.ndim >= 2 and getattr(path[-1], "key", None) in ("kernel", "embedding")
 
 
-def _matrix(kernel):
+def _matrix(kernel: jax.Array) -> jax.Array:
     return kernel.reshape(-1, kernel.shape[-1])
 
 
-def _unit(x):
+def _unit(x: jax.Array) -> jax.Array:
     # x * rsqrt(v): x / sqrt(v) is compiled with other last bits on some numbers of devices.
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(x)), jnp.finfo(x.dtype).tiny))

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, concrete, takes
 from jaxgen.arguments.values import array
@@ -15,7 +16,7 @@ _HEIGHTS = [math.exp(-0.5 * ((i - _WINDOW // 2) / 1.5) ** 2) for i in range(_WIN
 _TAPS = [height / sum(_HEIGHTS) for height in _HEIGHTS]
 
 
-def psnr(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax.Array:
+def psnr(image: ArrayLike, reference: ArrayLike, data_range: float = 1.0) -> jax.Array:
     """Peak signal-to-noise ratio, 10 log10(data_range^2 / MSE), in decibels.
 
     Args:
@@ -37,7 +38,7 @@ def psnr(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax
     return -10.0 * jnp.log10(jnp.mean(jnp.square(error), axis=(-3, -2, -1)))
 
 
-def ssim(image: jax.Array, reference: jax.Array, data_range: float = 1.0) -> jax.Array:
+def ssim(image: ArrayLike, reference: ArrayLike, data_range: float = 1.0) -> jax.Array:
     """Mean structural similarity with the original's settings, and what the NeRF papers report.
 
     Windows are Gaussian, 11 x 11 with standard deviation 1.5, and lie inside the image; K_1 = 0.01, K_2 = 0.03. Source:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.compiler import check_once
@@ -98,7 +99,7 @@ def parzen_log_likelihood(
 
 
 @takes(x=Float("_ D", finite=True), samples=Float("_ D", finite=True), sigma=Real(positive=True))
-def parzen_log_density(x: jax.Array, samples: jax.Array, sigma: float) -> jax.Array:
+def parzen_log_density(x: ArrayLike, samples: ArrayLike, sigma: float) -> jax.Array:
     """log (1/N) sum_n N(x; s_n, sigma^2 I): x [M, D], samples [N, D] -> [M], nats; M N numbers of memory."""
     return _log_densities(x, samples, (sigma,))[:, 0]
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors
@@ -31,9 +32,9 @@ class Rays(NamedTuple):
             `ndc_rays` bends the other two.
     """
 
-    origin: jax.Array
-    direction: jax.Array
-    view: jax.Array
+    origin: jax.Array | np.ndarray
+    direction: jax.Array | np.ndarray
+    view: jax.Array | np.ndarray
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -122,7 +123,7 @@ class Camera:
 
 
 @takes(camera=Camera, pose=Float(numpy=True), pixels=Float("... 2", numpy=True))
-def camera_rays(camera: Camera, pose: jax.Array, pixels: jax.Array) -> Rays:
+def camera_rays(camera: Camera, pose: ArrayLike, pixels: ArrayLike) -> Rays:
     """The rays through pixels: o the camera's centre, d with length 1 along the camera's axis of view.
 
     d = R ((x - c_x) / f_x, -(y - c_y) / f_y, -1) with (x, y) = pixel + pixel_center, so t is depth along the axis of

@@ -35,5 +35,6 @@ def check_interval(near: Any, far: Any, in_disparity: bool = False) -> None:
 
 def check_vectors(name: str, array: Any, size: int = 3) -> None:
     """Raises ValueError unless the array is [..., size]."""
-    if array.ndim < 1 or array.shape[-1] != size:
-        raise ValueError(f"{name} has shape {array.shape}; expected [..., {size}]")
+    shape = np.shape(array)
+    if shape[-1:] != (size,):
+        raise ValueError(f"{name} has shape {shape}; expected [..., {size}]")

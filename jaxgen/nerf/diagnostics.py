@@ -7,14 +7,16 @@ also become an opaque fog before the cameras. Source: ours; the authors of Milde
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
 class Collapsed(ValueError):
     """The field is empty everywhere, and its gradient is zero."""
 
 
-def warning(metrics: Mapping[str, jax.Array | np.ndarray], rgb: jax.Array | np.ndarray) -> tuple[str, str] | None:
+def warning(metrics: Mapping[str, jax.Array | np.ndarray], rgb: ArrayLike) -> tuple[str, str] | None:
     """What is wrong with a field whose images are no better than one color for all pixels.
 
     Args:
@@ -26,6 +28,7 @@ def warning(metrics: Mapping[str, jax.Array | np.ndarray], rgb: jax.Array | np.n
         None, or a kind and a sentence: "empty" where rays have no opacity, and "fog" where they have, which may still
         change.
     """
+    rgb = jnp.asarray(rgb)
     error = float(np.mean(metrics.get("fine_squared_error", metrics["coarse_squared_error"])))
     opacity = float(np.mean(metrics["opacity"]))
     # The error of the best single color.

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, takes
 from jaxgen.nerf.cameras import Camera, Rays
@@ -120,7 +121,7 @@ def _length(points: jax.Array) -> jax.Array:
 
 
 @takes(points=Float("... 2"))
-def distort(points: jax.Array, distortion: Any) -> jax.Array:
+def distort(points: ArrayLike, distortion: Any) -> jax.Array:
     """Where a lens puts a point of the ideal image, both (x / z, y / z) with y down: [..., 2] -> [..., 2].
 
     x' = x R + 2 p1 x y + p2 (r^2 + 2 x^2), y' likewise with p1 and p2 exchanged, and
@@ -134,6 +135,7 @@ def distort(points: jax.Array, distortion: Any) -> jax.Array:
     Raises:
         ValueError: wrong shapes.
     """
+    points = jnp.asarray(points)
     check_vectors("points", points, 2)
     lens = _lens(_coefficients(distortion, points))
     if not isinstance(lens.fisheye, float):
@@ -143,7 +145,7 @@ def distort(points: jax.Array, distortion: Any) -> jax.Array:
 
 
 @takes(points=Float("... 2"), steps=Count(0))
-def undistort(points: jax.Array, distortion: Any, steps: int = 24) -> jax.Array:
+def undistort(points: ArrayLike, distortion: Any, steps: int = 24) -> jax.Array:
     """The inverse of `distort`: [..., 2] -> [..., 2], for points that a lens shows at less than 90 degrees.
 
     Newton's method, on the branch that holds the middle of the image. For a point beyond the radius at which a lens
@@ -157,6 +159,7 @@ def undistort(points: jax.Array, distortion: Any, steps: int = 24) -> jax.Array:
     Raises:
         ValueError: wrong shapes.
     """
+    points = jnp.asarray(points)
     check_vectors("points", points, 2)
     lens = _lens(_coefficients(distortion, points))
     straight = _straighten(points, lens, steps)
@@ -166,7 +169,7 @@ def undistort(points: jax.Array, distortion: Any, steps: int = 24) -> jax.Array:
     return straight * jnp.where(lens.fisheye > 0.5, jnp.tan(angle) / angle, 1)[..., None]
 
 
-def undistort_rays(rays: Rays, pose: jax.Array, distortion: Any) -> Rays:
+def undistort_rays(rays: Rays, pose: ArrayLike, distortion: Any) -> Rays:
     """The rays that a lens let through, from those that a pinhole would have: [..., 3] -> [..., 3].
 
     A perspective lens gives directions of length 1 along the axis of view, as `camera_rays` does, and a fisheye, which
@@ -180,6 +183,7 @@ def undistort_rays(rays: Rays, pose: jax.Array, distortion: Any) -> Rays:
     Raises:
         ValueError: wrong shapes.
     """
+    pose = jnp.asarray(pose)
     rotation = jnp.broadcast_to(pose[..., :3, :3], (*rays.direction.shape[:-1], 3, 3))
     # In the camera: (x, -y, -1) of OpenCV's (x, y, 1).
     seen = jnp.sum(rotation * rays.direction[..., :, None], axis=-2)

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, takes
 
@@ -13,7 +14,7 @@ ORDERS = ("interleaved", "blocks")
 
 @takes(x=Float(), num_frequencies=Count(0))
 def positional_encoding(
-    x: jax.Array,
+    x: ArrayLike,
     num_frequencies: int,
     *,
     pi: bool = True,
@@ -39,6 +40,7 @@ def positional_encoding(
     Raises:
         ValueError: L is negative, x has no axis, or the order is unknown.
     """
+    x = jnp.asarray(x)
     if num_frequencies < 0:
         raise ValueError(f"num_frequencies is {num_frequencies}; expected at least 0")
     if order not in ORDERS:

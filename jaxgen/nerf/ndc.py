@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Real, takes
 from jaxgen.nerf.cameras import Camera, Rays
@@ -56,7 +57,7 @@ def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
 
 
 @takes(points=Float("... 3"), camera=Camera, near=Real(positive=True))
-def ndc_project(points: jax.Array, camera: Camera, near: float = 1.0) -> jax.Array:
+def ndc_project(points: ArrayLike, camera: Camera, near: float = 1.0) -> jax.Array:
     """Points in the same projective space: [..., 3] -> [..., 3], z = -near to -1 and z = -infinity to 1.
 
     (x, y, z) -> (-2 f_x / W x / z, -2 f_y / H y / z, 1 + 2 near / z).

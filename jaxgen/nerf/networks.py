@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Key, takes
 from jaxgen.nerf.checks import check_vectors
@@ -19,7 +20,7 @@ GLOROT = nn.initializers.glorot_uniform()
 
 
 @takes(x=Float())
-def shifted_softplus(x: jax.Array) -> jax.Array:
+def shifted_softplus(x: ArrayLike) -> jax.Array:
     """log(1 + exp(x - 1)) of any shape: a density whose gradient never dies (Barron et al., "Mip-NeRF", 2021).
 
     With ReLU a scene that starts empty everywhere stays so.

@@ -6,16 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 from jaxgen.nerf.rendering import network_field, render_rays
 
-Loss = Callable[[Any, Any, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
+Loss = Callable[[Any, Any, jax.Array | None, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> ([B] losses, {name: [B]})."""
 
 
 @takes(coarse=Float("... C"), fine=Float("... C"), target=Float("... C"))
-def photometric_loss(coarse: jax.Array, fine: jax.Array | None, target: jax.Array) -> jax.Array:
+def photometric_loss(coarse: ArrayLike, fine: ArrayLike | None, target: ArrayLike) -> jax.Array:
     """|C-hat_c(r) - C(r)|^2 + |C-hat_f(r) - C(r)|^2 of each ray: [..., C] each -> [...].
 
     Mildenhall et al. (2020), equation 6, whose sum over rays is left to the caller. Both terms matter: the coarse
@@ -29,6 +30,8 @@ def photometric_loss(coarse: jax.Array, fine: jax.Array | None, target: jax.Arra
     Raises:
         ValueError: shapes differ.
     """
+    coarse, target = jnp.asarray(coarse), jnp.asarray(target)
+    fine = None if fine is None else jnp.asarray(fine)
     shapes = [a.shape for a in (coarse, fine, target) if a is not None]
     if len(set(shapes)) > 1:
         raise ValueError(f"colors have shapes {', '.join(map(str, shapes))}; they must be equal")

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Real, takes
 from jaxgen.nerf.poses import average_pose, look_at, normalize
@@ -23,7 +24,7 @@ def turntable(
     radius: float = 4.0,
     elevation: float = 30.0,
     target: Sequence[float] = (0.0, 0.0, 0.0),
-    up: Sequence[float] = UP,
+    up: Sequence[float] | np.ndarray = UP,
 ) -> jax.Array:
     """A circle around a scene; the defaults are the paper's film of a Blender scene, whose up is +z.
 
@@ -51,7 +52,7 @@ def orbit_poses(
     elevation: Any,
     radius: float = 4.0,
     target: Sequence[float] = (0.0, 0.0, 0.0),
-    up: Sequence[float] = UP,
+    up: Sequence[float] | np.ndarray = UP,
 ) -> jax.Array:
     """Poses that look at a target from azimuths a and elevations e: `pose_spherical(a, -e, r)` of the paper's code.
 
@@ -85,7 +86,7 @@ def panorama(
     center: Sequence[float] = (0.0, 0.0, 0.0),
     radius: float = 0.0,
     elevation: float = 0.0,
-    up: Sequence[float] = UP,
+    up: Sequence[float] | np.ndarray = UP,
 ) -> jax.Array:
     """One turn inside of a room: poses on a level circle around its middle, looking outward.
 
@@ -119,9 +120,9 @@ def hemisphere(
     num_views: int,
     radius: float = 4.0,
     elevations: tuple[float, float] = (0.0, 90.0),
-    target: Sequence[float] = (0.0, 0.0, 0.0),
+    target: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     turn: float = 0.0,
-    up: Sequence[float] = UP,
+    up: Sequence[float] | np.ndarray = UP,
 ) -> jax.Array:
     """Views from all around and above, evenly spread over the sphere: a golden spiral, equal in area.
 
@@ -151,13 +152,13 @@ def hemisphere(
 
 @takes(poses=Float("_ _ 4"), near=Real(), far=Real(), num_frames=Count(0))
 def spiral(
-    poses: jax.Array,
+    poses: ArrayLike,
     near: float,
     far: float,
     num_frames: int = 120,
     turns: float = 2.0,
     depth_rate: float = 0.5,
-    up: Sequence[float] | None = None,
+    up: Sequence[float] | np.ndarray | None = None,
 ) -> jax.Array:
     """The film of a forward-facing scene: a spiral around the average pose, looking at one point in focus.
 
@@ -180,6 +181,7 @@ def spiral(
     Raises:
         ValueError: no frames, not 0 < near < far, or (outside of jit) poses without a mean axis of view.
     """
+    poses = jnp.asarray(poses)
     if num_frames < 1:
         raise ValueError(f"num_frames is {num_frames}; expected at least 1")
     if not 0 < near < far:
@@ -203,7 +205,11 @@ def _check_circle(num: int, radius: float) -> None:
 
 
 def _around(
-    azimuth: np.ndarray, elevation: np.ndarray, radius: float, target: Sequence[float], up: Sequence[float]
+    azimuth: np.ndarray,
+    elevation: np.ndarray,
+    radius: float,
+    target: Sequence[float] | np.ndarray,
+    up: Sequence[float] | np.ndarray,
 ) -> jax.Array:
     """Poses at angles [N] in radians, looking at the target."""
     turn = _turn_from_z(up)
@@ -217,7 +223,7 @@ def _unit_vectors(azimuth: np.ndarray, elevation: np.ndarray) -> np.ndarray:
     return np.stack([flat * np.sin(azimuth), flat * np.cos(azimuth), np.sin(elevation)], axis=-1)
 
 
-def _turn_from_z(up: Sequence[float]) -> np.ndarray:
+def _turn_from_z(up: Sequence[float] | np.ndarray) -> np.ndarray:
     """The rotation [3, 3] by the smallest angle that takes +z to `up`."""
     length = float(np.linalg.norm(np.asarray(up, np.float64)))
     if not 0 < length < np.inf:

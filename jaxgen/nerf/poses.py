@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 from jaxgen.nerf.checks import check_vectors, known
@@ -66,31 +67,33 @@ def pose_matrix(rotation: jax.Array, translation: jax.Array) -> jax.Array:
 
 
 @takes(pose=Float(numpy=True))
-def invert_pose(pose: jax.Array) -> jax.Array:
+def invert_pose(pose: ArrayLike) -> jax.Array:
     """The inverse of a rigid motion, [R^T, -R^T t; 0 1]: [..., 4, 4] or [..., 3, 4] -> [..., 4, 4]."""
     check_poses(pose)
+    pose = jnp.asarray(pose)
     rotation = jnp.swapaxes(pose[..., :3, :3], -1, -2)
     return pose_matrix(rotation, -jnp.sum(rotation * pose[..., None, :3, 3], axis=-1))
 
 
 @takes(pose=Float())
-def opencv_to_opengl(pose: jax.Array) -> jax.Array:
+def opencv_to_opengl(pose: ArrayLike) -> jax.Array:
     """Camera-to-world with OpenCV axes -> with OpenGL axes: [..., 4, 4] or [..., 3, 4] -> the same shape.
 
     The camera's y and z axes change sign; its centre and the world stay. The same step leads back.
     """
     check_poses(pose)
+    pose = jnp.asarray(pose)
     return pose * jnp.broadcast_to(jnp.array([1, -1, -1, 1], pose.dtype), pose.shape)
 
 
 @takes(pose=Float())
-def opengl_to_opencv(pose: jax.Array) -> jax.Array:
+def opengl_to_opencv(pose: ArrayLike) -> jax.Array:
     """Camera-to-world with OpenGL axes -> with OpenCV axes: [..., 4, 4] or [..., 3, 4] -> the same shape."""
     return opencv_to_opengl(pose)
 
 
 @takes(quaternion=Float("... 4"), translation=Float("... 3"))
-def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array:
+def colmap_to_opengl(quaternion: ArrayLike, translation: ArrayLike) -> jax.Array:
     """COLMAP's image pose (x_camera = R(q) x_world + t, OpenCV axes) -> camera-to-world with OpenGL axes.
 
     Args:
@@ -101,19 +104,19 @@ def colmap_to_opengl(quaternion: jax.Array, translation: jax.Array) -> jax.Array
         [..., 4, 4].
     """
     check_vectors("translation", translation)
-    world_to_camera = pose_matrix(quaternion_to_rotation(quaternion), translation)
+    world_to_camera = pose_matrix(quaternion_to_rotation(quaternion), jnp.asarray(translation))
     return opencv_to_opengl(invert_pose(world_to_camera))
 
 
 @takes(pose=Float())
-def opengl_to_colmap(pose: jax.Array) -> tuple[jax.Array, jax.Array]:
+def opengl_to_colmap(pose: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """The inverse of `colmap_to_opengl`: [..., 4, 4] -> quaternion [..., 4] with w >= 0, translation [..., 3]."""
     world_to_camera = invert_pose(opengl_to_opencv(pose))
     return rotation_to_quaternion(world_to_camera[..., :3, :3]), world_to_camera[..., :3, 3]
 
 
 @takes(quaternion=Float("... 4"))
-def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
+def quaternion_to_rotation(quaternion: ArrayLike) -> jax.Array:
     """(w, x, y, z) [..., 4], normalised here -> rotation matrix [..., 3, 3] that turns column vectors.
 
     Raises:
@@ -122,7 +125,7 @@ def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
     check_vectors("quaternion", quaternion, 4)
     if known(quaternion) and not np.any(np.asarray(quaternion) != 0, axis=-1).all():
         raise ValueError("a quaternion is zero; it has no rotation")
-    w, x, y, z = jnp.moveaxis(normalize(quaternion), -1, 0)
+    w, x, y, z = jnp.moveaxis(normalize(jnp.asarray(quaternion)), -1, 0)
     rows = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
@@ -132,11 +135,12 @@ def quaternion_to_rotation(quaternion: jax.Array) -> jax.Array:
 
 
 @takes(rotation=Float("... 3 3"))
-def rotation_to_quaternion(rotation: jax.Array) -> jax.Array:
+def rotation_to_quaternion(rotation: ArrayLike) -> jax.Array:
     """Rotation matrix [..., 3, 3] -> unit quaternion (w, x, y, z) [..., 4] with w >= 0.
 
     4 q q^T is linear in R; its row with the largest diagonal entry, normalised, loses no digits at any angle.
     """
+    rotation = jnp.asarray(rotation)
     if rotation.shape[-2:] != (3, 3):
         raise ValueError(f"rotation has shape {rotation.shape}; expected [..., 3, 3]")
     r = lambda i, j: rotation[..., i, j]
@@ -155,7 +159,7 @@ def rotation_to_quaternion(rotation: jax.Array) -> jax.Array:
 
 
 @takes(position=Float("... 3", numpy=True), target=Float(numpy=True), up=Float(numpy=True))
-def look_at(position: jax.Array, target: jax.Array, up: jax.Array) -> jax.Array:
+def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike) -> jax.Array:
     """The pose of a camera at `position` that looks at `target`: [..., 3] each -> [..., 4, 4].
 
     `up` appears upright in the image. The three broadcast.
@@ -175,23 +179,24 @@ def look_at(position: jax.Array, target: jax.Array, up: jax.Array) -> jax.Array:
 
 
 @takes(poses=Float("_ _ 4", numpy=True))
-def average_pose(poses: jax.Array) -> jax.Array:
+def average_pose(poses: ArrayLike) -> jax.Array:
     """The pose at the mean centre that looks along the mean axis: [N, 4, 4] -> [4, 4].
 
     The LLFF code's average (Mildenhall et al., "Local Light Field Fusion", 2019): means of the centres, of the z axes
     and of the y axes, made a rotation by two cross products.
     """
     check_poses(poses)
+    poses = jnp.asarray(poses)
     centre = jnp.mean(poses[:, :3, 3], axis=0)
     back, up = (jnp.mean(poses[:, :3, i], axis=0) for i in (2, 1))
     return look_at(centre, centre - back, up)
 
 
 @takes(poses=Float("_ _ 4", numpy=True))
-def recenter_poses(poses: jax.Array) -> jax.Array:
+def recenter_poses(poses: ArrayLike) -> jax.Array:
     """Moves the world so that `average_pose` becomes the identity: [N, 4, 4] -> [N, 4, 4].
 
     What `ndc_rays` expects of forward-facing scenes: the cameras look along the world's -z.
     """
     to_average = invert_pose(average_pose(poses))
-    return jnp.sum(to_average[None, :, :, None] * poses[:, None, :, :], axis=-2)
+    return jnp.sum(to_average[None, :, :, None] * jnp.asarray(poses)[:, None, :, :], axis=-2)

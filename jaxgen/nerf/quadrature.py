@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, takes
 
@@ -39,10 +40,10 @@ class Composite(NamedTuple):
     far=Float(),
 )
 def composite(
-    rgb: jax.Array,
-    density: jax.Array,
-    t: jax.Array,
-    direction: jax.Array,
+    rgb: ArrayLike,
+    density: ArrayLike,
+    t: ArrayLike,
+    direction: ArrayLike,
     background: Any = None,
     *,
     far: Any = None,
@@ -65,6 +66,7 @@ def composite(
     Raises:
         ValueError: shapes do not fit.
     """
+    rgb, density, t, direction = jnp.asarray(rgb), jnp.asarray(density), jnp.asarray(t), jnp.asarray(direction)
     if density.ndim < 1 or rgb.shape[:-1] != density.shape or t.shape != density.shape:
         raise ValueError(
             f"rgb has shape {rgb.shape}, density {density.shape} and t {t.shape}; expected [..., S, C], [..., S], "
@@ -93,10 +95,11 @@ def composite(
 
 
 @takes(depth=Float("..."), opacity=Float("..."))
-def disparity(depth: jax.Array, opacity: jax.Array) -> jax.Array:
+def disparity(depth: ArrayLike, opacity: ArrayLike) -> jax.Array:
     """1 / (mean depth) = opacity / depth: [...] each -> [...]. 0 on an empty ray: infinitely far.
 
     The authors' code divides 0 by 0 there.
     """
+    depth, opacity = jnp.asarray(depth), jnp.asarray(opacity)
     seen = depth > 0
     return jnp.where(seen, opacity / jnp.where(seen, depth, 1), 0)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.arguments.values import array
@@ -21,7 +22,7 @@ def stratified_samples(
     *,
     in_disparity: bool = False,
     half_end_bins: bool = False,
-    uniforms: jax.Array | None = None,
+    uniforms: ArrayLike | None = None,
 ) -> jax.Array:
     """t_i ~ U[t_n + (i - 1) / N (t_f - t_n), t_n + i / N (t_f - t_n)]: one in each of N equal bins, rising.
 
@@ -77,8 +78,9 @@ def _bound(name: str, x: Any) -> Any:
 
 
 @takes(t=Float("... _"))
-def midpoints(t: jax.Array) -> jax.Array:
+def midpoints(t: ArrayLike) -> jax.Array:
     """(t_i + t_{i+1}) / 2: [..., S] -> [..., S - 1]."""
+    t = jnp.asarray(t)
     return (t[..., :-1] + t[..., 1:]) / 2
 
 
@@ -92,12 +94,12 @@ def midpoints(t: jax.Array) -> jax.Array:
 )
 def importance_samples(
     key: jax.Array | None,
-    bins: jax.Array,
-    weights: jax.Array,
+    bins: ArrayLike,
+    weights: ArrayLike,
     num_samples: int,
     *,
     padding: float = 1e-5,
-    uniforms: jax.Array | None = None,
+    uniforms: ArrayLike | None = None,
 ) -> jax.Array:
     """Draws from the piecewise-constant density of w-hat_i = w_i / sum_j w_j, by the inverse of its distribution.
 
@@ -120,6 +122,7 @@ def importance_samples(
     Raises:
         ValueError: wrong shapes, no samples, or negative padding.
     """
+    bins, weights = jnp.asarray(bins), jnp.asarray(weights)
     if bins.ndim < 1 or weights.shape != (*bins.shape[:-1], bins.shape[-1] - 1) or weights.shape[-1] < 1:
         raise ValueError(
             f"bins have shape {bins.shape} and weights {weights.shape}; expected edges [..., M + 1] and [..., M]"

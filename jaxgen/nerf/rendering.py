@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Key, Real, takes
 from jaxgen.compiler import check_once
@@ -51,7 +52,7 @@ def network_field(
     key: jax.Array | None = None,
     noise_std: float = 0.0,
     *,
-    noise: jax.Array | None = None,
+    noise: ArrayLike | None = None,
 ) -> Field:
     """A network at given parameters, as a field.
 
@@ -131,7 +132,7 @@ def render_rays(
 
     def see(field: Field, t: jax.Array) -> Composite:
         points = rays.origin[..., None, :] + t[..., None] * rays.direction[..., None, :]
-        rgb, density = field(points, rays.view)
+        rgb, density = field(jnp.asarray(points), jnp.asarray(rays.view))
         return composite(rgb, density, t, rays.direction, background, far=None if infinite_last_interval else far)
 
     t = stratified_samples(

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments.values import array
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
@@ -206,10 +207,10 @@ def _corner_rays(pose: jax.Array, intrinsics: jax.Array, distortion: jax.Array |
     rays = camera_rays(Camera(1, 1, focal_x, focal_y, center_x, center_y), pose[:, None], corners)
     if distortion is not None:
         rays = undistort_rays(rays, pose[:, None], distortion[:, None])
-    return rays.view[..., 2]
+    return jnp.asarray(rays.view)[..., 2]
 
 
-def over_background(image: jax.Array, background: float | None) -> jax.Array:
+def over_background(image: ArrayLike, background: float | None) -> jax.Array:
     """uint8 [..., 3 or 4] -> float32 [..., 3] over a grey level; without a level or alpha, the colors alone."""
     image = jnp.asarray(array("image", image))
     unit = image.astype(jnp.float32) / 255

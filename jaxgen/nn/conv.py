@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxgen.nn.conv_forms import Geometry, image, output, plain_image, plain_output
 
@@ -16,8 +17,8 @@ Backward = Literal["auto", "forward_form", "xla"]
 
 
 def conv(
-    x: jax.Array,
-    kernel: jax.Array,
+    x: ArrayLike,
+    kernel: ArrayLike,
     *,
     stride: int = 1,
     padding: Padding = "SAME",
@@ -40,6 +41,7 @@ def conv(
     Raises:
         ValueError: ranks, channels, dtypes, stride or padding do not fit, or the kernel exceeds the padded image.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     _check(x, kernel, stride)
     (_, h, w, _), (kh, kw, _, _) = x.shape, kernel.shape
     pads = (_same(h, kh, stride), _same(w, kw, stride)) if padding == "SAME" else _explicit(padding)
@@ -57,8 +59,8 @@ def conv(
 
 
 def conv_transpose(
-    x: jax.Array,
-    kernel: jax.Array,
+    x: ArrayLike,
+    kernel: ArrayLike,
     *,
     stride: int = 2,
     padding: Padding = "SAME",
@@ -82,6 +84,7 @@ def conv_transpose(
     Raises:
         ValueError: ranks, channels, dtypes, stride or padding do not fit, or nothing is left of the image.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     _check(x, kernel, stride)
     if not 0 <= output_padding < stride:
         raise ValueError(f"output_padding is {output_padding}; it must be at least 0 and below the stride {stride}")
@@ -105,7 +108,7 @@ def conv_transpose(
     return transposed(geometry, kernel.swapaxes(2, 3), x)
 
 
-def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
+def pixel_shuffle(x: ArrayLike, factor: int = 2) -> jax.Array:
     """y[b, r i + u, r j + v, c] = x[b, i, j, c r^2 + u r + v]: [B, H, W, C r^2] -> [B, r H, r W, C].
 
     PyTorch's order of channels; TensorFlow's depth_to_space has c innermost. After a convolution: the sub-pixel
@@ -118,6 +121,7 @@ def pixel_shuffle(x: jax.Array, factor: int = 2) -> jax.Array:
     Raises:
         ValueError: x is not an image, or its channels do not divide by r^2.
     """
+    x = jnp.asarray(x)
     if x.ndim != 4:
         raise ValueError(f"x has shape {x.shape}; expected [B, H, W, C]")
     b, h, w, channels = x.shape

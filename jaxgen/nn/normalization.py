@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import ArrayLike
 
 
 def at_least_float32(dtype: Any) -> Any:
@@ -13,9 +14,9 @@ def at_least_float32(dtype: Any) -> Any:
 
 
 def group_norm(
-    x: jax.Array,
-    scale: jax.Array,
-    bias: jax.Array,
+    x: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
     *,
     num_groups: int = 32,
     epsilon: float = 1e-6,
@@ -38,6 +39,7 @@ def group_norm(
     Raises:
         ValueError: C does not divide by G, or x has no axis between.
     """
+    x, scale, bias = jnp.asarray(x), jnp.asarray(scale), jnp.asarray(bias)
     channels = x.shape[-1]
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{channels} channels do not divide into {num_groups} groups")

@@ -3,12 +3,14 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxgen.nn.conv import Backward, uses_forward_form
 
 
-def matmul(x: jax.Array, kernel: jax.Array, *, backward: Backward = "auto") -> jax.Array:
+def matmul(x: ArrayLike, kernel: ArrayLike, *, backward: Backward = "auto") -> jax.Array:
     """x W on the last axis: [..., C] and [C, O] -> [..., O].
 
     The weight gradient sums over all leading axes. XLA on CPU has no fast program for that product, x^T g with x as it
@@ -24,15 +26,17 @@ def matmul(x: jax.Array, kernel: jax.Array, *, backward: Backward = "auto") -> j
     Returns:
         [..., O].
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if not uses_forward_form(backward) or (backward == "auto" and x.ndim < 3):
         return x @ kernel
     return _product(x, kernel)
 
 
 def dense_dot(
-    x: jax.Array, kernel: jax.Array, dimension_numbers: Any, precision: Any = None, preferred_element_type: Any = None
+    x: ArrayLike, kernel: ArrayLike, dimension_numbers: Any, precision: Any = None, preferred_element_type: Any = None
 ) -> jax.Array:
     """`matmul` of x [..., C] and a kernel [C, O] as the `dot_general` of a Flax Dense layer."""
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     expected = (((x.ndim - 1,), (0,)), ((), ()))
     if dimension_numbers != expected or precision is not None or preferred_element_type is not None:
         return lax.dot_general(x, kernel, dimension_numbers, precision, preferred_element_type)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.nn.conv import Backward, conv, conv_transpose, uses_forward_form
 
@@ -11,13 +12,14 @@ from jaxgen.nn.conv import Backward, conv, conv_transpose, uses_forward_form
 _ROWS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
-def nearest(x: jax.Array) -> jax.Array:
+def nearest(x: ArrayLike) -> jax.Array:
     """Each pixel four times: [B, H, W, C] -> [B, 2 H, 2 W, C]."""
+    x = jnp.asarray(x)
     b, h, w, c = x.shape
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
-def upsampled_conv(x: jax.Array, kernel: jax.Array, *, backward: Backward = "auto") -> jax.Array:
+def upsampled_conv(x: ArrayLike, kernel: ArrayLike, *, backward: Backward = "auto") -> jax.Array:
     """conv(nearest(x), kernel): 3x3 after doubling the image.
 
     Repeated pixels are multiplied by sums of the kernel's entries instead: a transposed convolution 4x4 of stride 2,
@@ -34,6 +36,7 @@ def upsampled_conv(x: jax.Array, kernel: jax.Array, *, backward: Backward = "aut
     Raises:
         ValueError: the kernel is not 3x3, or what `conv` refuses.
     """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if kernel.shape[:2] != (3, 3):
         raise ValueError(f"the kernel is {kernel.shape[:2]}; expected (3, 3)")
     if not uses_forward_form(backward):

@@ -29,7 +29,7 @@ def save_png(path: str | os.PathLike, image: ArrayLike) -> None:
     _save(path, pillow_image(image), "PNG")
 
 
-def save_gif(path: str | os.PathLike, frames: Sequence[ArrayLike], seconds_per_frame: float = 0.1) -> None:
+def save_gif(path: str | os.PathLike, frames: Sequence[ArrayLike] | np.ndarray, seconds_per_frame: float = 0.1) -> None:
     """Writes uint8 frames [T, H, W] or [T, H, W, 3] as a GIF that repeats forever, completely or not at all.
 
     GIF counts time in hundredths of a second and keeps at most 256 colours a frame; frames of

@@ -52,7 +52,7 @@ def grid(
 
 
 def strip(
-    rows: Sequence[ArrayLike],
+    rows: Sequence[ArrayLike] | np.ndarray,
     labels: Sequence[str] | None = None,
     padding: int = 1,
     background: float | Sequence[float] = 1.0,

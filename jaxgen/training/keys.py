@@ -5,6 +5,8 @@ checkpoint needs no key.
 """
 
 import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 # A stream's number is part of every recorded result: append, never renumber.
 STREAMS = {"params": 0, "order": 1, "model": 2, "eval": 3, "sample": 4, "stage": 5}
@@ -37,7 +39,7 @@ def at_step(key: jax.Array, step: jax.Array | int) -> jax.Array:
     return jax.random.fold_in(key, step)
 
 
-def per_example(key: jax.Array, positions: jax.Array) -> jax.Array:
+def per_example(key: jax.Array, positions: ArrayLike) -> jax.Array:
     """One key for each example, from its position in the *global* batch.
 
     Args:
@@ -47,4 +49,4 @@ def per_example(key: jax.Array, positions: jax.Array) -> jax.Array:
     Returns:
         Keys, [b]. They do not depend on how the batch is split over devices.
     """
-    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.asarray(positions))

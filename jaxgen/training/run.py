@@ -4,7 +4,7 @@ import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -191,7 +191,7 @@ class Run:
         return results
 
     def cached(
-        self, what: str, measure: Callable[[], dict[str, float]], *, old_name: str = "", **depends_on: Any
+        self, what: str, measure: Callable[[], Mapping[str, float]], *, old_name: str = "", **depends_on: Any
     ) -> dict[str, float]:
         """The result of `measure`, kept in measured.json, so that a resumed run does not measure it again.
 

@@ -5,7 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from .mean import Mean
 from .state import TrainState
@@ -22,7 +24,7 @@ class Context(NamedTuple):
         statistics: averages over the global batch of what the objective's companion returned, or None.
     """
 
-    step: jax.Array
+    step: jax.Array | np.ndarray | np.integer
     model_state: Any = None
     statistics: Any = None
 
@@ -99,9 +101,10 @@ def update_from_objective(
 
 
 def average_parameters(
-    ema: Tree, params: Tree, decay: float | Callable[[jax.Array], jax.Array], step: jax.Array
+    ema: Tree, params: Tree, decay: float | Callable[[jax.Array], jax.Array], step: ArrayLike
 ) -> Tree:
     """ema <- decay ema + (1 - decay) params, for trees of arrays; decay a number or a function of the step."""
+    step = jnp.asarray(step)
     d = decay(step) if callable(decay) else decay
     return jax.tree.map(lambda e, p: e + (1.0 - jnp.asarray(d, e.dtype)) * (p - e), ema, params)
 

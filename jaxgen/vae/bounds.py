@@ -12,12 +12,13 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Real, takes
 
 
 @takes(log_likelihood=Float("..."), kl=Float("..."), beta=Real())
-def elbo(log_likelihood: jax.Array, kl: jax.Array, beta: float | jax.Array = 1.0) -> jax.Array:
+def elbo(log_likelihood: ArrayLike, kl: ArrayLike, beta: ArrayLike = 1.0) -> jax.Array:
     """L_b = E_q log p(x | z) - beta KL(q(z | x) || p(z)), for each example.
 
     log p(x) = L_b + KL(q(z | x) || p(z | x)) at beta = 1. Source: Kingma & Welling (2013), equation 3; beta: Higgins et
@@ -31,11 +32,12 @@ def elbo(log_likelihood: jax.Array, kl: jax.Array, beta: float | jax.Array = 1.0
     Returns:
         [...], nats.
     """
+    log_likelihood, kl = jnp.asarray(log_likelihood), jnp.asarray(kl)
     return log_likelihood - jnp.asarray(beta, kl.dtype) * kl
 
 
 @takes(kl_per_dimension=Float("B Z"), mean_kl=Float("Z"), nats=Real(low=0))
-def free_bits(kl_per_dimension: jax.Array, mean_kl: jax.Array, nats: float) -> jax.Array:
+def free_bits(kl_per_dimension: ArrayLike, mean_kl: ArrayLike, nats: float) -> jax.Array:
     """sum_j max(lambda, mean over the batch of KL_j), as one value an example whose batch mean it is.
 
     Dimension j costs its own KL where its batch mean is above lambda, and the constant lambda where it is below. The
@@ -50,12 +52,13 @@ def free_bits(kl_per_dimension: jax.Array, mean_kl: jax.Array, nats: float) -> j
     Returns:
         [B], nats.
     """
+    kl_per_dimension, mean_kl = jnp.asarray(kl_per_dimension), jnp.asarray(mean_kl)
     is_free = (jax.lax.stop_gradient(mean_kl) <= nats)[None, :]
     return jnp.sum(jnp.where(is_free, jnp.asarray(nats, kl_per_dimension.dtype), kl_per_dimension), axis=-1)
 
 
 @takes(log_weights=Float("... _"))
-def importance_weighted_bound(log_weights: jax.Array, axis: int = -1) -> jax.Array:
+def importance_weighted_bound(log_weights: ArrayLike, axis: int = -1) -> jax.Array:
     """L_K = log (1/K) sum_k w_k, which rises with K in expectation from the ELBO to log p(x).
 
     Its gradient through reparameterized samples is the IWAE gradient. Source: Burda, Grosse & Salakhutdinov,
@@ -68,17 +71,18 @@ def importance_weighted_bound(log_weights: jax.Array, axis: int = -1) -> jax.Arr
     Returns:
         the shape without `axis`, nats.
     """
+    log_weights = jnp.asarray(log_weights)
     return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
 
 
 @takes(log_weights=Float("... _"))
-def normalized_weights(log_weights: jax.Array, axis: int = -1) -> jax.Array:
+def normalized_weights(log_weights: ArrayLike, axis: int = -1) -> jax.Array:
     """w_k / sum_j w_j, held constant: the same shape as log_weights [..., K]."""
     return jax.lax.stop_gradient(jax.nn.softmax(log_weights, axis=axis))
 
 
 @takes(generative=Float("..."), inference=Float("..."))
-def dreg_surrogate(generative: jax.Array, inference: jax.Array, axis: int = -1) -> jax.Array:
+def dreg_surrogate(generative: ArrayLike, inference: ArrayLike, axis: int = -1) -> jax.Array:
     """A number whose gradient is the doubly reparameterized estimate of the gradient of L_K.
 
     Generative parameters get sum_k v_k d log w_k, inference parameters sum_k v_k^2 (d log w_k / d z_k)(d z_k / d phi),
@@ -99,7 +103,7 @@ def dreg_surrogate(generative: jax.Array, inference: jax.Array, axis: int = -1) 
 
 
 @takes(log_weights=Float("... _ _"))
-def miwae_bound(log_weights: jax.Array) -> jax.Array:
+def miwae_bound(log_weights: ArrayLike) -> jax.Array:
     """The mean of M importance-weighted bounds of K samples each: log w [..., M, K] -> [...], nats.
 
     Its gradient for the inference network has more signal than that of one bound of M K samples. Source: Rainforth et
@@ -109,7 +113,7 @@ def miwae_bound(log_weights: jax.Array) -> jax.Array:
 
 
 @takes(log_weights=Float("... _"), beta=Real(low=0, high=1))
-def ciwae_bound(log_weights: jax.Array, beta: float) -> jax.Array:
+def ciwae_bound(log_weights: ArrayLike, beta: float) -> jax.Array:
     """beta ELBO + (1 - beta) L_K of the same K samples: log w [..., K] -> [...], nats (Rainforth et al. 2018, CIWAE).
 
     Args:
@@ -120,7 +124,7 @@ def ciwae_bound(log_weights: jax.Array, beta: float) -> jax.Array:
 
 
 @takes(generative=Float("... M K"), inference=Float("... M K"))
-def piwae_surrogate(generative: jax.Array, inference: jax.Array) -> jax.Array:
+def piwae_surrogate(generative: ArrayLike, inference: ArrayLike) -> jax.Array:
     """A number whose gradient is that of L_MK for the generative, and of `miwae_bound` for the inference network.
 
     The value means nothing. Source: Rainforth et al. (2018), PIWAE, section 5.
@@ -132,11 +136,13 @@ def piwae_surrogate(generative: jax.Array, inference: jax.Array) -> jax.Array:
     Returns:
         [...].
     """
+    generative, inference = jnp.asarray(generative), jnp.asarray(inference)
     together = generative.reshape(*generative.shape[:-2], -1)
     return importance_weighted_bound(together) + miwae_bound(inference)
 
 
 @takes(nats=Float(), num_dims=Count())
-def bits_per_dim(nats: jax.Array, num_dims: int) -> jax.Array:
+def bits_per_dim(nats: ArrayLike, num_dims: int) -> jax.Array:
     """-nats / (D log 2), any shape: a log-likelihood of discrete data with D dimensions as bits per dimension."""
+    nats = jnp.asarray(nats)
     return -nats / (num_dims * math.log(2))

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jaxgen.vae.convolutional import conv_vae
 from jaxgen.vae.likelihoods import Likelihood, bernoulli, discretized_logistic, gaussian
 from jaxgen.vae.networks import GLOROT, VAE, mlp_vae
-from jaxgen.vae.objectives import free_bits_statistics, iwae_loss, vae_loss
+from jaxgen.vae.objectives import Gradient, free_bits_statistics, iwae_loss, vae_loss
 
 # Kingma & Welling draw their weights from N(0, 0.01) and do not say whether that is the variance; read as the standard
 # deviation here.
@@ -65,7 +65,7 @@ class Objective:
     """"vae": the evidence lower bound; "iwae": the importance-weighted bound"""
     num_samples: int = 1
     """samples of z for each image and step"""
-    gradient: Literal["iwae", "stl", "dreg"] = "iwae"
+    gradient: Gradient = "iwae"
     """iwae: how its gradient is estimated"""
     kl: Literal["analytic", "monte_carlo"] = "analytic"
     """vae: how the KL term is computed; more than one latent layer has no analytic one"""

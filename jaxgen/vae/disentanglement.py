@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Int, Real, takes
 from jaxgen.vae.gaussian import normal_log_density, standard_normal_log_density
@@ -29,7 +30,7 @@ class KLTerms(NamedTuple):
 
 
 @takes(z=Float("B Z"), mean=Float("B Z"), log_variance=Float("B Z"), num_examples=Count())
-def kl_terms(z: jax.Array, mean: jax.Array, log_variance: jax.Array, num_examples: int) -> KLTerms:
+def kl_terms(z: ArrayLike, mean: ArrayLike, log_variance: ArrayLike, num_examples: int) -> KLTerms:
     """The decomposition of beta-TC-VAE, with q(z) estimated from a batch by minibatch-weighted sampling.
 
     log q(z_i) is estimated by log sum_k q(z_i | x_k) - log(N B) over the B examples of the batch (Chen et al. 2018,
@@ -45,6 +46,7 @@ def kl_terms(z: jax.Array, mean: jax.Array, log_variance: jax.Array, num_example
     Returns:
         [B] each.
     """
+    z, mean, log_variance = jnp.asarray(z), jnp.asarray(mean), jnp.asarray(log_variance)
     log_posterior = normal_log_density(z, mean, log_variance)
     # [B, B, Z]: dimension j of z_i under the posterior of x_k.
     each = normal_log_density(z[:, None, :, None], mean[None, :, :, None], log_variance[None, :, :, None])
@@ -57,7 +59,7 @@ def kl_terms(z: jax.Array, mean: jax.Array, log_variance: jax.Array, num_example
 
 
 @takes(step=Int(""), last=Real(low=0), num_steps=Count())
-def annealed_capacity(step: jax.Array | int, last: float, num_steps: int) -> jax.Array:
+def annealed_capacity(step: ArrayLike, last: float, num_steps: int) -> jax.Array:
     """C, nats: rises linearly from 0 to `last` over `num_steps` steps, and stays there (Burgess et al. 2018).
 
     Args:
@@ -73,7 +75,7 @@ def annealed_capacity(step: jax.Array | int, last: float, num_steps: int) -> jax
 
 
 @takes(kl=Float("..."), capacity=Real(low=0), weight=Real(low=0))
-def capacity_penalty(kl: jax.Array, capacity: jax.Array | float, weight: float) -> jax.Array:
+def capacity_penalty(kl: ArrayLike, capacity: ArrayLike, weight: float) -> jax.Array:
     """gamma |KL - C|, in place of the KL term (Burgess et al. 2018, equation 8): [...] -> [...], nats.
 
     Args:
@@ -81,4 +83,5 @@ def capacity_penalty(kl: jax.Array, capacity: jax.Array | float, weight: float) 
         capacity: C, nats, a scalar, e.g. `annealed_capacity`.
         weight: gamma; the paper has 1000.
     """
+    kl = jnp.asarray(kl)
     return jnp.asarray(weight, kl.dtype) * jnp.abs(kl - jnp.asarray(capacity, kl.dtype))

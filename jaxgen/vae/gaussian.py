@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Float, Key, takes
 from jaxgen.nn.random import given_or_drawn
@@ -28,7 +29,7 @@ def clipped(x: jax.Array, bounds: tuple[float, float] | None) -> jax.Array:
 
 @takes(key=Key(""), mean=Float("..."), log_variance=Float("..."), noise=Float())
 def reparameterize(
-    key: jax.Array | None, mean: jax.Array, log_variance: jax.Array, *, noise: jax.Array | None = None
+    key: jax.Array | None, mean: ArrayLike, log_variance: ArrayLike, *, noise: ArrayLike | None = None
 ) -> jax.Array:
     """z = mu + sigma * eps, eps ~ N(0, I): a draw whose gradient reaches mu and sigma.
 
@@ -44,31 +45,34 @@ def reparameterize(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
+    mean, log_variance = jnp.asarray(mean), jnp.asarray(log_variance)
     eps = given_or_drawn("noise", noise, key, jax.random.normal, mean.shape, mean.dtype)
     return from_noise(eps, mean, log_variance)
 
 
 @takes(noise=Float("...1"), mean=Float("...1"), log_variance=Float("...1"))
-def from_noise(noise: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def from_noise(noise: ArrayLike, mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """z = mu + sigma * eps for given eps [..., Z]; the three broadcast, with equal ranks."""
+    noise, mean, log_variance = jnp.asarray(noise), jnp.asarray(mean), jnp.asarray(log_variance)
     return mean + jnp.exp(log_variance / 2) * noise
 
 
 @takes(z=Float("...1 Z"), mean=Float("...1 Z"), log_variance=Float("...1 Z"))
-def normal_log_density(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def normal_log_density(z: ArrayLike, mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """log N(z; mu, sigma^2), summed over dimensions: [..., Z] each -> [...], nats."""
+    z, mean, log_variance = jnp.asarray(z), jnp.asarray(mean), jnp.asarray(log_variance)
     squares = jnp.square(z - mean) * jnp.exp(-log_variance)
     return -jnp.sum(squares + log_variance + _LOG_2_PI, axis=-1) / 2
 
 
 @takes(z=Float("... _"))
-def standard_normal_log_density(z: jax.Array) -> jax.Array:
+def standard_normal_log_density(z: ArrayLike) -> jax.Array:
     """log N(z; 0, I): [..., Z] -> [...], nats."""
     return -jnp.sum(jnp.square(z) + _LOG_2_PI, axis=-1) / 2
 
 
 @takes(mean=Float("..."), log_variance=Float("..."))
-def kl_per_dimension(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def kl_per_dimension(mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """KL(N(mu_j, sigma_j^2) || N(0, 1)) = (mu_j^2 + sigma_j^2 - log sigma_j^2 - 1) / 2 of each dimension, nats.
 
     Args:
@@ -83,7 +87,7 @@ def kl_per_dimension(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
 
 
 @takes(mean=Float("... Z"), log_variance=Float("... Z"))
-def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def kl_to_standard_normal(mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """KL(N(mu, sigma^2) || N(0, I)), summed over dimensions: [..., Z] -> [...], nats.
 
     Kingma & Welling (2013), appendix B.
@@ -92,7 +96,7 @@ def kl_to_standard_normal(mean: jax.Array, log_variance: jax.Array) -> jax.Array
 
 
 @takes(z=Float("...1 Z"), mean=Float("...1 Z"), log_variance=Float("...1 Z"))
-def monte_carlo_kl(z: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def monte_carlo_kl(z: ArrayLike, mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """log q(z) - log p(z) for q = N(mu, sigma^2), p = N(0, I): an unbiased estimate of the KL when z ~ q.
 
     Args:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Host, Key, Real, takes
 from jaxgen.nn.random import given_or_drawn
@@ -22,7 +23,7 @@ SCALE = ": scale the data (uint8 images: divide by 255)"
 
 
 @takes(x=Float("...1 D", low=0, high=1, hint=SCALE, most_axes=3), logits=Float("...1 D"))
-def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:
+def bernoulli_log_likelihood(x: ArrayLike, logits: ArrayLike) -> jax.Array:
     """sum_i x_i log p_i + (1 - x_i) log(1 - p_i), p = sigmoid(logits).
 
     Computed as x l - softplus(l), which is finite, as is its gradient, at any logit.
@@ -35,8 +36,9 @@ def bernoulli_log_likelihood(x: jax.Array, logits: jax.Array) -> jax.Array:
 
 
 @takes(x=Float("...1 D", most_axes=3), mean=Float("...1 D"), log_variance=Float("...1 D"))
-def gaussian_log_likelihood(x: jax.Array, mean: jax.Array, log_variance: jax.Array) -> jax.Array:
+def gaussian_log_likelihood(x: ArrayLike, mean: ArrayLike, log_variance: ArrayLike) -> jax.Array:
     """sum_i log N(x_i; mean_i, variance_i): [..., D] each -> [...]."""
+    x, mean, log_variance = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(log_variance)
     squares = jnp.square(x - mean) * jnp.exp(-log_variance)
     return -jnp.sum(squares + log_variance + math.log(2 * math.pi), axis=-1) / 2
 
@@ -48,7 +50,7 @@ def gaussian_log_likelihood(x: jax.Array, mean: jax.Array, log_variance: jax.Arr
     num_levels=Count(2),
 )
 def discretized_logistic_log_likelihood(
-    x: jax.Array, mean: jax.Array, log_scale: jax.Array, num_levels: int = 256
+    x: ArrayLike, mean: ArrayLike, log_scale: ArrayLike, num_levels: int = 256
 ) -> jax.Array:
     """sum_i log of the mass that a logistic distribution puts on the bin of x_i; the outer bins reach to infinity.
 
@@ -62,6 +64,7 @@ def discretized_logistic_log_likelihood(
         log_scale: [..., D].
         num_levels: levels of x.
     """
+    x, mean, log_scale = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(log_scale)
     half_bin = 0.5 / (num_levels - 1)
     inverse_scale = jnp.exp(-log_scale)
     upper = (x - mean + half_bin) * inverse_scale
@@ -106,7 +109,7 @@ class Likelihood(NamedTuple):
 
     name: str
     outputs: int
-    log_prob: Callable[[jax.Array, jax.Array], jax.Array]
+    log_prob: Callable[[Any, jax.Array], jax.Array]
     mean: Callable[[jax.Array], jax.Array]
     sample: Callable[..., jax.Array]
     levels: int

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Each, Float, Key, Real, takes
 from jaxgen.vae.bounds import dreg_surrogate, elbo, free_bits, importance_weighted_bound
@@ -18,7 +19,8 @@ from jaxgen.vae.gaussian import kl_per_dimension, normal_log_density, standard_n
 from jaxgen.vae.likelihoods import Likelihood, check_outputs
 from jaxgen.vae.networks import VAE, apply, checked_noise, draw_noise
 
-Loss = Callable[[Any, dict, jax.Array, Any], tuple[jax.Array, dict[str, jax.Array]]]
+Gradient = Literal["iwae", "stl", "dreg"]
+Loss = Callable[[Any, dict, jax.Array | None, Any], tuple[jax.Array, dict[str, jax.Array]]]
 """loss(params, batch, keys, context) -> (losses [B], {name: [B]})."""
 
 BATCH = {"x": Float("B _")}
@@ -37,15 +39,16 @@ def log_prior(network: VAE, params: Any, z: tuple[jax.Array, ...]) -> jax.Array:
 
 
 @takes(x=Float("...1 _"), z=Each(Float("...1 _")))
-def log_posterior(network: VAE, params: Any, x: jax.Array, z: tuple[jax.Array, ...]) -> jax.Array:
+def log_posterior(network: VAE, params: Any, x: ArrayLike, z: tuple[jax.Array, ...]) -> jax.Array:
     """log q(z_1, ..., z_L | x): x [..., 1, D] or [..., D], z_l [..., Z_l] each -> [...], nats."""
+    x = jnp.asarray(x)
     gaussians = apply(network, params, x, z, method="posteriors")
     return sum((normal_log_density(s, *g) for s, g in zip(z, gaussians, strict=True)), jnp.zeros((), x.dtype))
 
 
 @takes(x=Float("B _ _"), z=Each(Float("B K _")))
 def log_weights(
-    network: VAE, params: Any, likelihood: Likelihood, x: jax.Array, z: tuple[jax.Array, ...], stop: bool = False
+    network: VAE, params: Any, likelihood: Likelihood, x: ArrayLike, z: tuple[jax.Array, ...], stop: bool = False
 ) -> jax.Array:
     """log w = log p(x | z_1) + log p(z) - log q(z | x).
 
@@ -70,7 +73,7 @@ def log_weights(
 
 @takes(x=Float("B _"), keys=Key("B"), num_samples=Count())
 def posterior_samples(
-    network: VAE, params: Any, x: jax.Array, keys: jax.Array | None, num_samples: int, *, noise: Any = None
+    network: VAE, params: Any, x: ArrayLike, keys: jax.Array | None, num_samples: int, *, noise: Any = None
 ) -> tuple:
     """K draws of z ~ q(z | x): x [B, D], keys [B] -> one array [B, K, Z_l] a layer.
 
@@ -85,6 +88,7 @@ def posterior_samples(
     Raises:
         ValueError: noise of another shape, or neither keys nor noise.
     """
+    x = jnp.asarray(x)
     seen = x[:, None, :]
     if noise is not None:
         noise = checked_noise(noise, network.latent_sizes, len(x), num_samples, dtype=x.dtype)
@@ -182,7 +186,7 @@ def iwae_loss(
     likelihood: Likelihood,
     *,
     num_samples: int,
-    gradient: Literal["iwae", "stl", "dreg"] = "iwae",
+    gradient: Gradient = "iwae",
 ) -> Loss:
     """-L_K (Burda et al. 2015), with a choice of how its gradient is estimated.
 

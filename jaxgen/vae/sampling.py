@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.compiler import check_once
@@ -24,7 +25,7 @@ def sample(
     num: int,
     *,
     noise: Any = None,
-    draws: jax.Array | None = None,
+    draws: ArrayLike | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """x from the model: z ~ p(z), then x ~ p(x | z).
 
@@ -67,7 +68,7 @@ def sample(
 
 
 @takes(x=Float("N _"))
-def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: jax.Array) -> jax.Array:
+def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: ArrayLike) -> jax.Array:
     """E[x | z] at the mean of q(z_1 | x): [N, D] -> [N, D]."""
     mean, _ = apply(network, params, x, method="encode")
     output = apply(network, params, mean, method="decode")
@@ -76,7 +77,7 @@ def reconstruct(network: VAE, params: Any, likelihood: Likelihood, x: jax.Array)
 
 
 @takes(start=Float("... Z"), end=Float("... Z"), num=Count())
-def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = False) -> jax.Array:
+def interpolate(start: ArrayLike, end: ArrayLike, num: int, spherical: bool = False) -> jax.Array:
     """`num` points from `start` to `end`, both included: [..., Z] -> [num, ..., Z].
 
     Args:
@@ -89,6 +90,7 @@ def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = Fa
     Raises:
         ValueError: fewer than two points.
     """
+    start, end = jnp.asarray(start), jnp.asarray(end)
     if num < 2:
         raise ValueError(f"num is {num}; an interpolation has at least 2 points")
     share = jnp.linspace(0, 1, num, dtype=start.dtype).reshape(-1, *(1,) * start.ndim)
@@ -109,8 +111,9 @@ def interpolate(start: jax.Array, end: jax.Array, num: int, spherical: bool = Fa
 
 
 @takes(z=Float("Z"), values=Float("V"))
-def traverse(z: jax.Array, values: jax.Array) -> jax.Array:
+def traverse(z: ArrayLike, values: ArrayLike) -> jax.Array:
     """Each dimension in turn set to each of `values`, the others kept: z [Z], values [V] -> [Z, V, Z]."""
+    z, values = jnp.asarray(z), jnp.asarray(values)
     size = z.shape[0]
     one_hot = jnp.eye(size, dtype=z.dtype)[:, None, :]
     return (1 - one_hot) * z[None, None, :] + one_hot * values[None, :, None]

@@ -1,6 +1,7 @@
 """Trees of arrays as named arrays and back, and their fingerprints."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def flatten(tree: Tree) -> dict[str, np.ndarray]:
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def unflatten(arrays: dict[str, np.ndarray], target: Tree, where: str | Path = "the file") -> Tree:
+def unflatten(arrays: Mapping[str, np.ndarray], target: Tree, where: str | Path = "the file") -> Tree:
     """The tree of `target`'s structure with the arrays of the same names.
 
     Raises:

@@ -1,5 +1,7 @@
 """What `takes` converts, what it refuses, and that it leaves arrays of JAX and traced values alone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jaxgen.arguments import Count, Each, Float, Host, Int, Key, Real, as_float,
 
 
 @takes(x=Float("B D"), y=Float("... D"), z=Float("...1"))
-def received(x: jax.Array, y=None, z=None):
+def received(x: Any, y: Any = None, z: Any = None):
     return x, y, z
 
 
@@ -88,10 +90,12 @@ def test_keys():
         f(jax.random.split(jax.random.key(0), 2), np.ones(3))
 
 
+def everything(n: Any = 2, r: Any = 0.0, i: Any = None, h: Any = None, each: Any = None) -> Any:
+    return n, r, i, h, each
+
+
 def test_the_other_kinds():
-    f = takes(n=Count(2), r=Real(low=0), i=Int("B", low=0), h=Host("B D"), each=Each(Float("B")))(
-        lambda n=2, r=0.0, i=None, h=None, each=None: (n, r, i, h, each)
-    )
+    f = takes(n=Count(2), r=Real(low=0), i=Int("B", low=0), h=Host("B D"), each=Each(Float("B")))(everything)
     assert f(n=np.int64(3))[0] == 3 and f(r=np.float32(2))[1] == 2
     assert f(h=[[1, 2]])[3].dtype == np.float64 and f(i=[True, False])[2].dtype == jnp.int32
     assert len(f(each=([1.0], [2.0]))[4]) == 2

@@ -83,8 +83,8 @@ def test_no_half_step_of_logistic_pca_raises_its_objective_which_is_the_stated_o
     assert len(history) == 120
     assert np.all(np.diff(history) <= 1e-9)
     assert history[0] - history[-1] > 0.1 * history[0]
-    fitted = (np.asarray(a) for a in (codes, params["kernel"], params["bias"]))
-    value = _objective(*fitted, BINARY, 0.1)
+    codes, kernel, bias = (np.asarray(a) for a in (codes, params["kernel"], params["bias"]))
+    value = _objective(codes, kernel, bias, BINARY, 0.1)
     np.testing.assert_allclose(value, history[-1], rtol=1e-4)
 
 

@@ -136,7 +136,9 @@ def test_contractive_loss_adds_the_weighted_penalty_whichever_way_it_is_computed
     } | {"base": reconstruction_loss(network, corrupt=corrupt)}
     keys = lambda: jax.random.split(jax.random.key(1), 6)
     found = in_float32(
-        lambda *a: {name: loss(*a, keys(), None) for name, loss in losses_of.items()}, params, {"x": np.float32(X)}
+        lambda p, batch: {name: loss(p, batch, keys(), None) for name, loss in losses_of.items()},
+        params,
+        {"x": np.float32(X)},
     )
     base, _ = found["base"]
     for penalty, rtol in tolerances.items():
@@ -178,7 +180,7 @@ def test_given_probes_and_directions():
 
 def test_a_batch_may_hold_the_draws_of_the_contractive_loss(random_params):
     network = Autoencoder(8, (), 5, code_activation=nn.sigmoid)
-    params, x = random_params(network, 8), np.float32(X)
+    params, x = random_params(network, 8), np.asarray(X, np.float32)
     corrupt = partial(gaussian_noise, sigma=0.3)
     make = lambda corrupt: contractive_loss(network, 0.5, "hutchinson", num_probes=2, corrupt=corrupt)
 

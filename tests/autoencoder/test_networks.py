@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from jaxgen.autoencoder import Autoencoder, Classifier, classifier_params
+from tests.parameters import apply
 from tests.programs import in_float32, in_float64
 
 
@@ -28,10 +29,10 @@ def test_equals_numpy(random_params):
     x = np.random.default_rng(1).uniform(size=(3, 2, 6))
 
     def outputs(network, params, x):
-        apply = lambda method, value: network.apply({"params": params}, value, method=method)
-        code = apply("encode", x)
-        decoded = apply("logits", code), apply("decode", code), apply("__call__", x)
-        return apply("pre_code", x), code, *decoded
+        call = lambda method, value: apply(network, params, value, method=method)
+        code = call("encode", x)
+        decoded = call("logits", code), call("decode", code), call("__call__", x)
+        return call("pre_code", x), code, *decoded
 
     found = in_float64(lambda every, x: [outputs(*a, x) for a in zip(networks, every, strict=True)], every, x)
     for case, params, (pre_code, code, logits, decoded, whole) in zip(cases, every, found, strict=True):
@@ -60,7 +61,7 @@ def test_code_activation_acts_on_the_code_alone(random_params):
     params = random_params(network, 4)
     x = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
     pre_code, code = in_float32(
-        lambda params: [network.apply({"params": params}, x, method=name) for name in ("pre_code", "encode")], params
+        lambda params: [apply(network, params, x, method=name) for name in ("pre_code", "encode")], params
     )
     assert pre_code.min() < 0
     np.testing.assert_array_equal(code, np.maximum(pre_code, 0))
@@ -76,7 +77,7 @@ def test_tied_decoder_has_biases_only_and_its_gradient_reaches_the_encoders_kern
 
     generator = np.random.default_rng(1)
     code, weight = generator.normal(size=(5, 2)), generator.normal(size=(5, 4))
-    decode = lambda p: jnp.sum(weight * network.apply({"params": p}, code, method="decode"))
+    decode = lambda p: jnp.sum(weight * apply(network, p, code, method="decode"))
     gradient = in_float64(jax.grad(decode), params)
     # d/dV of <weight, tanh(code U^T + b) V^T + c>, where V = layers_0's and U = layers_1's kernel.
     u, v = (params["encoder"][f"layers_{i}"]["kernel"] for i in (1, 0))
@@ -96,7 +97,7 @@ def test_one_layer_network(random_params):
     kernel, bias = params["encoder"]["layers_0"]["kernel"], params["encoder"]["layers_0"]["bias"]
     h = _sigmoid(x @ kernel + bias)
     expected = _sigmoid(h @ kernel.T + params["decoder"]["layers_0"]["bias"])
-    found = in_float32(lambda params: network.apply({"params": params}, x), params)
+    found = in_float32(lambda params: apply(network, params, x), params)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
@@ -110,7 +111,7 @@ def test_classifier_takes_the_autoencoders_encoder(random_params):
     x = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
     code, same, found = in_float32(
         lambda trained, params: (
-            network.apply({"params": trained}, x, method="encode"),
+            apply(network, trained, x, method="encode"),
             classifier.apply({"params": params}, x, method="encode"),
             classifier.apply({"params": params}, x),
         ),

@@ -64,9 +64,9 @@ def test_reconstruction_loss(random_params):
     params = random_params(network, 5)
     errors = ("cross_entropy", "squared_error")
     reconstruction, found = in_float32(
-        lambda *a: (
-            network.apply({"params": a[0]}, a[1]["x"]),
-            [reconstruction_loss(network, error)(*a, _keys(), None) for error in errors],
+        lambda p, batch: (
+            network.apply({"params": p}, batch["x"]),
+            [reconstruction_loss(network, error)(p, batch, _keys(), None) for error in errors],
         ),
         *(params, batch),
     )
@@ -88,9 +88,9 @@ def test_denoising_loss_compares_the_clean_input_with_the_corrupted_ones_reconst
     params = random_params(network, 5)
     everything_masked = reconstruction_loss(network, "squared_error", corrupt=partial(masking_noise, fraction=1.0))
     losses, reconstruction = in_float32(
-        lambda *a: (
-            everything_masked(*a, _keys(), CONTEXT)[0],
-            network.apply({"params": a[0]}, jnp.zeros((6, 5))),
+        lambda p, batch: (
+            everything_masked(p, batch, _keys(), CONTEXT)[0],
+            network.apply({"params": p}, jnp.zeros((6, 5))),
         ),
         *(params, batch),
     )
@@ -120,9 +120,9 @@ def test_classification_loss(random_params):
     batch = _batch()
     params = random_params(network, 5)
     (losses, metrics), logits = in_float32(
-        lambda *a: (
-            classification_loss(network)(*a, _keys(), CONTEXT),
-            network.apply({"params": a[0]}, a[1]["x"]),
+        lambda p, batch: (
+            classification_loss(network)(p, batch, _keys(), CONTEXT),
+            network.apply({"params": p}, batch["x"]),
         ),
         *(params, batch),
     )

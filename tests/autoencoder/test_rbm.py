@@ -54,8 +54,10 @@ def test_conditionals_and_free_energy_equal_those_of_the_enumerated_joint():
 def test_gaussian_hidden_units():
     v = V[5]
     energy = lambda h: -B @ v + np.sum((h - C) ** 2) / 2 - v @ W @ h
-    free, mean = in_float64(lambda *a: (free_energy(*a, "gaussian"), hidden_given_visible(*a, "gaussian")), PARAMS, v)
-    total, _ = dblquad(lambda a, b: np.exp(-energy(np.array([a, b]))), -12, 12, -12, 12)
+    free, mean = in_float64(
+        lambda p, v: (free_energy(p, v, "gaussian"), hidden_given_visible(p, v, "gaussian")), PARAMS, v
+    )
+    total = dblquad(lambda a, b: np.exp(-energy(np.array([a, b]))), -12, 12, -12, 12)[0]
     np.testing.assert_allclose(free, -np.log(total), rtol=1e-8)
     np.testing.assert_allclose(mean, v @ W + C, rtol=1e-12)
     # The mean is where the energy is least.
@@ -92,8 +94,8 @@ def test_contrastive_divergence_has_the_enumerated_expectation():
 def test_contrastive_divergence_with_gaussian_units_uses_means_and_one_draw():
     keys = lambda: jax.random.split(jax.random.key(0), 8)
     (found, reconstruction), noise = in_float64(
-        lambda *a: (
-            contrastive_divergence(keys(), *a, "gaussian"),
+        lambda p, v: (
+            contrastive_divergence(keys(), p, v, "gaussian"),
             jax.vmap(lambda k: jax.random.normal(k, (2,), jnp.float64))(keys()),
         ),
         *(PARAMS, V),
@@ -144,7 +146,7 @@ def test_contrastive_divergence_with_given_draws(hidden):
     for part, value in expected.items():
         np.testing.assert_allclose(found[part], value, rtol=1e-10, atol=1e-14)
         np.testing.assert_allclose(end[part], PARAMS[part] - value, rtol=1e-10)
-    check = lambda **given: jax.eval_shape(lambda *a: contrastive_divergence(None, *a, hidden, **given), PARAMS, V)
+    check = lambda **given: jax.eval_shape(lambda p, v: contrastive_divergence(None, p, v, hidden, **given), PARAMS, V)
     other = {"noise" if name == "uniforms" else "uniforms": np.zeros((8, 2))}
     with pytest.raises(ValueError, match=f"but hidden is '{hidden}'"):
         check(**other)
@@ -155,8 +157,8 @@ def test_contrastive_divergence_with_given_draws(hidden):
 
 
 def test_update_learns_two_patterns():
-    x = np.tile(np.float32([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]), (10, 1))
-    others = np.float32([[1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]])
+    x = np.tile(np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]], np.float32), (10, 1))
+    others = np.array([[1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]], np.float32)
     optimizer = momentum_sgd(0.3, two_stage_momentum(50))
     update = contrastive_divergence_update(optimizer)
     mean = lambda f, batch, keys: f(batch, keys)

@@ -1,5 +1,6 @@
 """Sparse penalties against SciPy, the k largest against NumPy, and the two-pass gradient."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -25,6 +26,7 @@ from jaxgen.autoencoder import (
     squared_error,
     top_k,
 )
+from tests.parameters import apply
 from tests.programs import in_float32, in_float64
 
 
@@ -50,8 +52,8 @@ def test_linearized_kl_has_the_value_and_gradient_of_the_kl_of_the_batch_mean(
     loss = kl_sparsity_loss(network, rho, weight)
 
     def direct(params, x):
-        code = network.apply({"params": params}, x, method="encode")
-        reconstruction = network.apply({"params": params}, code, method="decode")
+        code = apply(network, params, x, method="encode")
+        reconstruction = apply(network, params, code, method="decode")
         error = jnp.mean(squared_error(x, reconstruction))
         return error + weight * kl_sparsity(jnp.mean(code, axis=0), rho)
 
@@ -82,7 +84,7 @@ def test_l1_sparsity(random_params):
     (losses, metrics), code, by_hand = in_float32(
         lambda params: (
             l1_sparsity_loss(network, 0.5)(params, batch, None, None),
-            network.apply({"params": params}, batch["x"], method="encode"),
+            apply(network, params, batch["x"], method="encode"),
             l1_sparsity(jnp.array([[1.0, -2, 0], [0, 0, 3]])),
         ),
         random_params(network, 4),
@@ -151,8 +153,8 @@ def test_k_sparse_encode_and_loss(random_params):
     steps_to_k = {0: 6, 2: 4, 4: 2, 7: 2}
 
     def program(params, steps):
-        pre_code = network.apply({"params": params}, batch["x"], method="pre_code")
-        decode = lambda k: network.apply({"params": params}, top_k(pre_code, k), method="decode")
+        pre_code = apply(network, params, batch["x"], method="pre_code")
+        decode = lambda k: apply(network, params, top_k(pre_code, k), method="decode")
         return (
             pre_code,
             k_sparse_encode(network, params, batch["x"], 2),
@@ -161,7 +163,7 @@ def test_k_sparse_encode_and_loss(random_params):
             [decode(k) for k in steps_to_k.values()],
         )
 
-    pre_code, code, wider, (losses, metrics), decoded = in_float32(program, params, np.int32([*steps_to_k]))
+    pre_code, code, wider, (losses, metrics), decoded = in_float32(program, params, np.array([*steps_to_k], np.int32))
     np.testing.assert_array_equal(code, _numpy_top_k(pre_code, 2))
     np.testing.assert_array_equal(wider, _numpy_top_k(pre_code, 3))
     for i, (step, k) in enumerate(steps_to_k.items()):
@@ -226,9 +228,10 @@ def test_dead_units_explain_what_is_left_over():
             kept = [j for j in np.argsort(-row)[:k] if dead[j]]
             code[i, kept] = pre[i, kept]
         expected = ((x - rebuilt - code @ kernel) ** 2).sum(axis=1)
-        found = in_float64(lambda *args, k=k: f(*args, k), x, rebuilt, pre, kernel)
+        found = in_float64(functools.partial(f, k=k), x, rebuilt, pre, kernel)
         np.testing.assert_allclose(found, expected, rtol=1e-10, err_msg=str(k))
     slope = in_float64(jax.grad(lambda rebuilt, x: jnp.sum(f(x, rebuilt, pre, kernel, 2))), rebuilt, x)
     assert not slope.any()
-    none = auxk_error(*np.float32([x, rebuilt]), np.float32(pre), 0 * dead, 2, lambda code: code[:, :4])
+    x, rebuilt, pre = x.astype(np.float32), rebuilt.astype(np.float32), pre.astype(np.float32)
+    none = auxk_error(x, rebuilt, pre, 0 * dead, 2, lambda code: code[:, :4])
     np.testing.assert_array_equal(none, 0)

@@ -18,8 +18,9 @@ def images():
 def maker(images, flip=False):
     """make(step, positions) of batches of nine."""
     batches = data.image_batches(images, 9, flip=flip)
-    make = jax.jit(batches.make)
-    return lambda step, positions: jax.device_get(make(ORDER(), batches.arrays, step, np.asarray(positions, np.int32)))
+    assert isinstance(batches, data.DeviceBatches)
+    make, arrays = jax.jit(batches.make), batches.arrays
+    return lambda step, positions: jax.device_get(make(ORDER(), arrays, step, np.asarray(positions, np.int32)))
 
 
 @pytest.fixture(scope="module")

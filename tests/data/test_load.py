@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from jaxgen.data.checks import as_dataset
 def test_digits_are_scikit_learns_scaled_to_bytes():
     from sklearn.datasets import load_digits
 
-    original = load_digits()
+    original: Any = load_digits()
     train, test = load("digits"), load("digits", "test")
     image = np.concatenate([train["image"], test["image"]])
     assert (len(train["image"]), len(test["image"])) == (1437, 360)
@@ -89,6 +90,7 @@ def test_every_name_has_a_test_for_its_folder():
 def test_size_is_for_images_and_layout_for_arrays_only(tmp_path):
     with pytest.raises(ValueError, match="size is 8 for 'digits'; only 'images'"):
         load("digits", size=8)
+    options: Any
     for options in ({"layout": "HWN"}, {"shape": (8, 8)}):
         with pytest.raises(ValueError, match="for 'images'; only 'npy' and 'mat' take them"):
             load("images", directory=tmp_path, **options)

@@ -116,7 +116,7 @@ def located():
 
 @pytest.mark.parametrize("step, batch, n", PLACES)
 def test_positions_beyond_32_bits_against_python_integers(located, step, batch, n):
-    assert not jax.config.jax_enable_x64
+    assert not jax.config.values["jax_enable_x64"]
     positions, epoch, i = located[step, batch, n]
     expected = [divmod(step * batch + int(p), n) for p in positions]
     assert [int(e) for e in epoch] == [e % 2**32 for e, _ in expected]

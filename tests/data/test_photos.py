@@ -44,6 +44,7 @@ def test_a_mask_keeps_pixels_that_are_free_entirely(two, tmp_path):
     found = photos.read_photos(two, factor=2, masks=[mask, None])
     expected = np.ones((3, 4), bool)
     expected[0, 2] = False
+    assert found.mask is not None
     np.testing.assert_array_equal(found.mask[0, :3, :4], expected)
     assert found.mask[1, :, :3].all() and not found.mask[1, :, 3:].any() and not found.mask[0, 3:].any()
     with pytest.raises(ValueError, match="mask.png: a mask of 8 x 6 pixels for an image of 6 x 8"):

@@ -20,7 +20,7 @@ def made(step, batch_size, crop, one_image, positions):
 def pixels(steps, batch_size, crop=None, one_image=False):
     """int [3, steps, batch]: image, row and column."""
     positions = np.arange(batch_size, dtype=np.int32)
-    return np.moveaxis([made(np.int32(step), batch_size, crop, one_image, positions) for step in steps], 1, 0)
+    return np.stack([made(np.int32(step), batch_size, crop, one_image, positions) for step in steps], axis=1)
 
 
 def test_every_pixel_of_every_image_is_visited_once_an_epoch():

@@ -1,5 +1,6 @@
 """A real prepared dataset through TensorFlow Datasets, with no TensorFlow."""
 
+import importlib
 import shutil
 import sys
 
@@ -24,7 +25,7 @@ def prepared(tmp_path_factory):
             return {split: iter(enumerate(examples)) for split, examples in splits.items()}
 
         # Not registered, so that it is found by its files alone, as on a user's machine.
-        with tfds.core.registered.skip_registration():
+        with importlib.import_module("tensorflow_datasets.core.registered").skip_registration():
             return type(
                 name,
                 (tfds.core.GeneratorBasedBuilder,),

@@ -2,6 +2,7 @@
 
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,7 @@ def test_the_terms_add_up_to_the_bound_of_the_joint_densities():
         x_t = diffusion.add_noise(s, x0, t, noise)
         for prediction, variance in cases:
             output = network(x_t, t.astype(x_t.dtype)[:, None], variance.startswith("learned"), jnp)
-            options = dict(prediction=prediction, variance=variance, clip=False, cdf="exact")
+            options: dict[str, Any] = dict(prediction=prediction, variance=variance, clip=False, cdf="exact")
             yield diffusion.vlb_term(s, output, x0, x_t, t, **options)
         yield diffusion.prior_kl(s, x0)
 
@@ -150,7 +151,7 @@ def test_with_the_exact_reversal_the_bound_is_the_entropy():
 
     def program(output, x0, x_t, t):
         s = diffusion.make_schedule(STEPS, jnp.float64)
-        options = dict(prediction="x0", variance="learned", clip=False, cdf="exact")
+        options: dict[str, Any] = dict(prediction="x0", variance="learned", clip=False, cdf="exact")
         term = diffusion.vlb_term(s, output, jnp.tile(x0, (6, 1)), x_t, t, **options)
         return diffusion.prior_kl(s, x0), term
 
@@ -220,7 +221,7 @@ def test_the_gradient_of_a_wrong_network_is_finite():
 
     def program(x0, output):
         x_t = diffusion.add_noise(s, x0, t, jnp.ones((5, 3)))
-        options = dict(variance="learned_range", clip=False)
+        options: dict[str, Any] = dict(variance="learned_range", clip=False)
         term = lambda output, cdf: jnp.sum(diffusion.vlb_term(s, output, x0, x_t, t, cdf=cdf, **options))
         return [jax.value_and_grad(term)(output, cdf) for cdf in CDFS]
 
@@ -232,7 +233,7 @@ def test_the_gradient_of_a_wrong_network_is_finite():
 def test_unknown_cdfs_and_weights_are_named():
     s, x = diffusion.make_schedule(diffusion.linear_betas(100)), jnp.ones((2, 3))
     for message, call in (
-        ("'erf'; expected one of tanh, exact", lambda: diffusion.vlb_term(s, x, x, x, 0, cdf="erf")),
+        ("'erf'; expected one of tanh, exact", lambda: diffusion.vlb_term(s, x, x, x, 0, cdf="erf")),  # type: ignore[arg-type]
         ("'learned' with no values", lambda: diffusion.noise_loss_weight(s, x, 0, "learned")),
     ):
         with pytest.raises(ValueError, match=message):

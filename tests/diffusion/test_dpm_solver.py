@@ -33,8 +33,8 @@ def test_dpm_solver_is_the_published_algorithm():
         x, before = sigma[i - 1] / sigma[i] * x - np.sqrt(alpha_bar[i - 1]) * (np.exp(-h) - 1) * d, x0
     expected.append(x0_of(x, 0))
     denoise = lambda x, t: jnp.tanh(x + 0.01 * t.astype(x.dtype)[:, None])
-    options = dict(method="dpm_solver", prediction="x0", clip=False)
-    run = lambda x, t: diffusion.denoise_from(None, denoise, x, spaced(betas, jnp.float64), t=t, **options)
+    options = diffusion.SamplerOptions(method="dpm_solver", prediction="x0", clip=False)
+    run = lambda x, t: diffusion.denoise_from(None, denoise, x, spaced(betas, jnp.float64), t=t, options=options)
     # From the middle there is no step before.
     found, middle = values(lambda x: (run(x, None), run(x, 1)), np.array([[0.3, -1.2]]), x64=True)
     np.testing.assert_allclose(found, expected[-1], rtol=1e-9)

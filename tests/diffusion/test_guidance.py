@@ -1,6 +1,7 @@
 """Guidance where everything is known: affine chains, Gaussian classes, and two models that differ by a constant."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ SLOPE = np.linspace(0.4, 0.1, 200)
 """log p(y | x_t) = SLOPE[t] x_t + constant"""
 
 
-def guided_shift(c, scale, sigma2=None, eta=None):
+def guided_shift(c, scale, sigma2: Any = None, eta=None):
     """How far guidance moves x_0, from the definitions: the chain is affine, so this is all that it does."""
     gain, offset = best_x0(c, MEAN, VARIANCE)
     del offset

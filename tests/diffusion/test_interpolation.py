@@ -20,7 +20,7 @@ def test_mixtures_of_given_noise():
     def program(key, first, second):
         keys = jax.vmap(lambda key: jax.random.split(key, 3))(diffusion.keys_per_example(jax.random.clone(key), 2))
         eps = [diffusion.normal_per_example(jax.random.clone(keys)[:, i], first) for i in range(2)]
-        noise = (*eps, noise_of_steps(keys[:, 2], first, 2))
+        noise = (eps[0], eps[1], noise_of_steps(keys[:, 2], first, 2))
         x_t = diffusion.add_noise(s, second, 2, noise[1])
         return (
             diffusion.interpolate(jax.random.clone(key), denoise, s, first, second, 3, 2),
@@ -34,7 +34,7 @@ def test_mixtures_of_given_noise():
     noise = (*ends, np.zeros((3, 2, 3)))
     interpolate = lambda t, **options: jax.eval_shape(
         lambda first, second: diffusion.interpolate(None, denoise, s, first, second, 3, t, **options),
-        *np.float32(ends),
+        *np.asarray(ends, np.float32),
     )
     with pytest.raises(ValueError, match=r"noise\[2\] has shape \(3, 2, 3\); expected \(4, 2, 3\)"):
         interpolate(3, noise=noise)
@@ -69,7 +69,7 @@ def test_encoded_images_are_mixed_along_a_great_circle():
     denoise = best_network(BETAS, MEAN, VARIANCE)
     generator = np.random.default_rng(0)
     a, b = generator.uniform(-1, 1, size=(2, 1, 6))
-    run = lambda *ends: diffusion.ddim_interpolate(denoise, spaced(dtype=jnp.float64), *ends, 5, num_refinements=40)
+    run = lambda a, b: diffusion.ddim_interpolate(denoise, spaced(dtype=jnp.float64), a, b, 5, num_refinements=40)
     found, same = values(lambda a, b: (run(a, b), run(a, a)), a, b, x64=True)
     np.testing.assert_allclose(found[[0, -1], 0], [a[0], b[0]], atol=1e-6)
     np.testing.assert_allclose(same[:, 0], np.repeat(a, 5, 0), atol=1e-6)

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +20,7 @@ OUTPUT = RNG.normal(size=(4, 2, 2, 6)).astype(np.float32)
 KINDS = ("mse", "rescaled_mse", "kl", "rescaled_kl")
 
 
-def loss(output, kind="rescaled_mse", **options):
+def loss(output, kind: Any = "rescaled_mse", **options):
     return diffusion.training_loss(SCHEDULE, output, jnp.asarray(X0), jnp.asarray(T), NOISE, kind=kind, **options)
 
 

@@ -182,7 +182,8 @@ def test_the_simple_loss_is_the_mean_square_of_what_is_missing():
         right = diffusion.prediction_target(s, x0, t, noise, prediction)
         return diffusion.simple_loss(s, right + error, x0, t, noise, prediction=prediction)
 
-    program = lambda *args: {prediction: loss(*args, prediction) for prediction in ("noise", "x0", "mean", "v")}
+    predictions = ("noise", "x0", "mean", "v")
+    program = lambda x0, noise, error: {prediction: loss(x0, noise, error, prediction) for prediction in predictions}
     for prediction, found in values(program, x0, noise, error).items():
         np.testing.assert_allclose(found, np.mean(error**2, axis=(1, 2)), rtol=1e-4, err_msg=prediction)
 
@@ -200,8 +201,8 @@ def test_t_and_images_must_fit():
         (r"t has shape \(1,\)", lambda key: add(s, x, np.array([1]), x)),
         ("t has dtype float32", lambda key: add(s, x, np.ones(3, np.float32), x)),
         ("x0 has dtype uint8", lambda key: add(s, bytes_, 0, x)),
-        ("expected one of noise, x0, mean, v", lambda key: convert(s, x, x, 0, "epsilon", "x0")),
-        ("'score'.*expected one of", lambda key: diffusion.simple_loss(s, x, x, 0, x, prediction="score")),
+        ("expected one of noise, x0, mean, v", lambda key: convert(s, x, x, 0, "epsilon", "x0")),  # type: ignore[arg-type]
+        ("'score'.*expected one of", lambda key: diffusion.simple_loss(s, x, x, 0, x, prediction="score")),  # type: ignore[arg-type]
         (r"shape \(3, 4\).*split_output", lambda key: convert(s, wide, x, 0, "noise", "x0")),
         (r"shape \(3, 4\).*split_output", lambda key: diffusion.simple_loss(s, wide, x, 0, x)),
         (r"key is uint32 \(3,\)", lambda key: step(jnp.zeros(3, jnp.uint32), s, x, 0)),

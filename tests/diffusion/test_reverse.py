@@ -68,10 +68,10 @@ def test_what_does_not_exist_is_named():
     x, wide = jnp.ones((2, 3)), jnp.ones((2, 6))
     p = diffusion.p_mean_variance
     for message, call in (
-        ("'eps'; expected one of noise, x0, mean, v", lambda: p(s, x, x, 0, prediction="eps")),
+        ("'eps'; expected one of noise, x0, mean, v", lambda: p(s, x, x, 0, prediction="eps")),  # type: ignore[arg-type]
         (
             "'big'; expected one of fixed_small, fixed_large, learned, learned_range",
-            lambda: p(s, x, x, 0, variance="big"),
+            lambda: p(s, x, x, 0, variance="big"),  # type: ignore[arg-type]
         ),
         ("has 3 channels; expected two of equal size", lambda: p(s, x, x, 0, variance="learned")),
         (r"shape \(2, 3\) for x_t of shape \(2, 6\)", lambda: p(s, wide, wide, 0, variance="learned_range")),

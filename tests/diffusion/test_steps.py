@@ -61,7 +61,7 @@ def test_an_inverted_step_is_undone_by_the_step():
         return diffusion.ddim_inversion_step(s, output, down, t, seen=x_t, prediction=prediction)
 
     predictions = ("noise", "x0", "mean", "v")
-    program = lambda *args: {prediction: there_and_back(*args, prediction) for prediction in predictions}
+    program = lambda output, x_t: {prediction: there_and_back(output, x_t, prediction) for prediction in predictions}
     for prediction, up in values(program, output, x_t, x64=True).items():
         np.testing.assert_allclose(up, x_t, rtol=1e-9, err_msg=prediction)
 

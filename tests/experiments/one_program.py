@@ -6,10 +6,12 @@ An operation outside of `jax.jit` is a program for each shape. The slow tier run
 import functools
 import shutil
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.core import Tracer
 
 from experiments.command import image_data
 from experiments.sample_batches import feature_classifier
@@ -95,7 +97,7 @@ def pixel_features(monkeypatch):
         assert train.label is not None and test.label is not None
         directions = np.random.default_rng(0).normal(size=(np.prod(train.shape), 4))
 
-        def extract(x):
+        def extract(x) -> Any:
             found = np.asarray(x, np.float64).reshape(len(x), -1) @ directions
             probabilities = np.exp(found - found.max(axis=1, keepdims=True))
             return found.astype(np.float32), probabilities / probabilities.sum(axis=1, keepdims=True)
@@ -106,7 +108,7 @@ def pixel_features(monkeypatch):
 
 
 def _traced(tree):
-    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+    return any(isinstance(x, Tracer) for x in jax.tree.leaves(tree))
 
 
 def on_host(tree):

@@ -66,7 +66,7 @@ def variational(bound, num_samples, **model):
         objective=vae.Objective(bound, num_samples, "dreg"),
         binarization="grey",
     )
-    network, _, loss, _ = vae_experiment.build(config, config.model, images())
+    network, _, loss, _ = config.build(config.model, images().shape, len(images()))
     optimizer = training.build_optimizer(config.optimizer, 1000)
     update = training.update_from_objective(loss, optimizer, ema_decay=training.warm_up_decay(config.ema))
     return update, training.create_state(vae.init_params(jax.random.key(1), network), optimizer, ema=True)

@@ -48,7 +48,11 @@ def test_level_5_is_what_scipy_reads(tmp_path, compressed):
 
 def test_level_4_is_what_scipy_reads(tmp_path):
     path = tmp_path / "a.mat"
-    values = {"a": np.arange(6.0).reshape(2, 3), "b": np.arange(4, dtype=np.uint8)[None], "c": np.float32([[1.5]])}
+    values = {
+        "a": np.arange(6.0).reshape(2, 3),
+        "b": np.arange(4, dtype=np.uint8)[None],
+        "c": np.array([[1.5]], np.float32),
+    }
     scipy.io.savemat(path, {**values, "text": "abc"}, format="4")
     expected = scipy.io.loadmat(path)
     for name in values:

@@ -18,8 +18,8 @@ def sigmoid(logit):
 
 
 def test_the_diagnosis_of_a_game():
-    real, fake = np.float32([[0.0, 0.0], [2.0, 4.0]]), np.float32([[3.0, 2.0], [3.0, 2.0]])
-    found = gan.diagnose(gan.NON_SATURATING, np.float32([2, 2]), np.float32([-1, -1]), real, fake)
+    real, fake = np.array([[0.0, 0.0], [2.0, 4.0]], np.float32), np.array([[3.0, 2.0], [3.0, 2.0]], np.float32)
+    found = gan.diagnose(gan.NON_SATURATING, np.array([2, 2], np.float32), np.array([-1, -1], np.float32), real, fake)
     value = math.log(sigmoid(2)) + math.log(1 - sigmoid(-1))
     expected = {
         "value": value, "discriminator_loss": -value, "generator_loss": -math.log(sigmoid(-1)),
@@ -31,8 +31,8 @@ def test_the_diagnosis_of_a_game():
 
 
 def test_the_diagnosis_is_a_mean_over_examples_with_the_losses_that_are_given():
-    logits = np.float32([0.0, 2.0]), np.float32([-3.0, 1.0])
-    x = np.float32([[[0.0]], [[2.0]]])
+    logits = np.array([0.0, 2.0], np.float32), np.array([-3.0, 1.0], np.float32)
+    x = np.array([[[0.0]], [[2.0]]], np.float32)
     found = gan.diagnose(gan.HINGE, *logits, x, 3 * x)
     np.testing.assert_allclose(found["discriminator_loss"], (1 + 0) / 2 + (0 + 2) / 2, rtol=1e-6)
     np.testing.assert_allclose(found["generator_loss"], (3 - 1) / 2, rtol=1e-6)
@@ -111,7 +111,7 @@ def test_optimal_logits_of_known_generators():
 
 
 def test_the_comparison_with_the_optimal_discriminator():
-    logit = lambda p: np.float32([math.log(p / (1 - p))])
+    logit = lambda p: np.array([math.log(p / (1 - p))], np.float32)
     found = gan.compare_to_optimal(logit(0.7), logit(0.4), logit(0.8), logit(0.1))
     np.testing.assert_allclose(found["distance_from_best_discriminator"], (0.1 + 0.3) / 2, rtol=1e-5)
     expected = (math.log(0.8) + math.log(0.9) + 2 * math.log(2)) / 2

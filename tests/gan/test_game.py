@@ -30,10 +30,9 @@ def compiled(f, *arguments):
 
 @functools.cache
 def js_by_quadrature(real, generated):
-    p, q = stats.norm(*real), stats.norm(*generated)
 
     def integrand(x):
-        log_p, log_q = p.logpdf(x), q.logpdf(x)
+        log_p, log_q = stats.norm.logpdf(x, *real), stats.norm.logpdf(x, *generated)
         log_m = np.logaddexp(log_p, log_q) - math.log(2)
         return (np.exp(log_p) * (log_p - log_m) + np.exp(log_q) * (log_q - log_m)) / 2
 
@@ -57,10 +56,10 @@ def of_pairs():
     """
     places = [[mean + std * Z for mean, std in pair] for pair in PAIRS]
     log_densities = [
-        [[stats.norm(*of).logpdf(x) for of in pair] for x in own] for pair, own in zip(PAIRS, places, strict=True)
+        [[stats.norm.logpdf(x, *of) for of in pair] for x in own] for pair, own in zip(PAIRS, places, strict=True)
     ]
     grids = np.stack([grid(*pair) for pair in PAIRS])
-    densities = [[stats.norm(*of).pdf(x) for of in pair] for pair, x in zip(PAIRS, grids, strict=True)]
+    densities = [[stats.norm.pdf(x, *of) for of in pair] for pair, x in zip(PAIRS, grids, strict=True)]
     weights = np.broadcast_to(grids[:, 1:2] - grids[:, :1], grids.shape)
 
     def f(log_densities, densities, weights):
@@ -167,7 +166,7 @@ def test_jensen_shannon_of_densities_that_underflow():
     x = np.linspace(-14, 14, 2001)
     weights = np.full(2001, x[1] - x[0], np.float32)
     others = ((1, 1), (0, 1), (0, 2), (6, 0.5))
-    p, q = np.float32(stats.norm.pdf(x)), np.float32([stats.norm(*pair).pdf(x) for pair in others])
+    p, q = np.float32(stats.norm.pdf(x)), np.array([stats.norm.pdf(x, *pair) for pair in others], np.float32)
     f = jax.vmap(jax.value_and_grad(gan.jensen_shannon, (0, 1)), (None, 0, None))
     found, slopes = compiled(f, p, q, weights)
     for other, js in zip(others, found, strict=True):
@@ -196,7 +195,7 @@ def test_the_optimal_discriminator_over_the_whole_range_of_a_dtype(dtype):
 def few_values():
     """What the next tests compare, from one program."""
     outside, inside = np.array([[-np.inf, -np.inf, 0.5], [-np.inf, 0.0, -np.inf]], np.float32)
-    equal = stats.norm(1, 2).pdf(np.linspace(-40, 40, 101))
+    equal = stats.norm.pdf(np.linspace(-40, 40, 101), 1, 2)
     p, q = np.array([[0.3, 1.2, 0.0, 0.7, 0.0], [0.1, 1.2, 0.4, 0.0, 0.0]], np.float32)
     logits = np.array([-1e4, -100, 0, 100, 1e4])
     logits = {"float32": np.float32(logits), "float64": logits}
@@ -281,7 +280,7 @@ def gradients_through_the_generator():
     """
     z = np.linspace(-10, 10, 2001)
     weights = stats.norm.pdf(z) * (z[1] - z[0])
-    logits = {g: stats.norm.logpdf(g[0] + g[1] * z) - stats.norm(*g).logpdf(g[0] + g[1] * z) for g in GENERATORS}
+    logits = {g: stats.norm.logpdf(g[0] + g[1] * z) - stats.norm.logpdf(g[0] + g[1] * z, *g) for g in GENERATORS}
     slopes = lambda a: [
         jax.grad(lambda a, s=saturating: jnp.sum(gan.generator_loss(a, s) * weights))(a) for saturating in (True, False)
     ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgen import gan
+from tests.parameters import apply
 
 RNG = np.random.default_rng(0)
 
@@ -25,10 +26,6 @@ def random_params(module, *inputs):
     return jax.tree.map(
         lambda s: (0.3 * rng.normal(size=s.shape)).astype(np.float32), init_shapes(module, *inputs)["params"]
     )
-
-
-def apply(module, params, *inputs):
-    return module.apply({"params": params}, *inputs)
 
 
 def keys(num, seed=0):
@@ -59,7 +56,7 @@ def test_dropout_keeps_and_scales_by_each_examples_own_key():
     np.testing.assert_array_equal(all_kept, x)
     for keep in (0.0, 1.1):
         with pytest.raises(ValueError, match="keep"):
-            gan.dropout(None, x, keep)
+            gan.dropout(jax.random.key(0), x, keep)
 
 
 def test_the_mlp_generator_is_numpys():
@@ -202,7 +199,7 @@ def dcgan_discriminator_at_its_start():
         params = module.init(jax.random.key(0), x[:1], labels[:1])["params"]
         without = {k: v for k, v in params.items() if k != "label"}
         plain = apply(gan.DCGANDiscriminator(10, channels=64), without, x[::10])
-        return params, apply(module, params, x, labels).reshape(8, 10), plain
+        return params, jnp.reshape(apply(module, params, x, labels), (8, 10)), plain
 
     return jax.device_get(f(x, np.tile(np.arange(10), 8)))
 

@@ -5,6 +5,7 @@ import pytest
 
 from jaxgen import gan
 from jaxgen.nn import Conv
+from tests.parameters import apply
 
 B, D, H = 5, 3, 4
 UNIFORMS = np.random.default_rng(1).uniform(size=B)
@@ -151,7 +152,7 @@ def test_second_derivatives_through_convolutions():
     indices, step = ((0, 1, 0, 1), (3, 2, 0, 0)), 1e-5
 
     def total(params):
-        critic = lambda x: jnp.sum(jnp.tanh(layer.apply({"params": params}, x)), axis=(1, 2, 3))
+        critic = lambda x: jnp.sum(jnp.tanh(apply(layer, params, x)), axis=(1, 2, 3))
         return jnp.mean(gan.r1_penalty(None, critic, x, x))
 
     def f(params):

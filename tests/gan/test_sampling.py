@@ -20,7 +20,9 @@ def test_walks_are_straight_lines_between_draws():
     players = gan.mlp_players(3, gan.normal_noise(2), (), ())
     kernel = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     shapes = jax.eval_shape(lambda: players.init(jax.random.key(0), {"x": np.zeros((1, 3), np.float32)}))
-    params = jax.tree.map(lambda s: kernel if len(s.shape) == 2 else np.float32([1, 2, 3]), shapes["generator"])
+    params = jax.tree.map(
+        lambda s: kernel if len(s.shape) == 2 else np.array([1, 2, 3], np.float32), shapes["generator"]
+    )
     walks = gan.interpolate(jax.random.key(4), players, params, 4, 5).reshape(4, 5, 3)
     ends = np.asarray(jax.jit(players.noise)(jax.random.split(jax.random.key(4), 8))).reshape(4, 2, 2)
     for line, (a, b) in zip(walks, ends, strict=True):

@@ -1,5 +1,7 @@
 """One step of the game against NumPy, on players with closed-form gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +34,9 @@ class LinearPlayers:
         return (factors(keys) * x) @ params["w"] + params["b"]
 
 
+LINEAR: Any = LinearPlayers()
+
+
 def normal(keys):
     """[B, D] float64, a function of each key's bits; random numbers of JAX would take most of the compile time."""
     bits = jax.random.key_data(keys).astype(jnp.float64) / 2**32
@@ -50,7 +55,7 @@ def draws(keys, step):
 
 
 class ByHand:
-    def __init__(self, params, real, keys):
+    def __init__(self, params, real: Any = None, keys: Any = None):
         self.p = {k: np.array(v) for k, v in {**params["generator"], **params["discriminator"]}.items()}
         self.trace, self.real, self.keys = {"w": 0.0, "b": 0.0}, real, keys
 
@@ -114,14 +119,14 @@ def test_steps_are_those_written_by_hand(order, k):
         }
         update = compiled(
             gan.two_player_update(
-                LinearPlayers(), OPTIMIZER, order=order, discriminator_steps=k,
+                LINEAR, OPTIMIZER, order=order, discriminator_steps=k,
                 penalty=gan.r1_penalty, penalty_weight=GAMMA, ema_decay=lambda n: 0.5 + 0.25 * n.astype(float),
             ),
             static_argnums=3,
         )  # fmt: skip
         init = lambda p: training.create_state(p, OPTIMIZER).replace(ema={"generator": p["generator"]})
         state = jax.jit(init)(params)
-        hand = ByHand(params, None, None)
+        hand = ByHand(params)
         ema = {name: np.array(v) for name, v in params["generator"].items()}
         for step in range(2):
             hand.keys = keys_of(step)
@@ -158,8 +163,9 @@ def test_a_batch_may_hold_the_draws(order, k):
             "discriminator": {"w": rng.normal(size=D), "b": np.float64(0.3)},
         }
         x = rng.normal(size=(B, k, D)) if k > 1 else rng.normal(size=(B, D))
-        options = dict(order=order, discriminator_steps=k, penalty=gan.gradient_penalty)
-        update = gan.two_player_update(CurvedPlayers(), OPTIMIZER, **options)
+        options: dict[str, Any] = dict(order=order, discriminator_steps=k, penalty=gan.gradient_penalty)
+        curved: Any = CurvedPlayers()
+        update = gan.two_player_update(curved, OPTIMIZER, **options)
 
         def run(params, batch):
             keys = jax.random.split(jax.random.key(0), B)
@@ -237,8 +243,9 @@ def test_labels_reach_both_players_and_each_discriminator_step_has_its_own():
             "generator": {"m": np.zeros(D), "s": np.zeros(D)},
             "discriminator": {"w": np.ones(D), "b": np.float64(0.0)},
         }
+        players: Any = Labelled()
         batch = {"x": np.zeros((B, 2, D)), "label": np.tile([1, 4], (B, 1))}
-        update = gan.two_player_update(Labelled(), OPTIMIZER, discriminator_steps=2)
+        update = gan.two_player_update(players, OPTIMIZER, discriminator_steps=2)
 
         @compiled
         def run(params, batch):
@@ -251,7 +258,7 @@ def test_labels_reach_both_players_and_each_discriminator_step_has_its_own():
 
 
 def test_bad_settings_are_refused():
-    make = lambda **options: gan.two_player_update(LinearPlayers(), OPTIMIZER, **options)
+    make = lambda **options: gan.two_player_update(LINEAR, OPTIMIZER, **options)
     with pytest.raises(ValueError, match="discriminator_steps is 0"):
         make(discriminator_steps=0)
     with pytest.raises(ValueError, match="order is 'both'"):

@@ -1,13 +1,16 @@
 """Losses and likelihoods, made by functions, with natural inputs: the batch of lists and bytes, and legacy keys."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
 from jaxgen import autoencoder, vae
 from tests.inputs import unit
-from tests.parameters import random_parameters
+from tests.parameters import apply, random_parameters
 
 pytestmark = pytest.mark.inputs
 KEYS = jax.random.split(jax.random.key(0), 4)
@@ -40,9 +43,11 @@ def test_a_batch_may_be_of_any_numbers_and_keys_of_the_old_kind(name):
     x = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 1], [0, 0, 1]])
     keys = lambda: jax.random.clone(KEYS)
     right = loss(params, {"x": x.astype(np.float32)}, keys(), Context)[0]
+    natural: Any
     for natural in (x.tolist(), x.astype(np.uint8), x.astype(bool)):
         np.testing.assert_allclose(loss(params, {"x": natural}, keys(), Context)[0], right, rtol=1e-6)
     np.testing.assert_allclose(loss(params, {"x": x}, jax.random.key_data(KEYS), Context)[0], right, rtol=1e-6)
+    batch: Any
     for batch, message in (({"image": x}, '"x"'), ({"x": x.reshape(4, 3, 1)}, "x.*has shape"), (x, "dictionary")):
         with pytest.raises(ValueError, match=message):
             loss(params, batch, keys(), Context)
@@ -67,7 +72,7 @@ def test_data_outside_of_the_likelihoods_range_is_refused():
     x = np.array([[0.0, 255.0]])
     for likelihood, outputs in ((vae.bernoulli(), 2), (vae.bernoulli(grey=True), 2), (vae.discretized_logistic(), 4)):
         with pytest.raises(ValueError, match=r"x runs from 0 to 255; expected values in \[0, 1\]"):
-            likelihood.log_prob(x, np.zeros((1, outputs), np.float32))
+            likelihood.log_prob(x, jnp.zeros((1, outputs)))
 
 
 def test_the_kl_loss_refuses_a_code_outside_of_probabilities():
@@ -84,7 +89,7 @@ def test_feature_maps_of_an_encoder_are_refused():
 
 
 def test_log_variances_and_log_scales_stay_inside_their_bounds():
-    x, wide = np.full((1, 2), 0.5, np.float32), np.array([[0.5, 0.5, -60.0, 60.0]], np.float32)
+    x, wide = np.full((1, 2), 0.5, np.float32), jnp.array([[0.5, 0.5, -60.0, 60.0]])
     bounded = vae.gaussian(log_variance_bounds=(-3, 2)).log_prob(x, wide)
     expected = vae.gaussian_log_likelihood(x, x, np.array([[-3.0, 2.0]]))
     np.testing.assert_allclose(bounded, expected, rtol=1e-6)
@@ -94,7 +99,7 @@ def test_log_variances_and_log_scales_stay_inside_their_bounds():
     )
     model = vae.mlp_vae(3, (2,), ((4,),), log_variance_bounds=(-0.01, 0.01))
     params = random_parameters(model, np.zeros((1, 3), np.float32), (np.zeros((1, 2), np.float32),))
-    _, log_variance = model.apply({"params": params}, 100 * unit(4, 3), method="encode")
+    _, log_variance = apply(model, params, 100 * unit(4, 3), method="encode")
     np.testing.assert_allclose(np.abs(log_variance), 0.01, rtol=1e-6)
     with pytest.raises(ValueError, match=r"log_variance_bounds is \(2, 1\)"):
         vae.gaussian(log_variance_bounds=(2, 1))
@@ -108,7 +113,8 @@ def test_great_circles_of_parallel_vectors_and_of_the_origin_have_finite_gradien
 
 
 def test_interpolation_of_whole_numbers_and_a_beta_beside_them():
-    np.testing.assert_array_equal(vae.interpolate([0], [10], 3), [[0], [5], [10]])
+    whole: Any = [0], [10]
+    np.testing.assert_array_equal(vae.interpolate(whole[0], whole[1], 3), [[0], [5], [10]])
     assert float(vae.elbo(-90.0, 12)) == -102 and float(vae.elbo(-90, 12, 0.5)) == -96
     with pytest.raises(ValueError, match="kl has shape"):
         vae.elbo(np.zeros((4, 1)), np.zeros(4))

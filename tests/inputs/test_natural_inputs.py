@@ -6,6 +6,7 @@ a ValueError. An argument of another shape or kind is a ValueError: no error fro
 
 import importlib
 import inspect
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def names():
     return [(room, name) for room in ROOMS for name in functions(room) if name not in TABLES[room].EXEMPT]
 
 
-CALLS = {room: None for room in ROOMS}
+CALLS: dict[str, Any] = {room: None for room in ROOMS}
 
 
 def call_of(room, name):
@@ -105,7 +106,7 @@ def test_natural_inputs(room, name):
     right = flat(run(function, arguments))
     # Lists and legacy keys, in one call: some functions compile a program in each.
     natural = changed(arguments, lambda x: x.tolist())
-    natural = {name: jax.random.key_data(x) if is_key(x) else x for name, x in natural.items()}
+    natural = {name: jax.random.key_data(cast(jax.Array, x)) if is_key(x) else x for name, x in natural.items()}
     assert_same(flat(function(**natural)), right)
 
     # Whole numbers as other types.

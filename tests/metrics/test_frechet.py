@@ -12,7 +12,7 @@ def features(seed, num, size):
 
 def by_matrix_root(a, b):
     covariances = [np.cov(x, rowvar=False) for x in (a, b)]
-    root = linalg.sqrtm(covariances[0] @ covariances[1]).real
+    root = np.real(linalg.sqrtm(covariances[0] @ covariances[1]))
     return np.sum((a.mean(axis=0) - b.mean(axis=0)) ** 2) + np.trace(sum(covariances) - 2 * root)
 
 
@@ -37,7 +37,7 @@ def test_singular_covariances_are_real_and_a_set_is_at_zero_from_itself():
     # The limit of covariances that are not singular.
     moments = [f(x) for x in (a, b) for f in (lambda x: x.mean(axis=0), lambda x: np.cov(x, rowvar=False))]
     moments[1], moments[3] = (c + 1e-12 * np.eye(20) for c in (moments[1], moments[3]))
-    root = linalg.sqrtm(moments[1] @ moments[3]).real
+    root = np.real(linalg.sqrtm(moments[1] @ moments[3]))
     limit = np.sum((moments[0] - moments[2]) ** 2) + np.trace(moments[1] + moments[3] - 2 * root)
     assert found == pytest.approx(limit, rel=1e-4) and found == pytest.approx(metrics.frechet_distance(b, a))
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -119,6 +121,8 @@ def test_ssim_refuses_what_is_smaller_than_a_window():
 
 def test_bytes_are_converted_before_they_are_subtracted():
     a, b = np.full((8, 8, 3), 10, np.uint8), np.full((8, 8, 3), 12, np.uint8)
+    x: Any
+    y: Any
     for x, y in ((a, b), (b, a), (a.tolist(), b.tolist())):
         assert float(metrics.psnr(x, y, 255.0)) == pytest.approx(10 * np.log10(255**2 / 4), rel=1e-5)
     with pytest.raises(ValueError, match="image is uint8 up to 10 with data_range 1.0; of bytes it is 255"):

@@ -91,7 +91,7 @@ def test_enlarging_is_bilinear_with_half_pixel_centres():
 
 
 def test_another_file_is_refused(tmp_path):
-    np.savez(tmp_path / "other.npz", **{"fc.weight": np.zeros((1008, 2048), np.float32)})
+    np.savez(tmp_path / "other.npz", **{"fc.weight": np.zeros((1008, 2048), np.float32)}, allow_pickle=False)
     with pytest.raises(ValueError, match="expected pytorch-fid's"):
         metrics.load_inception(tmp_path / "other.npz")
 

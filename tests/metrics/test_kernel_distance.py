@@ -1,3 +1,5 @@
+from typing import Any
+
 import jax
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ def test_subsets_are_unbiased_and_reproducible():
 
 def test_bad_input_is_refused():
     a = RNG.normal(size=(9, 4))
+    arguments: Any
     for arguments, message in (
         ((None, a, a[:, :2]), "b has shape"),
         ((None, a[:1], a), "at least 2"),

@@ -1,6 +1,7 @@
 """The analytic scene: closed forms against SciPy, limits with geometric answers, and the quadrature's rate on it."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def program(**options):
     return jax.jit(functools.partial(scene.render, **options))
 
 
-def render(rays, background=1.0, **options):
+def render(rays, background: Any = 1.0, **options):
     """In float64, rays [256, 3] if the scene's program is to serve many tests."""
     with jax.enable_x64(True):
         return jax.device_get(program(**options)(rays, background))
@@ -232,7 +233,9 @@ def test_the_quadrature_converges_to_the_exact_color():
     for number in sizes:
         t = np.linspace(2.5, 5.5, number) / np.linalg.norm(RAYS.direction, axis=-1)[:, None]
         samples.append((*numpy_field(RAYS.origin[:, None] + t[..., None] * RAYS.direction[:, None], RAYS.view), t))
-    colors = in_float64(lambda samples: [nerf.composite(*a, RAYS.direction, 1.0).color for a in samples], samples)
+    colors = in_float64(
+        lambda samples: [nerf.composite(*a, direction=RAYS.direction, background=1.0).color for a in samples], samples
+    )
     errors = [np.median(np.abs(color - exact().color).max(-1)) for color in colors]
     slope = np.polyfit(np.log(sizes), np.log(errors), 1)[0]
     assert slope <= -0.9
@@ -279,4 +282,4 @@ def test_wrong_inputs():
     with pytest.raises(ValueError, match="not a rotation"):
         scene.render_view(CAMERA, 2 * np.eye(4))
     with pytest.raises(ValueError, match=r"points has shape \(4,\)"):
-        scene.density(np.zeros(4))
+        scene.density(jnp.zeros(4))

@@ -13,20 +13,26 @@ def metrics(opacity, coarse, fine=None):
     return found if fine is None else found | {"fine_squared_error": np.full(100, fine)}
 
 
+def warned(*arguments):
+    found = nerf.warning(*arguments)
+    assert found is not None
+    return found
+
+
 def test_a_field_better_than_one_color_is_left_alone():
     assert nerf.warning(metrics(0.0, 0.97 * FLAT), RGB) is None
     assert nerf.warning(metrics(1.0, 0.97 * FLAT), RGB) is None
 
 
 def test_an_empty_field_has_no_gradient():
-    kind, text = nerf.warning(metrics(0.001, FLAT), RGB)
+    kind, text = warned(metrics(0.001, FLAT), RGB)
     assert kind == "empty" and "the field is empty: mean opacity 0.001 over 100 training rays" in text
     decibels = f"{-10 * np.log10(FLAT):.2f} dB"
     assert text.count(decibels) == 2 and "Its gradient is zero" in text
 
 
 def test_a_fog_may_still_change():
-    kind, text = nerf.warning(metrics(1.0, 2 * FLAT), RGB)
+    kind, text = warned(metrics(1.0, 2 * FLAT), RGB)
     assert kind == "fog" and "no better than one colour: mean opacity 1" in text
     assert f"PSNR {-10 * np.log10(2 * FLAT):.2f} dB" in text
 
@@ -40,7 +46,7 @@ def test_a_good_image_of_nothing_is_no_collapse():
     rgb = np.ones((100, 3), np.float32)
     rgb[:2] = 0
     assert nerf.warning(metrics(0.001, 0.001), rgb) is None
-    assert nerf.warning(metrics(0.001, 0.02), rgb)[0] == "empty"
+    assert warned(metrics(0.001, 0.02), rgb)[0] == "empty"
 
 
 def test_a_collapse_is_a_value_error():

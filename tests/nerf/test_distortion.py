@@ -90,8 +90,8 @@ def test_the_rays_of_every_model_go_back_to_their_pixels():
         return undistort_rays(camera_rays(camera, pose, pixels), pose, lens).direction
 
     cameras, lenses = zip(*(camera_and_lens(*item) for item in STRONG.items()), strict=True)
-    stacked = jax.tree.map(lambda *leaves: np.float32(leaves), *cameras)
-    found = in_float32(jax.vmap(directions), stacked, np.float32(lenses))
+    stacked = jax.tree.map(lambda *leaves: np.array(leaves, np.float32), *cameras)
+    found = in_float32(jax.vmap(directions), stacked, np.array(lenses, np.float32))
     for (model, values), camera, lens, rays in zip(STRONG.items(), cameras, lenses, found, strict=True):
         again = numpy_lenses.project(model, values, rays * [1, -1, -1]) - 0.5
         assert np.abs(again - pixels).max() < 0.001, model
@@ -134,7 +134,7 @@ def test_a_lens_is_refused_just_where_it_folds(k1, k2):
     squared = np.roots([5 * k2, 3 * k1, 1]) if k2 else np.array([-1 / (3 * k1)])
     radius = np.sqrt(min(root.real for root in squared if abs(root.imag) < 1e-12 and root.real > 0))
     fold = radius * (1 + k1 * radius**2 + k2 * radius**4)
-    camera = lambda share: Camera(400, 2, *[199.5 / fold * share] * 2, 200, 1)
+    camera = lambda share: Camera(400, 2, 199.5 / fold * share, 199.5 / fold * share, 200, 1)
     lens = [k1, k2, 0, 0]
     check_lens(camera(1 / 0.999), lens)
     with pytest.raises(ValueError, match=r"view 3: the lens with .* folds 195.\d pixels .* the image reaches 199.5"):

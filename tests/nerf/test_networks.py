@@ -1,6 +1,7 @@
 """The network against an independent rendering of the published layers, and its size."""
 
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,9 @@ from tests.programs import in_float32, in_float64
 POINTS = np.random.default_rng(0).uniform(-1, 1, size=(5, 4, 3))
 VIEW = np.random.default_rng(1).normal(size=(5, 3))
 VIEW = VIEW / np.linalg.norm(VIEW, axis=-1, keepdims=True)
-SMALL = dict(depth=4, width=7, skips=(1,), view_width=5, position_frequencies=3, direction_frequencies=2)
+SMALL: dict[str, Any] = dict(
+    depth=4, width=7, skips=(1,), view_width=5, position_frequencies=3, direction_frequencies=2
+)
 
 
 def shapes(network, views=(1, 3)):
@@ -40,7 +43,7 @@ def dense(layer, *inputs):
     return np.concatenate(inputs, -1) @ layer["kernel"] + layer["bias"]
 
 
-def published_layers(params, depth, skips, skip_first=True, view_depth=1, noise=0.0):
+def published_layers(params, depth, skips, skip_first=True, view_depth=1, noise: Any = 0.0):
     """init_nerf_model of the released code, layer by layer: raw color and raw density."""
     relu = lambda a: np.maximum(a, 0)
     position = gamma(POINTS, 3)
@@ -116,7 +119,7 @@ def test_without_view_dependence_the_color_is_linear_in_the_last_layer():
 
 def test_the_encodings_options_reach_the_encoding():
     """A linear network whose only weight reads one feature of gamma(x)."""
-    options = dict(pi=True, include_input=False, encoding_order="blocks")
+    options: dict[str, Any] = dict(pi=True, include_input=False, encoding_order="blocks")
     network = nerf.NeRF(depth=1, width=1, skips=(), position_frequencies=2, view_dependent=False, **options)
     params = jax.tree.map(lambda s: np.zeros(s.shape), shapes(network))
     params["trunk_0"]["kernel"][4, 0] = 1  # blocks of D = 3: sin(2 pi y)

@@ -1,5 +1,7 @@
 """Volume rendering: closed forms, what is invariant, the empty ray, gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ DIRECTION = np.array([0.6, -1.2, 1.0])
 LENGTH = np.linalg.norm(DIRECTION)
 
 
-def see(rgb, density, t, direction=DIRECTION, background=None, dtype=np.float64, **options):
+def see(rgb, density, t, direction=DIRECTION, background=None, dtype: Any = np.float64, **options):
     """The composite as NumPy arrays, in float64 unless told."""
     with jax.enable_x64(True):
         arrays = [np.asarray(a, dtype) for a in (rgb, density, t, direction)]

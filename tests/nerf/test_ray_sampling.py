@@ -46,10 +46,10 @@ OPTIONS = [dict(in_disparity=a, half_end_bins=b) for a in (False, True) for b in
 def test_one_stratified_sample_in_each_bin_and_uniform_there():
     near, far, num, rays = 2.0, 6.0, 8, 4000
     bounds = np.full((2, rays), [[near], [far]], np.float32)
-    sample = lambda options: nerf.stratified_samples(jax.random.key(1), *bounds, num, **options)
+    sample = lambda options: nerf.stratified_samples(jax.random.key(1), bounds[0], bounds[1], num, **options)
     for options, t in zip(OPTIONS, in_float32(lambda: list(map(sample, OPTIONS))), strict=True):
         ends, invert = ((1 / near, 1 / far), np.reciprocal) if options["in_disparity"] else ((near, far), np.positive)
-        spaced = lambda n, ends=ends, invert=invert: invert(np.linspace(*ends, n))
+        spaced = lambda n, ends=ends, invert=invert: invert(np.linspace(ends[0], ends[1], n))
         edges = spaced(num + 1)
         if options["half_end_bins"]:
             points = spaced(num)
@@ -151,7 +151,7 @@ def test_stratified_samples_at_given_uniforms():
         drawn = jax.random.uniform(jax.random.key(0), (2, 4), jnp.float64)
         return draw(None, uniforms=uniforms), draw(None, uniforms=drawn), draw(jax.random.key(0))
 
-    program = lambda *a: [samples(*a, in_disparity) for in_disparity in (False, True)]
+    program = lambda near, uniforms: [samples(near, uniforms, in_disparity) for in_disparity in (False, True)]
     for in_disparity, (found, given, by_key) in enumerate(in_float64(program, near, uniforms)):
         np.testing.assert_array_equal(given, by_key)
         spaced = [1 / np.linspace(1 / n, 1 / 6, 5) if in_disparity else np.linspace(n, 6, 5) for n in near]
@@ -174,7 +174,9 @@ def test_importance_samples_at_given_uniforms():
     found, given, by_key = in_float64(program, bins, weights, uniforms)
     np.testing.assert_array_equal(given, by_key)
     with pytest.raises(ValueError, match=r"uniforms has shape \(2, 7\); expected \(2, 8\)"):
-        jax.eval_shape(lambda *a: nerf.importance_samples(None, *a, 8, uniforms=uniforms), bins, weights)
+        jax.eval_shape(
+            lambda bins, weights: nerf.importance_samples(None, bins, weights, 8, uniforms=uniforms), bins, weights
+        )
     cumulative = np.concatenate([[0], np.cumsum((WEIGHTS + 1e-5) / (WEIGHTS + 1e-5).sum())])
     np.testing.assert_allclose(found, np.interp(uniforms, cumulative, BINS), rtol=1e-9)
 

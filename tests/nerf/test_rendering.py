@@ -120,7 +120,7 @@ def test_the_options_reach_their_functions():
     assert closed.fine is None and closed.best is closed.coarse
     np.testing.assert_allclose(1 / inverse[3], np.linspace(1, 1 / 4.5, 5), rtol=1e-6)
     for i in range(24):
-        color, _, depth = numpy_see(NUMPY_COARSE, *(a[i] for a in RAYS), np.linspace(1, 4.5, 5), far=4.5)
+        color, _, depth = numpy_see(NUMPY_COARSE, *(a[i] for a in RAYS), t=np.linspace(1, 4.5, 5), far=4.5)
         np.testing.assert_allclose(closed.coarse.color[i], color, rtol=1e-6)
         np.testing.assert_allclose(closed.coarse.depth[i], depth, rtol=2e-6)
     # Half bins at the ends: the first sample is in the first eighth.
@@ -152,7 +152,7 @@ def test_an_image_is_its_rays_whatever_the_chunk():
         for row in range(4):
             for column in range(6):
                 rays = (a[row * 6 + column] for a in RAYS)
-                color, _, depth = numpy_see(NUMPY_COARSE, *rays, np.linspace(2, 4.5, 6))
+                color, _, depth = numpy_see(NUMPY_COARSE, *rays, t=np.linspace(2, 4.5, 6))
                 case = f"chunk {chunk}, pixel {column, row}"
                 np.testing.assert_allclose(image["color"][row, column], 2 * color, rtol=1e-5, err_msg=case)
                 np.testing.assert_allclose(image["depth"][row, column], depth, rtol=1e-5, err_msg=case)
@@ -161,7 +161,7 @@ def test_an_image_is_its_rays_whatever_the_chunk():
 
 def test_a_networks_field_adds_its_noise():
     network = nerf.NeRF(depth=2, width=4, skips=(), view_width=4, position_frequencies=2, direction_frequencies=1)
-    points, view = np.zeros((500, 4, 3), np.float32), np.ones((500, 3), np.float32)
+    points, view = jnp.zeros((500, 4, 3)), jnp.ones((500, 3))
     params = random_parameters(network, points[:1], view[:1])
     params["density"]["bias"] = params["density"]["bias"] + np.float32(20)
     field = functools.partial(nerf.network_field, network)

@@ -12,6 +12,12 @@ from tests.nerf.scenes import H, N, W
 from tests.programs import in_float32, values
 
 
+def usable(views, *arguments):
+    found = views.usable_pixels(*arguments)
+    assert found is not None
+    return found
+
+
 def test_alpha_is_put_over_the_background():
     image = np.array([[200, 100, 0, 51]], np.uint8)
     levels = [nerf.BACKGROUNDS[name] for name in ("white", "black", "none")]
@@ -97,19 +103,19 @@ def test_images_of_several_sizes_and_masks():
     views = dataclasses.replace(scenes.views(), size=size)
     assert (views.camera(1, 0.5).width, views.camera(2, 0.5).height) == (W - 2, H - 3)
     assert views.rgb(1, None).shape == (H, W - 2, 3) and views.mask_of(1) is None
-    numbers, starts = views.usable_pixels()
+    numbers, starts = usable(views)
     assert starts.tolist() == [0, H * W, H * W + H * (W - 2), H * W + H * (W - 2) + (H - 3) * W]
     image, row, column = np.unravel_index(numbers, (N, H, W))
     assert all((column[image == i].max(), row[image == i].max()) == tuple(size[i] - 1) for i in range(N))
     # The middle half of each image.
-    numbers, starts = views.usable_pixels(0.5)
+    numbers, starts = usable(views, 0.5)
     image, row, column = np.unravel_index(numbers, (N, H, W))
     assert sorted(set(column[image == 1])) == [1, 2, 3] and sorted(set(row[image == 2])) == [1]
     masked = dataclasses.replace(views, mask=mask)
-    assert masked.usable_pixels()[1][1] == (H - 2) * W and masked.mask_of(0).sum() == (H - 2) * W
+    assert usable(masked)[1][1] == (H - 2) * W and mask[0].sum() == (H - 2) * W
     assert scenes.views().usable_pixels() is None
     mask[1] = False
-    assert np.diff(masked.usable_pixels()[1]).tolist() == [(H - 2) * W, 0, (H - 3) * W]
+    assert np.diff(usable(masked)[1]).tolist() == [(H - 2) * W, 0, (H - 3) * W]
     mask[:] = False
     with pytest.raises(ValueError, match="the masks leave no pixel"):
         masked.usable_pixels()
@@ -135,11 +141,11 @@ def test_one_point_of_the_world_has_one_place_in_ndc_whatever_the_focal_length()
     views = nerf.Views(scenes.views().image, poses, intrinsics, np.array(["a", "b", "c"]))
     scene = nerf.Scene(views, views, 0.0, 1.0, None, 0.5, "", (2.0, 6.0), ndc=True)
     offset = point - poses[:, :3, 3]
-    directions = np.float32(offset / -offset[:, 2:])
+    directions = (offset / -offset[:, 2:]).astype(np.float32)
     rays = nerf.Rays(poses[:, :3, 3], directions, directions)
     bent, place = in_float32(
         lambda rays, point: (scene.field_rays(rays, poses), nerf.ndc_project(point, scene.reference)),
-        rays, np.float32(point)[None],
+        rays, point.astype(np.float32)[None],
     )  # fmt: skip
     t = 1 - 1 / 3.0
     np.testing.assert_allclose(bent.origin + t * bent.direction, np.tile(place, (3, 1)), atol=1e-6)

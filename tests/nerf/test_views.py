@@ -1,6 +1,7 @@
 """Whole views and single pixels of a field."""
 
 import dataclasses
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ def test_views_of_several_sizes_are_rendered_by_one_program(params, view):
     size = np.array([[W, H], [W - 2, H], [4, 4]], np.int32)
     both = dataclasses.replace(scenes.views(), size=size)
     scene = dataclasses.replace(scenes.scene(), train=both, test=both)
-    count = lambda: rendering._render_pixels._cache_size()
+    count = lambda: cast(Any, rendering._render_pixels)._cache_size()
     render, before = nerf.view_renderer(NETWORK, scene, SETTINGS, chunk=20), count()
     for i in range(3):
         found = render(params, scene.test.camera(i, 0.5), scene.test.pose[i], scene.test.lens(i))

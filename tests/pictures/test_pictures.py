@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageSequence
+from PIL import GifImagePlugin, Image, ImageSequence
 
 from jaxgen import pictures
 
@@ -153,6 +153,7 @@ class TestFiles:
         for shown in (frames, np.repeat(frames[..., None], 3, axis=-1)):
             pictures.save_gif(str(tmp_path / "a.gif"), shown, 0.25)
             with Image.open(tmp_path / "a.gif") as read:
+                assert isinstance(read, GifImagePlugin.GifImageFile)
                 assert (read.n_frames, read.info["loop"], read.info["duration"]) == (4, 0, 250)
                 for frame, expected in zip(ImageSequence.Iterator(read), frames, strict=True):
                     np.testing.assert_array_equal(frame.convert("L"), expected)
@@ -324,7 +325,7 @@ class TestCurves:
         with pytest.raises(ValueError, match="11 series"):
             pictures.curves({str(i): ([1], [1]) for i in range(11)})
         with pytest.raises(ValueError, match="log is True"):
-            pictures.curves({"a": ([1], [1])}, log=True)
+            pictures.curves({"a": ([1], [1])}, log=True)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="test loss: y has 1 values <= 0, the least -2"):
             pictures.curves({"test loss": ([1, 2], [-2, 1])}, log="y")
         with pytest.raises(ValueError, match=r"b: x has shape \(2,\)"):

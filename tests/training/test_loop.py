@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from tests.training.engine_toy import BATCHES, DATA, Config, run_steps, state, t
 pytestmark = pytest.mark.optimized
 
 
-def train(path, *, make=None, begin=None, batches=BATCHES, callbacks=(), stage="", **changes):
+def train(path, *, make=None, begin=None, batches: Any = BATCHES, callbacks=(), stage="", **changes):
     config = Config()
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{"devices": 1, **changes}))
     with training.Run(path, config, experiment="toy", quiet=True, extendable_fields=("train.num_steps",)) as run:

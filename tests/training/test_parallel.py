@@ -41,7 +41,7 @@ def test_every_output_is_replicated(backend):
     for leaf in jax.tree.leaves((end, sums)):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(copies) == 2 and copies[0].shape == leaf.shape
-        assert np.array_equal(*copies)
+        assert np.array_equal(copies[0], copies[1])
 
 
 def test_the_state_is_given_away_and_the_callers_lives_on():

@@ -147,7 +147,7 @@ def test_a_unet_is_cut_and_trains_alike():
 
     def loss(params, batch, keys_per_example, context):
         given = batch["x"], jnp.full(len(batch["x"]), 3), jnp.zeros(len(batch["x"]), jnp.int32), keys_per_example
-        return jnp.mean(jnp.square(network.apply({"params": params}, *given) - 1.0), axis=(1, 2, 3)), {}
+        return jnp.mean(jnp.square(jnp.asarray(network.apply({"params": params}, *given)) - 1.0), axis=(1, 2, 3)), {}
 
     def trained(**options):
         parallel = training.ParallelUpdate(

@@ -35,6 +35,12 @@ def train(path, **changes):
         )
 
 
+def restored(checkpoints, target):
+    found = checkpoints.restore(target)
+    assert found is not None
+    return found
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
     """(digest of the end, metrics.jsonl) of a run that nothing happened to."""
@@ -72,13 +78,13 @@ def test_a_checkpoint_that_does_not_fit(tmp_path):
             with pytest.raises(training.CannotWrite, match="last good checkpoint is step 1 in .*Free disk space"):
                 checkpoints.wait()
         assert checkpoints.steps() == [1]
-        np.testing.assert_array_equal(checkpoints.restore({"x": noise})[1]["x"], noise)
+        np.testing.assert_array_equal(restored(checkpoints, {"x": noise})[1]["x"], noise)
         # Space was made: the same process goes on, and so would another.
         checkpoints.save(2, {"x": noise + 1})
         checkpoints.wait()
     with training.Checkpoints(tmp_path / "c") as checkpoints:
         assert checkpoints.steps() == [1, 2]
-        np.testing.assert_array_equal(checkpoints.restore({"x": noise})[1]["x"], noise + 1)
+        np.testing.assert_array_equal(restored(checkpoints, {"x": noise})[1]["x"], noise + 1)
         checkpoints.save(3, {"x": noise})
     assert sorted(p.name for p in (tmp_path / "c").iterdir()) == ["1", "2", "3"]
 
@@ -219,7 +225,7 @@ def test_every_file_of_a_checkpoint_cut_off_or_gone(keep, tmp_path):
                 victim.unlink()
             else:
                 os.truncate(victim, int(keep * victim.stat().st_size))
-            step, found = checkpoints.restore(tree)
+            step, found = restored(checkpoints, tree)
             np.testing.assert_array_equal(found["x"], tree["x"])
             np.testing.assert_array_equal(found["y"], np.arange(3) + (7 if step == 2 else 0))
             shutil.rmtree(newest, ignore_errors=True)

@@ -121,7 +121,7 @@ def test_which_number_is_which():
     fixed = {"fixed_batch_size": 3}, {"devices": 2, "fixed_batch_size": 2}
     for options in ({}, *fixed, {"devices": 4}, {"batch_size": 2}):
         got = drawn(function, np.float32(2), numbers, **options)
-        np.testing.assert_array_equal(got["u"], 2 * np.float32(expected), err_msg=str(options))
+        np.testing.assert_array_equal(got["u"], 2 * np.array(expected, np.float32), err_msg=str(options))
         np.testing.assert_array_equal(got["n"], numbers, err_msg=str(options))
 
 

@@ -1,5 +1,7 @@
 """Training without a run directory takes the engine's steps, bit for bit."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def train(num_steps, batches=KNOWN, params=None, **options):
     return training.train(objective, params or parameters(), batches, num_steps, **options)
 
 
-def train_state(begin, num_steps, batches=KNOWN, **options):
+def train_state(begin, num_steps, batches: Any = KNOWN, **options):
     options = {"devices": jax.devices()[:1], "log_every": 0, **options}
     return training.train_state(update(), begin, batches, num_steps, **options)
 

@@ -59,7 +59,7 @@ def test_moving_average_against_its_closed_form_and_the_step_in_the_context():
 
 
 def test_warm_up_decay():
-    got = jax.jit(jax.vmap(training.warm_up_decay(0.99)))(np.int32([0, 9, 90, 5000]))
+    got = jax.jit(jax.vmap(training.warm_up_decay(0.99)))(np.array([0, 9, 90, 5000], np.int32))
     np.testing.assert_allclose(got, [1 / 10, 10 / 19, 91 / 100, 0.99], rtol=1e-6)
 
 

@@ -4,7 +4,7 @@ p(z) = N(0, I), p(x | z) = N(W z + b, s^2 I): log p(x) and p(z | x) are Gaussian
 posterior covariance is diagonal, so the encoder can be exact.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,7 +38,8 @@ def linear_vae(num: int = 8) -> LinearVAE:
     weights = directions * np.array([1.5, 0.8])
     bias = generator.normal(size=DATA)
     x = generator.normal(size=(num, LATENT)) @ weights.T + bias + np.sqrt(VARIANCE) * generator.normal(size=(num, DATA))
-    marginal = stats.multivariate_normal(bias, weights @ weights.T + VARIANCE * np.eye(DATA))
+    covariance: Any = weights @ weights.T + VARIANCE * np.eye(DATA)
+    log_likelihood = stats.multivariate_normal.logpdf(x, bias, covariance)
     precision = weights.T @ weights / VARIANCE + np.eye(LATENT)
     to_mean = np.linalg.solve(precision, weights.T / VARIANCE)
     variance = np.diag(np.linalg.inv(precision))
@@ -51,7 +52,7 @@ def linear_vae(num: int = 8) -> LinearVAE:
     }
     network = vae.mlp_vae(DATA, (LATENT,), ((),))
     return LinearVAE(
-        network, params, vae.gaussian(VARIANCE), x, marginal.logpdf(x), (x - bias) @ to_mean.T, variance
+        network, params, vae.gaussian(VARIANCE), x, log_likelihood, (x - bias) @ to_mean.T, variance
     )  # fmt: skip
 
 

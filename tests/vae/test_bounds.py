@@ -9,6 +9,7 @@ import pytest
 from scipy import special
 
 from jaxgen import vae
+from jaxgen.vae.networks import apply
 from tests.programs import in_float64
 from tests.vae.linear_vae import VARIANCE, compiled, linear_vae, with_wrong_posterior
 
@@ -23,7 +24,7 @@ def found():
     exact = linear_vae()
 
     def f(params, x):
-        mean, log_variance = vae.networks.apply(exact.network, params, x, method="encode")
+        mean, log_variance = apply(exact.network, params, x, method="encode")
         z = vae.posterior_samples(exact.network, params, x, keys(8), 5)
         log_w = vae.log_weights(exact.network, params, exact.likelihood, x[:, None, :], z)
         return mean, log_variance, vae.kl_to_standard_normal(mean, log_variance), log_w

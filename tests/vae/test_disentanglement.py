@@ -1,6 +1,7 @@
 """The decomposition of the KL term against sums in NumPy, and the capacity."""
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import special, stats
@@ -17,8 +18,9 @@ def test_the_terms_are_those_of_chen_et_al():
     # Equation S6: dimension j of z_i under the posterior of x_k.
     each = stats.norm.logpdf(Z[:, None], MEAN[None], np.exp(LOG_VARIANCE / 2)[None])
     own = stats.norm.logpdf(Z, MEAN, np.exp(LOG_VARIANCE / 2)).sum(axis=1)
-    aggregate = special.logsumexp(each.sum(axis=2), axis=1) - math.log(100 * 6)
-    marginals = (special.logsumexp(each, axis=1) - math.log(100 * 6)).sum(axis=1)
+    logsumexp: Any = special.logsumexp
+    aggregate = logsumexp(each.sum(axis=2), axis=1) - math.log(100 * 6)
+    marginals = (logsumexp(each, axis=1) - math.log(100 * 6)).sum(axis=1)
     np.testing.assert_allclose(found.mutual_information, own - aggregate, rtol=1e-10)
     np.testing.assert_allclose(found.total_correlation, aggregate - marginals, rtol=1e-10)
     np.testing.assert_allclose(found.dimension_wise_kl, marginals - stats.norm.logpdf(Z).sum(axis=1), rtol=1e-10)

@@ -1,6 +1,7 @@
 """Networks against NumPy, the evaluation against numerical integration, sampling and walks."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,7 @@ def test_a_two_layer_network_equals_numpy(random_params):
 
     @compiled
     def f(params):
-        apply = partial(network.apply, {"params": params})
+        apply: Any = partial(network.apply, {"params": params})
         z = apply(x, noise, method="infer")
         many = tuple(v[:, None, :] for v in z)
         # The posterior is that of x, the likelihood that of its bits.
@@ -327,7 +328,7 @@ def test_interpolation_ends_where_it_should_and_keeps_its_length():
 
 
 def test_walks():
-    walk = np.asarray(jax.jit(vae.traverse)(np.float32([5, 6]), np.float32([-1, 0, 1])))
+    walk = np.asarray(jax.jit(vae.traverse)(np.array([5, 6], np.float32), np.array([-1, 0, 1], np.float32)))
     np.testing.assert_array_equal(walk[0], [[-1, 6], [0, 6], [1, 6]])
     np.testing.assert_array_equal(walk[1], [[5, -1], [5, 0], [5, 1]])
     grid = vae.manifold(5, edge=0.1).reshape(5, 5, 2)

@@ -7,6 +7,7 @@ import struct
 import time
 import zipfile
 import zlib
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -443,7 +444,8 @@ def test_a_packed_archive_is_read_and_a_bomb_is_not(tmp_path):
 
 
 def test_a_dict_of_numpy_is_read(tmp_path):
-    np.save(tmp_path / "w.npy", {"x": np.arange(3.0), "y": {"z": np.arange(2)}})
+    tree: Any = {"x": np.arange(3.0), "y": {"z": np.arange(2)}}
+    np.save(tmp_path / "w.npy", tree)
     found = weights.read_weights(tmp_path / "w.npy")
     assert list(found) == ["x", "y.z"]
     np.testing.assert_array_equal(found["x"], np.arange(3.0))

@@ -40,7 +40,7 @@ def test_a_named_tuple_has_the_names_of_its_fields():
 def test_arrays_of_another_model_are_refused_naming_all_differences():
     flat = weights.flatten(tree())
     del flat["params/bias"]
-    flat |= {"extra": np.zeros(1), "step": np.int64(7), "params/layers/0/kernel": np.zeros((2, 3), np.float32)}
+    flat |= {"extra": np.zeros(1), "step": np.array(7), "params/layers/0/kernel": np.zeros((2, 3), np.float32)}
     with pytest.raises(ValueError) as refused:
         weights.unflatten(flat, tree(), "weights.npz")
     message = str(refused.value)

@@ -5,6 +5,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, takes
 from jaxgen.arguments.values import array
@@ -14,7 +15,7 @@ EMBEDDINGS = ("sin_cos", "cos_sin")
 
 
 @takes(width=Count())
-def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_cos") -> jax.Array:
+def timestep_embedding(t: ArrayLike, width: int, convention: Embedding = "sin_cos") -> jax.Array:
     """[sin(t f_i), cos(t f_i)] or the other way round, with frequencies f_i falling from 1 to about 1e-4.
 
     "sin_cos": f_i = 10000^(-i / (h - 1)), h = width // 2, of Ho et al. (2020) and others after them. "cos_sin": cosines
@@ -49,7 +50,7 @@ def timestep_embedding(t: jax.Array, width: int, convention: Embedding = "sin_co
 
 
 @takes(num_original_steps=Count())
-def rescaled_timesteps(t: jax.Array, num_original_steps: int) -> jax.Array:
+def rescaled_timesteps(t: ArrayLike, num_original_steps: int) -> jax.Array:
     """1000 t / T: timesteps of a schedule of T steps in the units of one of 1000, float32 [B].
 
     The input of a network trained with "rescaled timesteps" (Nichol & Dhariwal 2021, their code's default).

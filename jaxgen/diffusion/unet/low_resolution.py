@@ -5,12 +5,13 @@ Source: Nichol & Dhariwal (2021), section 6, and their code.
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import Count, Float, takes
 
 
 @takes(x=Float("_ _ _ _"), low_resolution=Float("_ _ _ _"))
-def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
+def with_low_resolution(x: ArrayLike, low_resolution: ArrayLike) -> jax.Array:
     """[x, low_resolution enlarged to the size of x by bilinear interpolation], the input of an upsampler.
 
     Pixels are areas: their centres are at halves (PyTorch's align_corners=False). Source: Nichol & Dhariwal (2021),
@@ -26,6 +27,7 @@ def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
     Raises:
         ValueError: other numbers of examples or channels, or an image that would have to shrink.
     """
+    x, low_resolution = jnp.asarray(x), jnp.asarray(low_resolution)
     fits = x.ndim == low_resolution.ndim == 4 and x.shape[::3] == low_resolution.shape[::3]
     if not fits or any(large < small for large, small in zip(x.shape[1:3], low_resolution.shape[1:3], strict=True)):
         raise ValueError(
@@ -37,8 +39,9 @@ def with_low_resolution(x: jax.Array, low_resolution: jax.Array) -> jax.Array:
 
 
 @takes(x=Float("B _ _ _"), size=Count())
-def area_mean(x: jax.Array, size: int) -> jax.Array:
+def area_mean(x: ArrayLike, size: int) -> jax.Array:
     """Means over squares of pixels: [B, H, W, C] -> [B, size, size, C], where H = W is a multiple of size."""
+    x = jnp.asarray(x)
     batch, height, width, channels = x.shape
     squares = x.reshape(batch, size, height // size, size, width // size, channels)
     return squares.mean(axis=(2, 4))

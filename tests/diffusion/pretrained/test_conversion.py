@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +12,18 @@ import pytest
 from jaxgen import diffusion, weights
 from tests.programs import values
 
-BASE = dict(
+BASE: dict[str, Any] = dict(
     out_channels=6, channels=32, multipliers=(1, 2), num_blocks=1, attention_resolutions=(4,), dropout=0.0,
     embedding="cos_sin", stride_padding="symmetric", norm_epsilon=1e-5, scale_shift=True,
 )  # fmt: skip
-RESIDUAL = BASE | {"resample": "residual"}
-CLASSIFIER = RESIDUAL | {"out_channels": 7, "head_channels": 16}
+RESIDUAL: dict[str, Any] = BASE | {"resample": "residual"}
+CLASSIFIER: dict[str, Any] = RESIDUAL | {"out_channels": 7, "head_channels": 16}
 NETWORKS = {
     "adm64": diffusion.UNet(**RESIDUAL, head_channels=16, qkv_order="qkv_first", num_classes=10),
-    "adm128": diffusion.UNet(**RESIDUAL | {"attention_resolutions": (8, 4)}, num_heads=4),
+    "adm128": diffusion.UNet(**dict(RESIDUAL, attention_resolutions=(8, 4)), num_heads=4),
     "iddpm": diffusion.UNet(**BASE, num_heads=4),
-    "lsun": diffusion.UNet(**BASE | {"scale_shift": False}),
-    "plain": diffusion.UNet(**BASE | {"scale_shift": False}, num_heads=2, resample="plain"),
+    "lsun": diffusion.UNet(**dict(BASE, scale_shift=False)),
+    "plain": diffusion.UNet(**dict(BASE, scale_shift=False), num_heads=2, resample="plain"),
     "upsampler": diffusion.UNet(**RESIDUAL, num_heads=4, in_channels=6, num_classes=10),
     **{
         f"pool_{pool}": diffusion.EncoderUNet(**CLASSIFIER, pool=pool)

@@ -72,7 +72,7 @@ def test_rescaled_timesteps_reach_the_network():
 
     spied = changed(PLAIN, network=Spy(), schedule=diffusion.make_schedule(diffusion.cosine_betas(4000)))
     for model in (spied.model, changed(spied, rescaled_timesteps=True).model):
-        model.apply({}, None, np.array([0, 3996], np.int32))
+        model.apply({}, jax.numpy.zeros((2, 1)), jax.numpy.array([0, 3996]))
     np.testing.assert_array_equal(seen, [[0, 3996], [0, 999]])
 
 

@@ -20,7 +20,7 @@ class Toy(diffusion.UNet):
     def __call__(self, x, t, labels=None, keys=None):
         h = jnp.concatenate([x.reshape(x.shape[0], -1), t.astype(x.dtype)[:, None] / 40], axis=1)
         if labels is not None:
-            h = jnp.concatenate([h, jax.nn.one_hot(labels, self.num_classes, dtype=x.dtype)], axis=1)
+            h = jnp.concatenate([h, jax.nn.one_hot(labels, self.num_classes or 0, dtype=x.dtype)], axis=1)
         return nn.tanh(nn.Dense(SIZE * SIZE * self.out_channels)(h)).reshape(*x.shape[:3], self.out_channels)
 
 

@@ -23,7 +23,8 @@ def test_the_program_for_cpu_is_the_plain_one():
 
 
 def test_queries_keys_and_values_are_where_each_order_has_them():
-    numbers, axes = np.arange(2 * 3 * 12.0).reshape(2, 3, 12), {"qkv_first": 2, "heads_first": 3}
+    numbers = np.arange(2 * 3 * 12.0).reshape(2, 3, 12)
+    axes: dict[attention.QKVOrder, int] = {"qkv_first": 2, "heads_first": 3}
     found = values(lambda qkv: {order: attention.split_qkv(qkv, 2, order) for order in axes}, numbers)
     for order, axis in axes.items():
         np.testing.assert_array_equal(np.stack(found[order], axis).reshape(2, 3, 12), numbers, err_msg=order)

@@ -1,6 +1,7 @@
 import functools
 import itertools
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -96,7 +97,7 @@ def test_timestep_embedding_refuses_what_it_cannot_embed():
 
 def test_the_residual_block_is_numpys():
     layers = Layers("fan_in", 4, 1e-5, jnp.float32)
-    changes = {"same": lambda x: x, "down": numpy_unet.halve, "up": numpy_unet.double}
+    changes: dict[Any, Any] = {"same": lambda x: x, "down": numpy_unet.halve, "up": numpy_unet.double}
     cases = list(itertools.product(changes, (False, True)))
     x, e = images(2, 4, 6, 8), images(2, 5)
     modules = [ResidualBlock(layers, 12 if way == "same" else 8, 0.5, shift, way) for way, shift in cases]
@@ -113,7 +114,7 @@ def test_the_residual_block_is_numpys():
 
 
 def test_attention_is_numpys():
-    cases = [
+    cases: list[tuple[Any, dict[str, Any], int]] = [
         ("heads_first", {"heads": 4}, 4),
         ("qkv_first", {"heads": 4}, 4),
         ("qkv_first", {"head_channels": 4}, 2),
@@ -143,7 +144,7 @@ def test_changes_of_resolution_are_numpys():
     x = images(1, 6, 4, 3)
     down, up = partial(Downsample, layers), partial(Upsample, layers)
     p_down, p_up = random_params(down(), x), random_params(up(), x)
-    pads = {"same": ((0, 1), (0, 1)), "symmetric": ((1, 1), (1, 1))}
+    pads: dict[Any, Any] = {"same": ((0, 1), (0, 1)), "symmetric": ((1, 1), (1, 1))}
 
     def program(p_down, p_up, x):
         halved = {padding: down(padding=padding).apply({"params": p_down}, x)[0] for padding in pads}

@@ -47,7 +47,7 @@ def test_parameters_in_another_dtype_are_saved_once_whatever_the_batch():
     assert (found.saved, found.fixed) == ((5 + 7 + 7) * 2, 7 * 3 * 2)
 
 
-NEEDS = [MemoryEstimate(4000, 8004, 4000, StepCost(*cost)) for cost in ((100.0, 12, 5e9), (30.0, 12, 6e9))]
+NEEDS = tuple(MemoryEstimate(4000, 8004, 4000, StepCost(*cost)) for cost in ((100.0, 12, 5e9), (30.0, 12, 6e9)))
 
 
 def test_a_row_by_hand():

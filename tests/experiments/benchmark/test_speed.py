@@ -2,6 +2,7 @@
 
 import functools
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from experiments.benchmark import speed as benchmark
 from experiments.benchmark import steps
 from jaxgen import nn, training
+from jaxgen.nn.conv import Backward
 from jaxgen.training import profiling
 
 BATCH = 16
@@ -41,7 +43,7 @@ def dense_case(**options):
     return case(params, lambda p, x: jnp.tanh(x @ p["in"]) @ p["out"], (96,), **options)
 
 
-def conv_case(backward="forward_form"):
+def conv_case(backward: Backward = "forward_form"):
     params = ones({"in": (3, 3, 24, 24), "down": (4, 4, 24, 32), "up": (4, 4, 32, 24)})
 
     def forward(p, x):
@@ -85,12 +87,13 @@ def before_compilation(chosen):
 
 def test_operations_before_compilation_are_the_same_but_for_what_compilation_merges():
     """A GPU's convolutions are lax's own."""
-    for make, *args in ((dense_case,), (conv_case, "forward_form"), (conv_case, "xla")):
+    cases: list[Any] = [(dense_case,), (conv_case, "forward_form"), (conv_case, "xla")]
+    for make, *args in cases:
         assert before_compilation(make(*args)) == pytest.approx(counted(make, *args).flops, rel=0.02)
 
 
 def test_operations_cannot_be_counted_without_the_cpu():
-    before = jax.config.jax_platforms
+    before = jax.config.values["jax_platforms"]
     try:
         jax.config.update("jax_platforms", "cuda")
         with pytest.raises(ValueError, match="add ',cpu'"):

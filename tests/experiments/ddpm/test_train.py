@@ -136,7 +136,7 @@ def test_a_small_run_leaves_everything_behind_and_resumes(tmp_path, monkeypatch,
 def test_everything_is_left_behind_and_nothing_is_computed_twice(tmp_path, monkeypatch, small_network):
     small = feature_classifier.Settings(channels=2, num_features=4, steps=3, batch_size=8)
     cached = feature_classifier.cached
-    monkeypatch.setattr(feature_classifier, "cached", lambda *data: cached(*data, small))
+    monkeypatch.setattr(feature_classifier, "cached", lambda *data: cached(*data, settings=small))
     folder = tmp_path / "run"
     metrics = measured_run(folder, TINY)
     check_what_is_left_behind(folder, metrics)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ TINY = ddpm.Config(
 SHAPE = (8, 8, 1)
 
 
-def changed(config=TINY, **fields):
+def changed(config: Any = TINY, **fields) -> Any:
     """A config with fields such as network__dropout=0."""
     for name, value in fields.items():
         outer, _, inner = name.partition("__")

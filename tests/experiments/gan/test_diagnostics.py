@@ -1,5 +1,7 @@
 """Diagnostics while training: what is measured, what is warned of, and when."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import optax
@@ -33,9 +35,10 @@ def test_a_lasting_collapse_is_warned_of_once_with_the_flags_that_help(context, 
     monkeypatch.setattr(diagnostics, "measure_state", lambda context, state: {**HEALTHY, "variance": 0.01})
     every, check = diagnostics.callback(context)
     assert every == 1
+    state: Any = None
     printed = []
     for step in (1, 2, 3):
-        check(step, None)
+        check(step, state)
         printed.append(capsys.readouterr().err)
     assert not printed[0] and not printed[2]
     assert printed[1].startswith("gan step 2: the generator has collapsed to one mode") and "Try an R1" in printed[1]

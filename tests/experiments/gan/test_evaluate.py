@@ -1,6 +1,7 @@
 """Measures of trained players: Parzen estimates, the best step, the optimal discriminator, several seeds."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,7 +12,7 @@ from experiments.command import image_data
 from experiments.gan import evaluate
 from experiments.gan.config import Evaluation, Model
 from experiments.gan.context import EvalContext, Trained
-from experiments.gan.data import load
+from experiments.gan.data import Points, load
 from experiments.gan.train import build
 from jaxgen import metrics, training
 from jaxgen.gan import NON_SATURATING
@@ -30,6 +31,9 @@ def image_training(tmp_path, few_programs):
     state = state.replace(ema={"generator": params["generator"]})
     with training.Run(tmp_path, config, experiment="gan", quiet=True) as run:
         yield EvalContext(config, data, run, "", training.keys.root(3), players, NON_SATURATING), state
+
+
+NO_RUN: Any = None
 
 
 def test_the_best_step_is_kept(image_training, monkeypatch):
@@ -66,8 +70,9 @@ def test_parzen_of_the_generator_of_images_and_of_centres(image_training):
 
 def test_the_optimal_discriminator_of_a_generator_that_is_the_mixture(tmp_path, few_programs, monkeypatch):
     config = tiny("quick")
-    data = load(image_data.FlatImageData("ring"), 10, False)
-    context = EvalContext(config, data, None, "", training.keys.root(3), build(config.model, data), NON_SATURATING)
+    data, run = load(image_data.FlatImageData("ring"), 10, False), NO_RUN
+    assert isinstance(data, Points)
+    context = EvalContext(config, data, run, "", training.keys.root(3), build(config.model, data), NON_SATURATING)
     monkeypatch.setattr(EvalContext, "fake", lambda self, generator, number, num: data.draw(training.keys.root(3), num))
     found = evaluate.optimal_logits(context, Trained(None, None, None), np.asarray(data.mixture.means))
     assert len(found) == 1
@@ -76,7 +81,8 @@ def test_the_optimal_discriminator_of_a_generator_that_is_the_mixture(tmp_path, 
 
 def test_the_line_of_a_gaussian(few_programs):
     data = load(image_data.FlatImageData("gaussian"), 10, False)
-    context = EvalContext(tiny("gaussian"), data, None, "", training.keys.root(3), None, NON_SATURATING)
+    nothing: Any = None
+    context = EvalContext(tiny("gaussian"), data, nothing, "", training.keys.root(3), nothing, NON_SATURATING)
     x = evaluate.line(context)
     assert x.shape == (201, 1) and x[100] == pytest.approx(1)
     np.testing.assert_allclose([x[0, 0], x[-1, 0]], [0, 2], atol=1e-6)

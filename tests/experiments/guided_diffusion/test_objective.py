@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -124,11 +125,12 @@ def test_labels_are_left_out_at_the_rate_and_the_null_label_comes_after_the_clas
     found, _ = jax.jit(lambda: losses(process, 2000, channels=1, classes=10, label_dropout=0.3))()
     seen = np.rint(np.sqrt(np.asarray(found)))
     assert set(seen) == {7, 10} and abs((seen == 10).mean() - 0.3) < 4 * (0.21 / 2000) ** 0.5
-    for labels, rows, null in (
+    cases: list[tuple[dict[str, Any], Any, Any]] = [
         ({"classes": 10}, 10, None),
         ({"classes": 10, "label_dropout": 0.1}, 11, 10),
         ({"label_dropout": 0.1}, None, None),
-    ):
+    ]
+    for labels, rows, null in cases:
         model = build_model(Network(), process, SHAPE, **labels)
         assert (model.network.num_classes, model.null_label) == (rows, null)
         assert model.num_classes == labels.get("classes")
@@ -166,9 +168,9 @@ class Logits(nn.Module):
 
 def test_the_classifier_s_loss_is_its_cross_entropy_at_a_random_noise_level():
     classifier = diffusion.DiffusionModel(Logits(), DiffusionConfig(steps=T).make_schedule(), shape=SHAPE)
-    params = {"Dense_0": {"kernel": np.float32([[0.0, 1.0, -2.0]])}}
-    x = np.broadcast_to(np.float32([0.5, -0.5])[:, None, None, None], (2, *SHAPE))
-    batch = {"x": np.tile(x, (1000, 1, 1, 1)), "label": np.tile(np.int32([1, 0]), 1000)}
+    params = {"Dense_0": {"kernel": np.array([[0.0, 1.0, -2.0]], np.float32)}}
+    x = np.broadcast_to(np.array([0.5, -0.5], np.float32)[:, None, None, None], (2, *SHAPE))
+    batch = {"x": np.tile(x, (1000, 1, 1, 1)), "label": np.tile(np.array([1, 0], np.int32), 1000)}
 
     @jax.jit
     def computed(batch):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_everything_is_measured_drawn_and_computed_once(tmp_path, small_networks
 def small_features(monkeypatch):
     small = feature_classifier.Settings(channels=2, num_features=4, steps=3, batch_size=8)
     cached = feature_classifier.cached
-    monkeypatch.setattr(feature_classifier, "cached", lambda *data: cached(*data, small))
+    monkeypatch.setattr(feature_classifier, "cached", lambda *data: cached(*data, settings=small))
 
 
 @pytest.mark.slow
@@ -145,7 +146,7 @@ def test_an_upsampler_trains_on_small_images_and_is_compared_with_the_truth(tmp_
         low_resolution=4, labels__dropout=0.0, timesteps=Timesteps(), guidance=Guidance(("none",)),
         classifier__num_steps=0, evaluation__second_scales=(),
     )  # fmt: skip
-    metrics = run(tmp_path, config)
+    metrics: Any = run(tmp_path, config)
     assert {"bits_per_dim", "classifier_fid_unguided"} <= metrics.keys() and "noisy_accuracy_percent" not in metrics
     assert {"upsampled", "guided"} <= {path.stem for path in (tmp_path / "figures").glob("*.png")}
 

@@ -80,7 +80,7 @@ def test_the_color_of_every_ray_is_that_of_the_world_along_it(written):
         origin = batch["rays"].origin @ back[:3, :3].T + back[:3, 3]
         direction = batch["rays"].direction @ back[:3, :3].T
         view = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-        batches[name] = nerf.Rays(*(np.float32(part) for part in (origin, view, view))), batch["rgb"]
+        batches[name] = nerf.Rays(*(np.asarray(part, np.float32) for part in (origin, view, view))), batch["rgb"]
     rays = nerf.Rays(*(np.concatenate(parts) for parts in zip(*(rays for rays, _ in batches.values()), strict=True)))
     render = compiled(lambda rays: analytic_scene.render(rays, 1.0, num_nodes=12, num_segments=4).color)
     colors = np.split(np.asarray(render(rays)), len(batches))

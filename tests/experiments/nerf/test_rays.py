@@ -1,6 +1,7 @@
 """The rays of a step of the NeRF experiment."""
 
 import dataclasses
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -57,7 +58,7 @@ def test_images_of_several_sizes_and_masks_are_visited_once_by_one_program():
     # First the middle half: columns 2 to 5 and rows 2 and 3 of the first image, whose row 1 is masked.
     assert set(zip(row[image == 0], column[image == 0], strict=True)) == {(r, c) for r in (2, 3) for c in (2, 3, 4, 5)}
     assert set(zip(row[image == 1], column[image == 1], strict=True)) == {(r, c) for r in (1, 2, 3) for c in (1, 2, 3)}
-    assert make._cache_size() == 1
+    assert cast(Any, make)._cache_size() == 1
     visits = np.unique(found[:, 4:].reshape(3, -1), axis=1).T
     assert len(visits) == total
     assert all(c < size[i, 0] and r < size[i, 1] and mask[i, r, c] for i, r, c in visits)

@@ -33,7 +33,9 @@ def test_a_colmap_world_is_placed_around_the_origin():
     world, text = scenes._place(Data("colmap"), train, test)
     np.testing.assert_allclose(np.concatenate([train["pose"], test["pose"]]), hemisphere(6), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(test["bounds"], [[3, 5]] * 2, rtol=1e-5)
-    np.testing.assert_allclose(world, [[10, 0, 0, 5], [0, 10, 0, -7], [0, 0, 10, 3], [0, 0, 0, 1]], atol=1e-3)
+    np.testing.assert_allclose(
+        np.asarray(world), [[10, 0, 0, 5], [0, 10, 0, -7], [0, 0, 10, 3], [0, 0, 0, 1]], atol=1e-3
+    )
     assert text == "the point that the cameras look at moved to the origin, scaled by 0.1"
     # The others stay unless they are told.
     train, test = (arrays(poses[part]) for part in parts)
@@ -41,7 +43,7 @@ def test_a_colmap_world_is_placed_around_the_origin():
     np.testing.assert_array_equal(world, np.eye(4))
     np.testing.assert_array_equal(train["pose"], poses[:4])
     world, _ = scenes._place(Data("transforms", scale=0.5, up="-y"), train, test)
-    np.testing.assert_allclose(world, [[2, 0, 0, 0], [0, 0, -2, 0], [0, 2, 0, 0], [0, 0, 0, 1]], atol=1e-9)
+    np.testing.assert_allclose(np.asarray(world), [[2, 0, 0, 0], [0, 0, -2, 0], [0, 2, 0, 0], [0, 0, 0, 1]], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_a_forward_facing_scene_is_sampled_in_ndc(tmp_path, few_programs):
     # The mean camera stands at (0.1, 0.1, 0.04), and the nearest bound was 2.
     expected = np.diag([1.5, 1.5, 1.5, 1.0])
     expected[:3, 3] = [0.1, 0.1, 0.04]
-    np.testing.assert_allclose(scene.world_from_scene, expected, atol=1e-12)
+    np.testing.assert_allclose(np.asarray(scene.world_from_scene), expected, atol=1e-12)
     assert scene.report[0] == "poses_bounds.npy: 9 poses and images; every 8th view is held out"
     with training.Run(tmp_path / "run", experiment.PRESETS["llff_paper"], experiment="nerf", quiet=True) as run:
         figures.describe_cameras(run, scene)

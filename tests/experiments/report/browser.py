@@ -28,10 +28,12 @@ def opened(path, folder, width=500, dark=False):
     assert text.count(pages.POLICY) == 1
     copy = folder / "opened.html"
     copy.write_text(text.replace(pages.POLICY, f"{pages.POLICY}; script-src 'unsafe-inline'") + REPORT)
+    assert BROWSER is not None
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions", "--enable-logging=stderr"]
     flags += [f"--user-data-dir={folder}/profile", f"--window-size={width},900", "--virtual-time-budget=5000"]
     flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
     done = subprocess.run([BROWSER, *flags, "--dump-dom", copy.as_uri()], capture_output=True, text=True, timeout=300)
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     errors = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert title is not None, done.stderr
     return json.loads(title[1].replace("&amp;", "&")), errors

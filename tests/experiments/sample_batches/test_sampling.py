@@ -28,9 +28,8 @@ from tests.diffusion.pretrained.toys import (
 
 NUM = 7
 FEW = Sampler("ddim", "ddim5")
-LOW = metrics.SampleBatch(
-    np.random.default_rng(9).integers(0, 256, (9, 2, 2, 3), np.uint8), np.arange(9, dtype=np.int64) % CLASSES, {}, {}
-)
+LOW_LABELS = np.arange(9, dtype=np.int64) % CLASSES
+LOW = metrics.SampleBatch(np.random.default_rng(9).integers(0, 256, (9, 2, 2, 3), np.uint8), LOW_LABELS, {}, {})
 
 
 def drawn(tmp_path, network, num=NUM, sampler=FEW, devices=1, name="p.npz", batch_size=4, **options):
@@ -182,9 +181,9 @@ def test_an_upsampler_enlarges_the_image_of_the_same_number(tmp_path):
     # Bilinear, with half-pixel centres: weights of the two small pixels in each of the four large ones.
     weights = np.array([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
     large = np.einsum("iu,jv,nuvc->nijc", weights, weights, low)
-    denoise = network(UPSAMPLER, LOW.label[:7])
+    denoise = network(UPSAMPLER, LOW_LABELS[:7])
     batch = drawn(tmp_path, UPSAMPLER, low=LOW)
-    np.testing.assert_array_equal(batch.label, LOW.label[:7])
+    np.testing.assert_array_equal(batch.label, LOW_LABELS[:7])
     assert_close(batch.image, by_ddim(lambda x, t: denoise(np.concatenate([x, large], axis=-1), t), 7))
 
 
@@ -239,7 +238,7 @@ FIVE = trained(ToyClassifier(out_channels=5), 5)
         (UPSAMPLER, {}, "enlarges images of 2 pixels: give a sample batch"),
         (PLAIN, {"low": LOW}, "--low-resolution is for networks that enlarge"),
         (UPSAMPLER, {"low": LOW._replace(image=LOW.image[:3])}, r"holds 3 images \[2, 2, 3\]; expected 7 or more"),
-        (UPSAMPLER, {"low": LOW._replace(label=LOW.label + 3)}, "has label 5; there are 3 classes"),
+        (UPSAMPLER, {"low": LOW._replace(label=LOW_LABELS + 3)}, "has label 5; there are 3 classes"),
     ],
 )
 def test_what_does_not_fit_together_is_named(network, options, message):

@@ -112,7 +112,7 @@ def test_chapters_by_number(walk):
     assert code == 0 and called == [lesson.experiment for lesson in CHAPTERS[1].lessons]
     assert "Sparse codes" in read.text
     with pytest.raises(ValueError, match=f"no chapter 9; there are 1 to {len(CHAPTERS)}"):
-        tour.walk(None, (9,))
+        tour.walk(None, (9,))  # type: ignore[arg-type]
 
 
 def test_results_of_another_config_are_not_taken_for_the_presets(tmp_path):

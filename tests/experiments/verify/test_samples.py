@@ -1,6 +1,7 @@
 """Samples that depend on other samples of their batch are found."""
 
 import types
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,13 +39,14 @@ def of_the_place(params, keys, numbers):
 )
 def test_samples_that_depend_on_others_are_found(function, exact, holds, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
+    no_end: Any = None
     draw = np.random.default_rng(0).normal
     weights = {"first/w": (4, 32), "second/w": (32, 8)}
-    arrays = {f": state/params/{n}": np.float32(draw(size=shape)) for n, shape in weights.items()}
+    arrays = {f": state/params/{n}": draw(size=shape).astype(np.float32) for n, shape in weights.items()}
     script = types.SimpleNamespace(make_sample_fn=lambda config, prepared: function)
     rows = list(samples.rows(Trial(script, Config(), None), short_runs.End(arrays, {}, b""), exact))
     assert len(rows) == (3 if exact else 4)
     wrong = [row.name for row in rows if not row.holds]
     broken = [] if holds else ["alone", "24", "2 devices"]
     assert len(wrong) == len(broken) and all(part in name for part, name in zip(broken, wrong, strict=True))
-    assert not list(samples.rows(Trial(types.SimpleNamespace(), Config(), None), None, exact))
+    assert not list(samples.rows(Trial(types.SimpleNamespace(), Config(), None), no_end, exact))
