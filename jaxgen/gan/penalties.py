@@ -86,8 +86,8 @@ def dragan_penalty(
     Raises:
         ValueError: `noise` has another shape, or there are neither keys nor noise.
     """
-    real, fake = jnp.asarray(real), jnp.asarray(fake)
     del fake
+    real = jnp.asarray(real)
     draw = lambda keys, shape, dtype: jax.vmap(lambda key: jax.random.normal(key, shape[1:], dtype))(keys)
     near = real + scale * given_or_drawn("noise", noise, keys, draw, real.shape, real.dtype)
     return jnp.square(_root(squared_gradient(critic, near)) - target)

@@ -11,7 +11,7 @@ from jaxgen.arguments import Count, Each, Float, Host, Int, Key, Real, as_float,
 
 
 @takes(x=Float("B D"), y=Float("... D"), z=Float("...1"))
-def received(x: Any, y: Any = None, z: Any = None):
+def received(x: object, y: Any = None, z: Any = None) -> Any:
     return x, y, z
 
 

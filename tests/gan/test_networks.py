@@ -56,7 +56,7 @@ def test_dropout_keeps_and_scales_by_each_examples_own_key():
     np.testing.assert_array_equal(all_kept, x)
     for keep in (0.0, 1.1):
         with pytest.raises(ValueError, match="keep"):
-            gan.dropout(jax.random.key(0), x, keep)
+            gan.dropout(keys(8), x, keep)
 
 
 def test_the_mlp_generator_is_numpys():
