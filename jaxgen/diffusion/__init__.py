@@ -16,6 +16,7 @@ from jaxgen.diffusion.bound import (
 )
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.guidance import Guidance, classifier_free_guidance, classifier_guidance, drop_labels
+from jaxgen.diffusion.inpainting import Resampling, inpaint
 from jaxgen.diffusion.interpolation import ddim_interpolate, interpolate
 from jaxgen.diffusion.model import DiffusionModel
 from jaxgen.diffusion.model_sampler import Cond, GuidanceKind, Sampler, SamplingVariant, make_sampler
@@ -96,6 +97,7 @@ __all__ = [
     "Prediction",
     "Pretrained",
     "Released",
+    "Resampling",
     "Sampler",
     "SamplerOptions",
     "SamplingVariant",
@@ -135,6 +137,7 @@ __all__ = [
     "gaussian_kl",
     "iddpm_unet",
     "init_history",
+    "inpaint",
     "interpolate",
     "keys_per_example",
     "linear_betas",
