@@ -42,9 +42,18 @@ from jaxgen.diffusion.predictions import (
     x0_from_v,
 )
 from jaxgen.diffusion.pretrained.ddpm import from_ddpm, to_ddpm
+from jaxgen.diffusion.pretrained.diffusers import diffusers_config, diffusers_model, from_diffusers, to_diffusers
 from jaxgen.diffusion.pretrained.entries import WeightsMismatchError, parameter_shapes
-from jaxgen.diffusion.pretrained.files import Pretrained, load_pretrained, save_parameters
+from jaxgen.diffusion.pretrained.files import (
+    Pretrained,
+    check_finite,
+    load_pretrained,
+    save_diffusers,
+    save_parameters,
+)
+from jaxgen.diffusion.pretrained.flags import ModelFlags
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion, to_guided_diffusion
+from jaxgen.diffusion.pretrained.pytorch_diffusion import from_pytorch_diffusion, to_pytorch_diffusion
 from jaxgen.diffusion.pretrained.released import (
     Released,
     adm_classifier,
@@ -91,6 +100,7 @@ __all__ = [
     "LossHistory",
     "LossKind",
     "Method",
+    "ModelFlags",
     "Noised",
     "PMeanVariance",
     "Posterior",
@@ -115,6 +125,7 @@ __all__ = [
     "ancestral_step",
     "area_mean",
     "bits_per_dim",
+    "check_finite",
     "check_images",
     "classifier_free_guidance",
     "classifier_guidance",
@@ -129,11 +140,15 @@ __all__ = [
     "ddpm_unet",
     "denoise_from",
     "denoising_objective",
+    "diffusers_config",
+    "diffusers_model",
     "discretized_gaussian_log_likelihood",
     "dpm_solver_step",
     "drop_labels",
     "from_ddpm",
+    "from_diffusers",
     "from_guided_diffusion",
+    "from_pytorch_diffusion",
     "gaussian_kl",
     "iddpm_unet",
     "init_history",
@@ -166,13 +181,16 @@ __all__ = [
     "sample",
     "sample_timesteps",
     "sample_trajectory",
+    "save_diffusers",
     "save_parameters",
     "simple_loss",
     "split_output",
     "timestep_embedding",
     "timestep_probabilities",
     "to_ddpm",
+    "to_diffusers",
     "to_guided_diffusion",
+    "to_pytorch_diffusion",
     "training_loss",
     "update_history",
     "v_from_noise_and_x0",
