@@ -16,8 +16,8 @@ GUIDED = dict(
 )  # fmt: skip
 NETWORKS = {
     "iddpm": diffusion.UNet(**GUIDED, multipliers=(1, 2, 2), attention_resolutions=(4, 2)),
-    "adm": diffusion.UNet(**GUIDED | {"num_blocks": 1, "channels": 64}, multipliers=(0.5, 1, 2), attention_resolutions=(4,),
-                          resample="residual", num_classes=7),
+    "adm": diffusion.UNet(**GUIDED | {"num_blocks": 1, "channels": 64, "resample": "residual"},
+                          multipliers=(0.5, 1, 2), attention_resolutions=(4,), num_classes=7),
     "plain": diffusion.UNet(**GUIDED | {"scale_shift": False, "out_channels": 3}, multipliers=(1, 1),
                             attention_resolutions=(), resample="plain"),
     "one level": diffusion.UNet(**GUIDED, multipliers=(2,), attention_resolutions=(8,)),
@@ -146,7 +146,7 @@ def test_an_upsampler_has_small_images():
         ({"use_scale_shift_norm": False}, "use_scale_shift_norm is False; the file's is True"),
         ({"resblock_updown": False}, "resblock_updown is False; the file's is True"),
         ({"small_size": 4}, "the network has 3 channels in and 6 out; small_size belongs"),
-        ({"image_size": 10}, "image_size is 10; the levels of the network need a multiple of 4"),
+        ({"image_size": 10}, "image_size is 10; the network's 3 levels need a multiple of 4"),
         ({"diffusion_steps": 400}, "rescale_timesteps is needed where diffusion_steps is not 1000, and it is 400"),
         (
             {"image_size": 0, "noise_schedule": "", "num_head_channels": -1},
