@@ -32,8 +32,7 @@ from jaxgen.diffusion.pretrained.flags import ANCHORS, NO_FLAGS, ModelFlags, fou
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion
 from jaxgen.diffusion.pretrained.pytorch_diffusion import from_pytorch_diffusion
 from jaxgen.diffusion.pretrained.released import Released, released
-from jaxgen.weights import flatten, read_weights, tree_digest, unflatten, write_weights
-from jaxgen.weights.names import explain, select
+from jaxgen.weights import explain, flatten, read_weights, select, tree_digest, unflatten, write_weights
 
 FILES = (
     "weights of guided-diffusion, improved-diffusion or Ho et al. (.pt, .npz, .safetensors, .index), a folder of "
@@ -67,6 +66,10 @@ class Pretrained(NamedTuple):
         """The same network, computing in "float32" or "bfloat16"."""
         network = self.model.network.clone(dtype=jnp.bfloat16 if dtype == "bfloat16" else None)
         return self._replace(model=dataclasses.replace(self.model, network=network))
+
+    def with_size(self, height: int, width: int) -> "Pretrained":
+        """The same network for images of another size, see `DiffusionModel.with_size`."""
+        return self._replace(model=self.model.with_size(height, width))
 
 
 def known() -> dict[str, Released]:
@@ -107,7 +110,11 @@ def load_pretrained(path: str | Path, name: str = "", flags: ModelFlags = NO_FLA
     if flags.is_given:
         if name:
             raise ValueError(f"the network is named {name!r}, and there are flags of another; give one of them")
-        name, model = path.stem, _own(path, weights, flags)
+        # The flags are part of the name, because samples depend on them.
+        given = [
+            f"{key} {value}" for key, value in dataclasses.asdict(flags).items() if value != getattr(NO_FLAGS, key)
+        ]
+        name, model = f"{path.stem} ({', '.join(given)})", _own(path, weights, flags)
     else:
         name = identify(name, path, sum(array.size for array in counted.values()), weights)
         model = known()[name].model

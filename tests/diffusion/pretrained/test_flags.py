@@ -58,7 +58,10 @@ def test_a_network_of_guided_diffusion_is_found_from_its_arrays(name, tmp_path):
     expected = diffusion.DiffusionModel(network, schedule, "noise", variance, (8, 8, 3))
     # Heights that no level has are not in the file.
     assert described(found.model) == described(expected)
-    assert weights.tree_digest(found.params) == weights.tree_digest(params) and found.name == "model"
+    assert (
+        weights.tree_digest(found.params) == weights.tree_digest(params)
+        and found.name == "model (image_size 8, noise_schedule cosine, num_heads 2)"
+    )
 
 
 @pytest.mark.parametrize("layout", ["tensorflow", "pytorch", "list of ermongroup/ddim"])
@@ -179,3 +182,17 @@ def test_networks_that_compute_otherwise_are_not_written_for_the_ports():
     network = NETWORKS["one level"]
     with pytest.raises(ValueError, match=r"no networks with num_heads 2 \(expected 1\), scale_shift True"):
         diffusion.to_pytorch_diffusion(network, {})
+
+
+def test_another_size_keeps_attention_at_its_levels(adm_arrays):
+    model = model_of(adm_arrays)
+    other = model.with_size(16, 12)
+    assert (other.shape, other.network.attention_resolutions) == ((16, 12, 3), (8,))
+    shapes = [diffusion.parameter_shapes(each.network, each.shape[:2]) for each in (model, other)]
+    assert shapes[0] == shapes[1]
+    assert described(other.with_size(8, 8)) == described(model)
+    with pytest.raises(ValueError, match="the size is 18 x 3, and the network halves images 2 times; .* 16 x 4"):
+        model.with_size(18, 3)
+    pooled = diffusion.DiffusionModel(diffusion.adm_classifier(64), model.schedule, shape=(64, 64, 3))
+    with pytest.raises(ValueError, match="which pools by attention, takes 64 pixels"):
+        pooled.with_size(128, 128)
