@@ -42,7 +42,8 @@ from jaxgen.diffusion.predictions import (
     x0_from_v,
 )
 from jaxgen.diffusion.pretrained.ddpm import from_ddpm, to_ddpm
-from jaxgen.diffusion.pretrained.diffusers import diffusers_config, diffusers_model, from_diffusers, to_diffusers
+from jaxgen.diffusion.pretrained.diffusers import from_diffusers, to_diffusers
+from jaxgen.diffusion.pretrained.diffusers_settings import diffusers_config, diffusers_model
 from jaxgen.diffusion.pretrained.entries import WeightsMismatchError, parameter_shapes
 from jaxgen.diffusion.pretrained.files import (
     Pretrained,

@@ -17,16 +17,9 @@ import numpy as np
 
 from jaxgen.diffusion.model import DiffusionModel
 from jaxgen.diffusion.pretrained.ddpm import from_ddpm
-from jaxgen.diffusion.pretrained.diffusers import (
-    CONFIG,
-    SCHEDULER,
-    WEIGHTS,
-    diffusers_config,
-    diffusers_model,
-    from_diffusers,
-    read_diffusers,
-    to_diffusers,
-)
+from jaxgen.diffusion.pretrained.diffusers import WEIGHTS, from_diffusers, read_diffusers, to_diffusers
+from jaxgen.diffusion.pretrained.diffusers_scheduler import SCHEDULER
+from jaxgen.diffusion.pretrained.diffusers_settings import CONFIG, diffusers_config, diffusers_model
 from jaxgen.diffusion.pretrained.entries import parameter_shapes
 from jaxgen.diffusion.pretrained.flags import ANCHORS, NO_FLAGS, ModelFlags, found_settings, layout_of, model_of_flags
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion

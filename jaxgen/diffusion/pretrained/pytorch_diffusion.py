@@ -45,6 +45,10 @@ def from_pytorch_diffusion(
 def to_pytorch_diffusion(network: UNet, params: Params) -> dict[str, np.ndarray]:
     """The ports' state dictionary from the parameters of `network`: the inverse of `from_pytorch_diffusion`.
 
+    Args:
+        network: as there.
+        params: tree of its parameters.
+
     Raises:
         ValueError: the network computes otherwise than the ports.
     """
