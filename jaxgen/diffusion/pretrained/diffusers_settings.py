@@ -100,7 +100,7 @@ def _network(config: Mapping[str, Any]) -> tuple[UNet, tuple[int, int]]:
         if name in config and config[name] not in values
     ]
     widths, size = list(given["block_out_channels"]), given.get("sample_size")
-    sides: tuple[int, ...] = (size, size) if isinstance(size, int) else tuple(size or ())
+    sides = [size, size] if isinstance(size, int) else list(size or ())
     counts = {name: given[name] for name in ("in_channels", "out_channels", "layers_per_block", "norm_num_groups")}
     counts |= {f"block_out_channels[{i}]": width for i, width in enumerate(widths)}
     problems += [
