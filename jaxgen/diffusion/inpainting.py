@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.compiler import check_once
 from jaxgen.diffusion.bound import Denoise
@@ -67,13 +68,13 @@ def resampling_indices(num_steps: int, resampling: Resampling) -> np.ndarray:
 def inpaint(
     key: jax.Array,
     denoise: Denoise,
-    image: jax.Array,
-    mask: jax.Array,
+    image: ArrayLike,
+    mask: ArrayLike,
     schedule: Schedule,
     *,
     resampling: Resampling = Resampling(),
     options: SamplerOptions = ANCESTRAL,
-    x_last: jax.Array | None = None,
+    x_last: ArrayLike | None = None,
     **changes: Any,
 ) -> jax.Array:
     """Samples whose known pixels are those of the image, by a model that was trained for whole images.

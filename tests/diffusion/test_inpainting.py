@@ -25,12 +25,12 @@ def best_x0(c=CHAIN):
     return gain, MEAN - np.sqrt(c.alpha_bar)[:, None] * (gain @ MEAN)
 
 
-def moments_by_hand(jump_length, num_resamples, betas=BETAS):
+def moments_by_hand(jump_length: int, num_resamples: int, betas=BETAS):
     """Mean and covariance of algorithm 1's result: every step of it is affine."""
     c, num_steps = chain(betas), len(betas)
     gain, offset = best_x0(c)
     mean, covariance, t = np.zeros(3), np.eye(3), num_steps - 1
-    resamples = dict.fromkeys(range(0, num_steps - jump_length, jump_length), num_resamples - 1)
+    resamples: dict[int, int] = dict.fromkeys(range(0, num_steps - jump_length, jump_length), num_resamples - 1)
     while t >= 0:
         step = c.from_x0[t] * gain[t] + c.from_xt[t] * np.eye(3)
         mean = step @ mean + c.from_x0[t] * offset[t]

@@ -1,10 +1,12 @@
 """UNet2DModel of diffusers in float64 NumPy for one example, on its own names; and random weights for it."""
 
+from typing import Any
+
 import numpy as np
 
 from tests.diffusion.unet import numpy_unet as layers
 
-DDPM = {
+DDPM: dict[str, Any] = {
     "_class_name": "UNet2DModel", "sample_size": 8, "in_channels": 3, "out_channels": 3, "block_out_channels": [8, 16],
     "layers_per_block": 1, "down_block_types": ["DownBlock2D", "AttnDownBlock2D"], "norm_num_groups": 4,
     "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_head_dim": None, "norm_eps": 1e-6,

@@ -1,6 +1,7 @@
 """One's own networks: what is found from a file, and flags that must agree with it."""
 
 import re
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from jaxgen import diffusion, weights
 from jaxgen.diffusion.pretrained import flags as flags_module
 from tests.diffusion.pretrained.toys import described
 
-GUIDED = dict(
+GUIDED: dict[str, Any] = dict(
     out_channels=6, channels=32, num_blocks=2, dropout=0.0, embedding="cos_sin", stride_padding="symmetric",
     norm_epsilon=1e-5, initialization="fan_in", num_heads=2, scale_shift=True,
 )  # fmt: skip
@@ -101,7 +102,7 @@ def test_prefixes_are_taken_off_before_a_network_is_found(prefix, tmp_path):
     assert weights.tree_digest(found.params) == weights.tree_digest(params)
 
 
-AGREEING = dict(
+AGREEING: dict[str, Any] = dict(
     num_channels=64, num_res_blocks=1, channel_mult="0.5,1,2", attention_resolutions="4", learn_sigma=True,
     class_cond=True, use_scale_shift_norm=True, resblock_updown=True,
 )  # fmt: skip
@@ -113,7 +114,7 @@ def adm_arrays():
 
 
 def model_of(arrays, **changes):
-    base = dict(image_size=8, noise_schedule="linear", num_head_channels=16)
+    base: dict[str, Any] = dict(image_size=8, noise_schedule="linear", num_head_channels=16)
     return flags_module.model_of_flags(arrays, "guided_diffusion", diffusion.ModelFlags(**base | changes))
 
 

@@ -265,6 +265,7 @@ class Overflowing(Toy):
 
     @nn.compact
     def __call__(self, x, t, labels=None, keys=None):
+        assert labels is not None
         output = super().__call__(x, t, labels, keys)
         return jnp.where(((t < 20) & (labels % 2 == 1))[:, None, None, None], jnp.nan, output)
 
@@ -296,11 +297,14 @@ def test_inpainting_keeps_the_known_pixels_and_draws_the_others(tmp_path):
 
 
 def test_the_files_of_inpainting(tmp_path):
-    marks = np.where(MASK, 255, 0).astype(np.uint8)
+    marks, known = np.where(MASK, 255, 0).astype(np.uint8), sampling.Known(IMAGE, MASK)
     pictures.save_png(tmp_path / "image.png", IMAGE)
     pictures.save_png(tmp_path / "mask.png", np.repeat(marks, 3, axis=2))
-    read = lambda image, mask: sampling.read_known(image and f"{tmp_path}/{image}", mask and f"{tmp_path}/{mask}", None)
+    read = lambda image, mask: sampling.read_known(
+        image and f"{tmp_path}/{image}", mask and f"{tmp_path}/{mask}", known.resampling
+    )
     found = read("image.png", "mask.png")
+    assert found is not None
     np.testing.assert_array_equal(found.image, IMAGE)
     np.testing.assert_array_equal(found.mask, MASK)
     assert read("", "") is None
