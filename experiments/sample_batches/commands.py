@@ -8,7 +8,7 @@
 
 A network is a file of guided-diffusion, improved-diffusion or Ho et al. (nothing in it is executed), a file that
 `convert` wrote, or the folder of a run of `ddpm` or `guided_diffusion`. Which network a file holds is found from its
-name or its size. An interrupted command continues when it is repeated.
+name or its size; one's own are described by --model. An interrupted command continues when it is repeated.
 """
 
 import dataclasses
@@ -27,23 +27,45 @@ from experiments.sample_batches import feature_classifier, networks, reference, 
 from jaxgen import data, diffusion, metrics, training
 from jaxgen.diffusion import Sampler
 from jaxgen.training.files import write_json
+from jaxgen.weights import flatten, read_weights, tree_digest
+
+LAYOUTS = {"guided_diffusion": diffusion.to_guided_diffusion, "pytorch_diffusion": diffusion.to_pytorch_diffusion}
+
+
+def check_new(path: str | Path, overwrite: bool) -> None:
+    """Raises FileExistsError where the path is a file, unless it may be overwritten."""
+    if Path(path).expanduser().exists() and not overwrite:
+        raise FileExistsError(f"{path} is there already; give another name, or --overwrite")
 
 
 @dataclasses.dataclass(frozen=True)
 class Convert:
-    """Read a network's weights and write them under this library's names."""
+    """Read a network's weights and write them under this library's names, or those of another."""
 
     checkpoint: Positional[Annotated[Path, arg(metavar="CHECKPOINT")]]
     """file of weights (.pt, .npz, .safetensors, .index), or a run folder"""
     out: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """.npz or .safetensors"""
+    """.npz or .safetensors; a folder for diffusers"""
+    to: Literal["jaxgen", "guided_diffusion", "pytorch_diffusion", "diffusers"] = "jaxgen"
+    """names to write; "pytorch_diffusion" is the port of Ho et al., "diffusers" its UNet2DModel"""
     network: str = ""
     """name of the published network; empty: found from the file"""
+    model: diffusion.ModelFlags = diffusion.ModelFlags()
+    overwrite: bool = False
+    """replace OUT"""
 
     def run(self) -> None:
         """Converts."""
-        network = networks.load(self.checkpoint, self.network)
-        diffusion.save_parameters(self.out, network.params)
+        if self.to != "diffusers":
+            check_new(self.out, self.overwrite)
+        if self.to == "jaxgen" and self.model.is_given:
+            raise ValueError("this library's names do not show the settings of one's own network; choose another --to")
+        network = networks.load(self.checkpoint, self.network, self.model)
+        if self.to == "diffusers":
+            diffusion.save_diffusers(self.out, network.model, network.params)
+        else:
+            convert = LAYOUTS.get(self.to, lambda _, params: params)
+            diffusion.save_parameters(self.out, convert(network.model.network, network.params))
         print(f"{network.name}: {network.num_parameters:,} parameters in {self.out}")
 
 
@@ -61,6 +83,14 @@ class Sample:
     """random seed; sample i depends on (seed, i) alone"""
     network: str = ""
     """name of the published network; empty: found from the name or the size of the file"""
+    model: diffusion.ModelFlags = diffusion.ModelFlags()
+    size: tuple[int, int] | None = None
+    """height and width of the images, where they are not those of the training"""
+    inpaint: str = ""
+    """PNG or JPEG whose white pixels in --mask are kept; the others are drawn"""
+    mask: str = ""
+    """PNG or JPEG, white where --inpaint is kept and black where it is drawn"""
+    resampling: diffusion.Resampling = diffusion.Resampling()
     sampler: Sampler = Sampler(steps="250")
     labels: str = ""
     """"random", "cycle", or classes "207,360" taken in turn; empty: random, or those of --low-resolution"""
@@ -85,27 +115,42 @@ class Sample:
 
     def run(self) -> None:
         """Draws."""
-        network = networks.load(self.checkpoint, self.network).in_dtype(self.dtype)
-        size = network.model.shape[0]
-        print(f"{network.name}: {network.num_parameters:,} parameters, {size} x {size} pixels", flush=True)
-        if self.save_converted:
-            diffusion.save_parameters(self.save_converted, network.params)
+        known = sampling.read_known(self.inpaint, self.mask, self.resampling)
+        network = networks.load(self.checkpoint, self.network, self.model).in_dtype(self.dtype)
+        classifier = networks.load_classifier(self.classifier).in_dtype(self.dtype) if self.classifier else None
+        if self.size is not None:
+            network, classifier = network.with_size(*self.size), classifier and classifier.with_size(*self.size)
+        height, width, _ = network.model.shape
+        print(f"{network.name}: {network.num_parameters:,} parameters, {height} x {width} pixels", flush=True)
         request = sampling.SampleRequest(
             network,
             self.sampler,
-            networks.load_classifier(self.classifier).in_dtype(self.dtype) if self.classifier else None,
+            classifier,
             self.scale,
             self.interval,
             self.labels,
             metrics.read_sample_batch(self.low_resolution) if self.low_resolution else None,
             self.pixels,
             self.seed,
+            known,
+            self.size,
         )
+        request.check(self.num)
+        if self.save_converted:
+            save_converted(self.save_converted, network)
         devices, progress = training.pick_devices(self.devices), Progress(self.num)
         drawn = sampling.write(
             self.samples, self.num, request, batch_size=self.batch_size, devices=devices, progress=progress
         )
         print(f"{self.num} samples in {self.samples}" + ("" if drawn else " were there already"))
+
+
+def save_converted(path: str, network: diffusion.Pretrained) -> None:
+    """Writes the parameters, unless the same are in the file already."""
+    if not Path(path).expanduser().exists():
+        diffusion.save_parameters(path, network.params)
+    elif tree_digest(read_weights(Path(path).expanduser())) != tree_digest(flatten(network.params)):
+        raise FileExistsError(f"{path} holds other weights; give another name to --save-converted")
 
 
 class Progress:
@@ -143,9 +188,12 @@ class MakeReference:
     """file of Inception's weights, for FID and sFID"""
     features: str = ""
     """file of a classifier of this data, for classifier-FID; trained on the labels where it does not exist"""
+    overwrite: bool = False
+    """replace REFERENCE"""
 
     def run(self) -> None:
         """Makes the reference."""
+        check_new(self.reference, self.overwrite)
         config = image_data.ImageData(self.name, str(self.folder), self.size, on_disk=self.on_disk)
         wrong = [] if self.reference.suffix == ".npz" else [f"{self.reference} does not end with .npz"]
         checks.refuse([*wrong, *checks.bounds(self, images=0, size=0), *config.check()])
@@ -177,7 +225,7 @@ class Evaluate:
     samples: Positional[Annotated[Path, arg(metavar="SAMPLES")]]
     """file of samples, from here or from elsewhere"""
     reference: Positional[Annotated[Path, arg(metavar="REFERENCE")]]
-    """file of make-reference, a VIRTUAL_*.npz of guided-diffusion, or a batch of real images"""
+    """file of make-reference, a VIRTUAL_*.npz of guided-diffusion, a batch of real images, or mu and sigma alone"""
     inception: str = ""
     """file of Inception's weights (pytorch-fid's), see metrics.load_inception"""
     features: str = ""
@@ -186,14 +234,20 @@ class Evaluate:
     """number of images on both sides, for precision and recall"""
     json: str = ""
     """file to which the metrics are written"""
+    overwrite: bool = False
+    """replace the file of --json"""
 
     def run(self) -> None:
         """Compares."""
+        if self.json:
+            check_new(self.json, self.overwrite)
         extractor = reference.load_extractor(self.inception, self.features)
         samples, real = metrics.read_sample_batch(self.samples), metrics.read_sample_batch(self.reference)
         measured = metrics.evaluate_sample_batch(samples, real, extractor, self.images)
         if self.json:
             write_json(self.json, {"metrics": measured, "samples": samples.settings, "reference": real.settings})
+        if "precision" not in measured:
+            print("precision and recall are left out: they need 4 images or more on both sides")
         width = max(map(len, measured))
         for name, value in measured.items():
             print(f"{name:{width}}  {value:10.5g}" if isinstance(value, float) else f"{name:{width}}  {value:10d}")

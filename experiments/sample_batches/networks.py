@@ -11,10 +11,12 @@ from experiments.ddpm import config as ddpm
 from experiments.ddpm.model import build_model
 from experiments.guided_diffusion import config as guided_diffusion
 from jaxgen import diffusion, training
+from jaxgen.diffusion.pretrained.diffusers import WEIGHTS
+from jaxgen.diffusion.pretrained.flags import NO_FLAGS
 from jaxgen.weights import unflatten
 
 
-def load(path: str | Path, name: str = "") -> diffusion.Pretrained:
+def load(path: str | Path, name: str = "", flags: diffusion.ModelFlags = NO_FLAGS) -> diffusion.Pretrained:
     """The network in a file, see `diffusion.load_pretrained`, or the averaged one of a run at its newest checkpoint.
 
     Raises:
@@ -23,8 +25,11 @@ def load(path: str | Path, name: str = "") -> diffusion.Pretrained:
             `diffusion.load_pretrained`.
     """
     folder = Path(path).expanduser()
-    if not folder.is_dir():
-        return diffusion.load_pretrained(path, name)
+    of_diffusers = any((folder / name).is_file() for name in ("scheduler_config.json", "unet/config.json", *WEIGHTS))
+    if of_diffusers or not folder.is_dir():
+        return diffusion.load_pretrained(path, name, flags)
+    if name or flags.is_given:
+        raise ValueError(f"{folder} is a run's folder, which describes its network; leave --network and --model out")
     record = run_folders.read(folder).record
     defaults = {"ddpm": ddpm.Config(), "guided_diffusion": guided_diffusion.Config()}
     if record["experiment"] not in defaults:
@@ -94,11 +99,8 @@ def check_classifier(
             f"--classifier is {classifier.name}, which draws images; expected a classifier of noisy images"
         )
     if theirs.shape != model.shape:
-        (size, _, channels), (ours, _, our_channels) = theirs.shape, model.shape
-        raise ValueError(
-            f"{classifier.name} classifies images of {size} pixels and {channels} channels, "
-            f"{name} draws {ours} and {our_channels}"
-        )
+        sizes = [" x ".join(map(str, shape)) for shape in (theirs.shape, model.shape)]
+        raise ValueError(f"{classifier.name} classifies images of {sizes[0]}, {name} draws {sizes[1]}")
     if theirs.schedule.exact_betas != model.schedule.exact_betas:
         pairs = ((classifier.name, theirs.schedule), (name, model.schedule))
         noise = [f"{n}: T = {s.num_steps}, beta {float(s.betas[0]):.3g} to {float(s.betas[-1]):.3g}" for n, s in pairs]
@@ -114,10 +116,7 @@ def shape_of(data: image_data.ImageData, params: Mapping[str, np.ndarray], image
     """(H, W, C) of a run's images, `images` of which are the input; read from the data where no size is set."""
     if data.size:
         return data.size, data.size, params["conv_in/kernel"].shape[2] // images
-    shape = image_data.load_split(data, "train").shape
-    if shape[0] != shape[1]:
-        raise ValueError(f"images are {shape[0]} x {shape[1]}; sample batches are of square ones")
-    return shape
+    return image_data.load_split(data, "train").shape
 
 
 def newest(checkpoints: Path, below: str) -> tuple[int, dict[str, np.ndarray]]:
@@ -137,5 +136,6 @@ def newest(checkpoints: Path, below: str) -> tuple[int, dict[str, np.ndarray]]:
 def _with_params(
     name: str, model: diffusion.DiffusionModel, params: dict[str, np.ndarray], folder: Path
 ) -> diffusion.Pretrained:
-    shapes = diffusion.parameter_shapes(model.network, model.shape[0])
+    shapes = diffusion.parameter_shapes(model.network, model.shape[:2])
+    diffusion.check_finite(params, folder)
     return diffusion.Pretrained(name, model, unflatten(params, shapes, folder))

@@ -6,7 +6,8 @@ device are the same bits on any number of devices; another batch size changes th
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,36 @@ import numpy as np
 
 from experiments.sample_batches.networks import check_classifier
 from jaxgen import data, diffusion, metrics, training
+from jaxgen.data.images import read_image
 from jaxgen.diffusion import Cond, Sampler, SamplingVariant
 
 Pixels = Literal["nearest", "truncated"]
+
+
+class Known(NamedTuple):
+    """What inpainting keeps: uint8 image [H, W, C], bool mask [H, W, 1], True where the image is known."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    resampling: diffusion.Resampling = diffusion.Resampling()
+
+
+def read_known(image: str, mask: str, resampling: diffusion.Resampling) -> Known | None:
+    """The image and the mask in PNG or JPEG files, or None where no names are given.
+
+    Raises:
+        ValueError: one name without the other, a mask that is not black and white, or of another size.
+    """
+    if bool(image) != bool(mask):
+        raise ValueError("inpainting takes both --inpaint IMAGE and --mask MASK")
+    if not image:
+        return None
+    pixels, marks = read_image(Path(image), None), read_image(Path(mask), None)
+    if not np.isin(marks, (0, 255)).all() or np.ptp(marks, axis=2).any() or marks.min() == marks.max():
+        raise ValueError(f"{mask}: expected black pixels, which are drawn, and white pixels, which are kept")
+    if marks.shape[:2] != pixels.shape[:2]:
+        raise ValueError(f"{mask} is {list(marks.shape[:2])} pixels and {image} {list(pixels.shape[:2])}")
+    return Known(pixels, marks[..., :1] > 0, resampling)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +62,8 @@ class SampleRequest:
         low: sample batch of small images, for an upsampler: sample i enlarges its image i.
         pixels: "nearest" of the 256 levels, or "truncated" to the one below, as the authors' code does.
         seed: random seed of noise and labels.
+        known: what inpainting keeps, or None.
+        size: (height, width) of the images where it is not that of the training; the networks are made for it.
     """
 
     network: diffusion.Pretrained
@@ -45,6 +75,8 @@ class SampleRequest:
     low: metrics.SampleBatch | None = None
     pixels: Pixels = "nearest"
     seed: int = 0
+    known: Known | None = None
+    size: tuple[int, int] | None = None
 
     @property
     def classes(self) -> int | None:
@@ -64,7 +96,11 @@ class SampleRequest:
     def settings(self) -> dict[str, Any]:
         """What samples depend on, as it is recorded in their file."""
         low = self.low
-        return {
+        later: dict[str, Any] = {} if self.size is None else {"size": self.size}
+        if self.known is not None:
+            image, mask, resampling = self.known
+            later["inpaint"] = {"sha256": training.tree_digest((image, mask)), **dataclasses.asdict(resampling)}
+        return later | {
             "network": self.network.describe(),
             "dtype": str(np.dtype(self.network.model.network.dtype or np.float32)),
             "sampler": dataclasses.asdict(self.sampler),
@@ -86,6 +122,17 @@ class SampleRequest:
         (name, model, _), classes = self.network, self.classes
         if model.is_classifier:
             raise ValueError(f"{name} is a classifier, which draws nothing; give it as --classifier of a network")
+        problems = self.sampler.check(model.schedule)
+        if self.known is not None and self.known.image.shape != model.shape:
+            problems += [f"the image to inpaint is {list(self.known.image.shape)}, {name} draws {list(model.shape)}"]
+        if self.known is not None and self.sampler.method == "dpm_solver":
+            problems += ["inpainting takes the method 'ancestral' or 'ddim'"]
+        if not np.isfinite(self.scale):
+            problems += [f"the scale is {self.scale}"]
+        if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1]:
+            problems += [f"the interval is {list(self.interval)}; expected the first and the last timestep"]
+        if problems:
+            raise ValueError("; ".join(problems))
         if self.classifier is not None:
             check_classifier(name, model, model.num_classes, self.classifier)
         elif self.scale != 1 and model.null_label is None:
@@ -127,6 +174,10 @@ class SampleRequest:
     def cond(self, key: jax.Array, numbers: np.ndarray) -> Cond:
         """What the samples of these numbers, integers [n], are conditioned on; random labels are drawn from `key`."""
         cond: Cond = {} if self.low is None else {"low_resolution": data.signed(self.low.image[numbers])}
+        if self.known is not None:
+            image, mask, _ = self.known
+            copies = lambda x: np.broadcast_to(x, (len(numbers), *x.shape))
+            cond |= {"image": copies(np.asarray(data.signed(image))), "mask": copies(mask)}
         if self.classes is None:
             return cond
         if self.low is not None and self.low.label is not None and not self.labels:
@@ -187,7 +238,8 @@ def write(
     request.check(num)
     devices = list(jax.local_devices() if devices is None else devices)
     network, classifier, size = request.network, request.classifier, batch_size * len(devices)
-    draw = diffusion.make_sampler(network.model, request.variant, None if classifier is None else classifier.model)
+    guide, resampling = classifier and classifier.model, request.known and request.known.resampling
+    draw = diffusion.make_sampler(network.model, request.variant, guide, resampling=resampling)
     sampler = training.ParallelSampler(
         lambda params, keys, numbers, *cond: draw(params, keys, *cond), devices=devices, batch_size=size
     )
@@ -201,10 +253,41 @@ def write(
         # A whole batch in any case, so that there is one shape to compile.
         numbers = np.minimum(np.arange(start, start + size), num - 1)
         x = sampler(params, noise, numbers, lambda rows: request.cond(label_key, rows.astype(np.int64)))
+        wrong = numbers[: stop - start][~np.isfinite(x[: stop - start]).all(axis=(1, 2, 3))]
+        if len(wrong):
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(noise, jnp.asarray(wrong[:1]))
+            when = first_nonfinite(request, params, keys, request.cond(label_key, wrong[:1]))
+            raise ValueError(
+                f"sample {wrong[0]} is not finite from {when} on, nor are {len(wrong) - 1} others of samples {start} "
+                f"to {stop - 1}; they are not written. The network's output or the guidance overflows: check the "
+                "schedule, --scale and --dtype"
+            )
         label = request.cond(label_key, numbers).get("labels")
         return in_bytes(x[: stop - start], request.pixels), None if label is None else label[: stop - start]
 
     return metrics.write_sample_batch(path, make, num, settings=request.settings, batch_size=size, progress=progress)
+
+
+def first_nonfinite(request: SampleRequest, params: dict[str, Any], keys: jax.Array, cond: Cond) -> str:
+    """The step at which the sample of keys [1] is not finite, found by drawing it again."""
+    network, seen = request.network, []
+
+    def note(t, is_finite):
+        if not is_finite:
+            seen.append(int(t))
+
+    def observe(x, t, output):
+        jax.debug.callback(note, t[0], jnp.isfinite(x).all() & jnp.isfinite(output).all(), ordered=True)
+
+    guide, resampling = request.classifier and request.classifier.model, request.known and request.known.resampling
+    draw = diffusion.make_sampler(network.model, request.variant, guide, resampling=resampling, observe=observe)
+    jax.block_until_ready(jax.jit(draw)(params, keys, cond))
+    jax.effects_barrier()
+    schedule = request.sampler.schedule(network.model.schedule)
+    if not seen:
+        return "the last step"
+    step = schedule.num_steps - int(np.searchsorted(np.asarray(schedule.timesteps), seen[0]))
+    return f"step {step} of {schedule.num_steps} (timestep {seen[0]})"
 
 
 def in_bytes(x: np.ndarray, pixels: Pixels) -> np.ndarray:

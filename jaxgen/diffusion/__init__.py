@@ -16,6 +16,7 @@ from jaxgen.diffusion.bound import (
 )
 from jaxgen.diffusion.decoder import discretized_gaussian_log_likelihood
 from jaxgen.diffusion.guidance import Guidance, classifier_free_guidance, classifier_guidance, drop_labels
+from jaxgen.diffusion.inpainting import Resampling, inpaint
 from jaxgen.diffusion.interpolation import ddim_interpolate, interpolate
 from jaxgen.diffusion.model import DiffusionModel
 from jaxgen.diffusion.model_sampler import Cond, GuidanceKind, Sampler, SamplingVariant, make_sampler
@@ -41,9 +42,19 @@ from jaxgen.diffusion.predictions import (
     x0_from_v,
 )
 from jaxgen.diffusion.pretrained.ddpm import from_ddpm, to_ddpm
+from jaxgen.diffusion.pretrained.diffusers import from_diffusers, to_diffusers
+from jaxgen.diffusion.pretrained.diffusers_settings import diffusers_config, diffusers_model
 from jaxgen.diffusion.pretrained.entries import WeightsMismatchError, parameter_shapes
-from jaxgen.diffusion.pretrained.files import Pretrained, load_pretrained, save_parameters
+from jaxgen.diffusion.pretrained.files import (
+    Pretrained,
+    check_finite,
+    load_pretrained,
+    save_diffusers,
+    save_parameters,
+)
+from jaxgen.diffusion.pretrained.flags import ModelFlags
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion, to_guided_diffusion
+from jaxgen.diffusion.pretrained.pytorch_diffusion import from_pytorch_diffusion, to_pytorch_diffusion
 from jaxgen.diffusion.pretrained.released import (
     Released,
     adm_classifier,
@@ -90,12 +101,14 @@ __all__ = [
     "LossHistory",
     "LossKind",
     "Method",
+    "ModelFlags",
     "Noised",
     "PMeanVariance",
     "Posterior",
     "Prediction",
     "Pretrained",
     "Released",
+    "Resampling",
     "Sampler",
     "SamplerOptions",
     "SamplingVariant",
@@ -113,6 +126,7 @@ __all__ = [
     "ancestral_step",
     "area_mean",
     "bits_per_dim",
+    "check_finite",
     "check_images",
     "classifier_free_guidance",
     "classifier_guidance",
@@ -127,14 +141,19 @@ __all__ = [
     "ddpm_unet",
     "denoise_from",
     "denoising_objective",
+    "diffusers_config",
+    "diffusers_model",
     "discretized_gaussian_log_likelihood",
     "dpm_solver_step",
     "drop_labels",
     "from_ddpm",
+    "from_diffusers",
     "from_guided_diffusion",
+    "from_pytorch_diffusion",
     "gaussian_kl",
     "iddpm_unet",
     "init_history",
+    "inpaint",
     "interpolate",
     "keys_per_example",
     "linear_betas",
@@ -163,13 +182,16 @@ __all__ = [
     "sample",
     "sample_timesteps",
     "sample_trajectory",
+    "save_diffusers",
     "save_parameters",
     "simple_loss",
     "split_output",
     "timestep_embedding",
     "timestep_probabilities",
     "to_ddpm",
+    "to_diffusers",
     "to_guided_diffusion",
+    "to_pytorch_diffusion",
     "training_loss",
     "update_history",
     "v_from_noise_and_x0",

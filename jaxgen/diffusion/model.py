@@ -34,6 +34,7 @@ class DiffusionModel:
         low_resolution: height and width of the small images that an upsampler enlarges, or None.
         null_label: the label that stands for no label, or None where the network was not trained without labels.
         ignored_variance: the kind of a learned variance that the network returns and that is left out, or None.
+        clip: whether samplers hold the predicted x_0 in [-1, 1].
     """
 
     network: Any
@@ -45,6 +46,7 @@ class DiffusionModel:
     low_resolution: int | None = None
     null_label: int | None = None
     ignored_variance: Variance | None = None
+    clip: bool = True
 
     @property
     def is_classifier(self) -> bool:
@@ -62,7 +64,34 @@ class DiffusionModel:
     @property
     def options(self) -> SamplerOptions:
         """The sampler options that belong to the network's output."""
-        return dataclasses.replace(ANCESTRAL, prediction=self.prediction, variance=self.variance)
+        return dataclasses.replace(ANCESTRAL, prediction=self.prediction, variance=self.variance, clip=self.clip)
+
+    def with_size(self, height: int, width: int) -> "DiffusionModel":
+        """The same model for images of another size; attention stays at the levels at which it was trained.
+
+        Args:
+            height: of the images, in pixels.
+            width: of the images, in pixels.
+
+        Raises:
+            ValueError: the size does not divide by 2^(levels - 1), or the network fixes it: one that enlarges small
+                images, or a classifier that pools by attention.
+        """
+        trained, network = self.shape[0], self.network
+        if self.low_resolution is not None or getattr(network, "pool", None) == "attention":
+            what = "pools by attention" if self.is_classifier else f"enlarges images of {self.low_resolution} pixels"
+            raise ValueError(f"the size is {height} x {width}, and the network, which {what}, takes {trained} pixels")
+        levels = range(len(network.multipliers))
+        factor = 2 ** levels[-1]
+        if min(height, width) < 1 or height % factor or width % factor:
+            nearest = " x ".join(str(max(1, round(side / factor)) * factor) for side in (height, width))
+            raise ValueError(
+                f"the size is {height} x {width}, and the network halves images {levels[-1]} times; the nearest size "
+                f"that it takes is {nearest}"
+            )
+        heights = tuple(height >> level for level in levels if trained >> level in network.attention_resolutions)
+        network = network.clone(attention_resolutions=heights)
+        return dataclasses.replace(self, network=network, shape=(height, width, self.shape[2]))
 
     def with_fixed_variance(self, variance: Variance) -> "DiffusionModel":
         """The same model with another, fixed variance; the values of a learned one are left out of the output."""

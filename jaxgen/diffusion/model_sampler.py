@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.guidance import Guidance, classifier_free_guidance, classifier_guidance
+from jaxgen.diffusion.inpainting import Resampling, inpaint
 from jaxgen.diffusion.model import DiffusionModel
 from jaxgen.diffusion.respacing import respace
 from jaxgen.diffusion.sampler_options import Method, SamplerOptions
@@ -21,6 +22,8 @@ from jaxgen.diffusion.schedule import Schedule
 GuidanceKind = Literal["none", "classifier", "classifier_alone", "classifier_free"]
 Cond = dict[str, Any]
 """Conditioning of samples: arrays of one entry a sample, by the names of the arguments of `DiffusionModel.apply`."""
+Observe = Callable[[jax.Array, jax.Array, jax.Array], None]
+"""observe(x_t [B, ...], original timesteps [B], the network's output)"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,9 @@ def make_sampler(
     model: DiffusionModel,
     variant: SamplingVariant,
     classifier: DiffusionModel | None = None,
+    *,
+    resampling: Resampling | None = None,
+    observe: Observe | None = None,
 ) -> Callable[[dict[str, Any], jax.Array, Cond], jax.Array]:
     """`draw(params, keys [n], cond) -> samples [n, H, W, C]` in [-1, 1], not compiled.
 
@@ -97,6 +103,9 @@ def make_sampler(
         model: what is drawn from.
         variant: sampler and guidance; the scale is taken from `params`.
         classifier: of noisy images, for guidance by it.
+        resampling: of `inpaint`, which is taken where `cond` holds "image", [n, H, W, C] in [-1, 1], and "mask", bool
+            [n, H, W, 1], True where the image is known; None: its default.
+        observe: called at every step while the sampler is traced, such as a function that calls `jax.debug.callback`.
 
     Returns:
         The function; its `params` are {"denoiser": tree, "classifier": tree, "scale": scalar}, of which a variant
@@ -134,10 +143,25 @@ def make_sampler(
         return classifier_guidance(logits, cond["labels"], params["scale"], interval=variant.interval)
 
     def draw(params: dict[str, Any], keys: jax.Array, cond: Cond) -> jax.Array:
+        cond = dict(cond)
+        image, mask = cond.pop("image", None), cond.pop("mask", None)
         shape, guide = (keys.shape[0], *model.shape), guidance(params, cond)
-        return sample(keys, denoise(params, cond), shape, schedule, options=options, guidance=guide)
+        network = denoise(params, cond) if observe is None else _observed(denoise(params, cond), observe)
+        if image is None or mask is None:
+            return sample(keys, network, shape, schedule, options=options, guidance=guide)
+        kind = resampling or Resampling()
+        return inpaint(keys, network, image, mask, schedule, resampling=kind, options=options, guidance=guide)
 
     return draw
+
+
+def _observed(denoise: Denoise, observe: Observe) -> Denoise:
+    def observed(x: jax.Array, t: jax.Array) -> jax.Array:
+        output = denoise(x, t)
+        observe(x, t, output)
+        return output
+
+    return observed
 
 
 def _null_label(model: DiffusionModel, variant: SamplingVariant) -> int:

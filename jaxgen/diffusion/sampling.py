@@ -83,7 +83,7 @@ def sample(
             a key.
     """
     check_once()
-    keys, x = _init(key, shape, dtype, x_last)
+    keys, x = init_sampler(key, shape, dtype, x_last)
     return denoise_from(keys, denoise, x, schedule, options=options, noise=noise, **changes)
 
 
@@ -123,7 +123,7 @@ def sample_trajectory(
     check_once()
     if not 1 <= num_frames <= schedule.num_steps:
         raise ValueError(f"num_frames is {num_frames}; the schedule has 1 to {schedule.num_steps}")
-    keys, x = _init(key, shape, dtype, x_last)
+    keys, x = init_sampler(key, shape, dtype, x_last)
     shown = np.round(np.linspace(schedule.num_steps - 1, 0, num_frames)).astype(np.int32)
     shown = shown if num_frames > 1 else np.zeros(1, np.int32)
     options = dataclasses.replace(options, **changes)
@@ -211,10 +211,10 @@ def ddim_encode(
     return jax.lax.scan(body, x0, jnp.arange(schedule.num_steps))[0]
 
 
-def _init(
+def init_sampler(
     key: jax.Array | None, shape: tuple[int, ...], dtype: Any, x_last: ArrayLike | None
 ) -> tuple[jax.Array | None, jax.Array]:
-    """Keys for the steps, and x_T."""
+    """Keys [B] for the steps (None without a key), and x_T of `shape`; arguments and errors as in `sample`."""
     if not isinstance(shape, (tuple, list)) or len(shape) < 2:
         raise ValueError(f"shape is {shape}; expected (B, ...) with at least one axis of features")
     if x_last is not None:
@@ -228,24 +228,24 @@ def _init(
     return pairs[:, 1], drawn() if x_last is None else x_last
 
 
-class _State(NamedTuple):
+class SamplerState(NamedTuple):
     """x_t before a step, and the x_0 that the step before predicted, both [B, ...]."""
 
     x: jax.Array
     x0: jax.Array
 
 
-def _take_step(
+def take_step(
     options: SamplerOptions,
     schedule: Schedule,
     denoise: Denoise,
-    state: _State,
+    state: SamplerState,
     t: jax.Array,
     keys: jax.Array | None,
     noise: jax.Array | None,
     is_first: jax.Array,
 ) -> Step:
-    """One step of the chosen method from x_t: the network, the guidance, the equation."""
+    """One step of the chosen method from x_t [B, ...] at index t: the network, the guidance, the equation."""
     x = state.x
     original = jnp.broadcast_to(schedule.timesteps[t], (x.shape[0],))
     output = denoise(x, original)
@@ -285,15 +285,15 @@ def _loop(
     slots[shown] = np.arange(len(shown))
     slot_of = jnp.asarray(slots)
 
-    def body(carry: tuple[_State, jax.Array, jax.Array], each: tuple[jax.Array, jax.Array | None]):
+    def body(carry: tuple[SamplerState, jax.Array, jax.Array], each: tuple[jax.Array, jax.Array | None]):
         state, x_frames, x0_frames = carry
         t, given = each
-        after = _take_step(options, schedule, denoise, state, t, keys, given, t == start)
+        after = take_step(options, schedule, denoise, state, t, keys, given, t == start)
         if len(shown):
             x_frames = x_frames.at[slot_of[t]].set(state.x, mode="drop")
             x0_frames = x0_frames.at[slot_of[t]].set(after.x0, mode="drop")
-        return (_State(after.x, after.x0), x_frames, x0_frames), None
+        return (SamplerState(after.x, after.x0), x_frames, x0_frames), None
 
-    carry = (_State(x, jnp.zeros_like(x)), empty, empty)
+    carry = (SamplerState(x, jnp.zeros_like(x)), empty, empty)
     (state, x_frames, x0_frames), _ = jax.lax.scan(body, carry, (jnp.arange(start, -1, -1), noise))
     return Trajectory(state.x, jnp.asarray(shown), x_frames, x0_frames)

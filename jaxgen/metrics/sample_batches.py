@@ -27,7 +27,7 @@ class SampleBatch(NamedTuple):
     """The contents of a file.
 
     Attributes:
-        image: uint8 [N, H, W, C].
+        image: uint8 [N, H, W, C]; N is 0 in a reference of statistics alone.
         label: int64 [N], or None.
         settings: what the images depend on, as given to `write_sample_batch`; {} for a batch from elsewhere.
         rest: its other entries, such as the statistics of a reference.
@@ -42,6 +42,8 @@ class SampleBatch(NamedTuple):
 def read_sample_batch(path: str | Path) -> SampleBatch:
     """A sample batch, from here or from elsewhere.
 
+    A file without images is read where it holds statistics, `mu` and `sigma`, as EDM, DiT and pytorch-fid publish them.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no batch of images.
@@ -52,11 +54,17 @@ def read_sample_batch(path: str | Path) -> SampleBatch:
         hint = f"; its samples are still being drawn, in {parts}" if parts.is_dir() else ""
         raise FileNotFoundError(f"no file {path}{hint}; expected a sample batch, an .npz with arr_0")
     arrays = read_arrays(path)
+    has_moments = "mu" in arrays and "sigma" in arrays
+    if has_moments:
+        arrays.setdefault("arr_0", np.zeros((0, 0, 0, 0), np.uint8))
     if "arr_0" not in arrays:
         held = ", ".join(sorted(arrays)) or "nothing"
-        raise ValueError(f"{path} holds {held} and no arr_0; a sample batch has its images [N, H, W, C] there")
+        raise ValueError(
+            f"{path} holds {held} and no arr_0; a sample batch has its images [N, H, W, C] there, "
+            "and a reference of statistics alone has mu and sigma"
+        )
     image, label = arrays.pop("arr_0"), arrays.pop("arr_1", None)
-    if image.dtype != np.uint8 or image.ndim != 4 or not image.size:
+    if image.dtype != np.uint8 or image.ndim != 4 or not (image.size or has_moments):
         raise ValueError(f"arr_0 of {path} is {image.dtype} {list(image.shape)}; expected uint8 [N, H, W, C]")
     if label is not None:
         if not np.issubdtype(label.dtype, np.integer) or label.shape != image.shape[:1]:

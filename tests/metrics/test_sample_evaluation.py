@@ -50,3 +50,58 @@ def test_moments_of_other_features_are_refused():
     assert "sfid" not in found and found["fid"] > 0
     with pytest.raises(ValueError, match="1 image; a covariance needs"):
         metrics.summarize_features(FID, images(1, 0), 1)
+
+
+def test_a_reference_of_statistics_alone_gives_the_distances(tmp_path):
+    samples, real = images(60, 0, low=90), images(80, 1)
+    flat = np.asarray(data.signed(real)).reshape(80, -1)
+    moments = {"mu": flat[:, :4].mean(axis=0), "sigma": np.cov(flat[:, :4], rowvar=False)}
+    spatial = {"mu_s": flat[:, 4:10].mean(axis=0), "sigma_s": np.cov(flat[:, 4:10], rowvar=False)}
+    whole = metrics.evaluate_sample_batch(batch_of(samples), batch_of(real), FID)
+    for rest, names in ((moments, {"fid"}), (moments | spatial, {"fid", "sfid"})):
+        np.savez(tmp_path / "stats.npz", **rest)
+        reference = metrics.read_sample_batch(tmp_path / "stats.npz")
+        found = metrics.evaluate_sample_batch(batch_of(samples), reference, FID)
+        assert {name for name in found if name in ("fid", "sfid", "precision", "recall", "reference_images")} == names
+        for name in names:
+            assert found[name] == pytest.approx(whole[name], rel=1e-4)
+        assert (found["samples"], found["precision_images"]) == (60, 0)
+    with pytest.raises(ValueError, match="the samples are a file of statistics alone"):
+        metrics.evaluate_sample_batch(reference, reference, FID)
+
+
+@pytest.mark.parametrize("num, names", [(2, set()), (3, set()), (4, {"precision", "recall"})])
+def test_few_images_have_a_distance_without_precision_and_recall(num, names):
+    few, many = batch_of(images(num, 0)), batch_of(images(30, 1))
+    for samples, reference in ((few, many), (many, few)):
+        found = metrics.evaluate_sample_batch(samples, reference, FID)
+        assert {"precision", "recall"} & set(found) == names and found["fid"] > 0
+        assert found["precision_images"] == (num if names else 0)
+    with pytest.raises(ValueError, match="1 image; a covariance needs at least 2"):
+        metrics.evaluate_sample_batch(batch_of(images(1, 0)), many, FID)
+
+
+@pytest.mark.parametrize(
+    "rest, message",
+    [
+        ({"mu": np.zeros(4)}, "one of mu and sigma"),
+        (
+            {"mu": np.zeros(4), "sigma": np.eye(3)},
+            r"mu of the reference is float64\[4\] with a covariance float64\[3, 3\]",
+        ),
+        ({"mu": np.zeros((1, 4)), "sigma": np.eye(4)}, r"float64\[1, 4\]"),
+        ({"mu": np.zeros(4, int), "sigma": np.eye(4)}, "expected floating point"),
+        ({"mu": np.full(4, np.nan), "sigma": np.eye(4)}, "mu of the reference is not finite"),
+        ({"mu": np.zeros(4), "sigma": np.triu(np.ones((4, 4)))}, "its covariance is not symmetric"),
+    ],
+)
+def test_statistics_that_are_none_are_refused(rest, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate_sample_batch(batch_of(images(9, 1)), batch_of(images(9, 2), **rest), FID)
+
+
+def test_images_that_are_not_square_are_compared():
+    tall = lambda seed: np.random.default_rng(seed).integers(0, 256, (20, 6, 4, 3), np.uint8)
+    found = metrics.evaluate_sample_batch(batch_of(tall(0)), batch_of(tall(1)), FID)
+    ours, theirs = (np.asarray(data.signed(tall(seed))).reshape(20, -1)[:, :4] for seed in (0, 1))
+    assert found["fid"] == pytest.approx(metrics.frechet_distance(ours, theirs), rel=1e-4)

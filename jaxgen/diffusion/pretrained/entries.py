@@ -36,9 +36,15 @@ class Entry(NamedTuple):
     theirs: Callable[[Any], tuple[Any, ...]]
 
 
-def parameter_shapes(network: UNet | EncoderUNet, image_size: int) -> Params:
-    """The tree of the network's parameters as `jax.ShapeDtypeStruct`, without memory for them."""
-    x = jax.ShapeDtypeStruct((1, image_size, image_size, network.in_channels), jnp.float32)
+def parameter_shapes(network: UNet | EncoderUNet, image_size: int | tuple[int, int]) -> Params:
+    """The tree of the network's parameters as `jax.ShapeDtypeStruct`, without memory for them.
+
+    Args:
+        network: the network.
+        image_size: height and width of its images, or one number for both.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    x = jax.ShapeDtypeStruct((1, *sides, network.in_channels), jnp.float32)
     t = jax.ShapeDtypeStruct((1,), jnp.int32)
     labels = (t,) if isinstance(network, UNet) and network.num_classes is not None else ()
     return jax.eval_shape(network.init, jax.random.key(0), x, t, *labels)["params"]

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from experiments.sample_batches import sampling
 from experiments.sample_batches.sampling import SampleRequest
-from jaxgen import data, diffusion, metrics, training
+from jaxgen import data, diffusion, metrics, pictures, training
 from jaxgen.diffusion import Sampler, model_sampler
 from tests.diffusion.pretrained.toys import (
     CLASSES,
@@ -21,6 +22,7 @@ from tests.diffusion.pretrained.toys import (
     SCHEDULE,
     SIZE,
     UPSAMPLER,
+    Toy,
     ToyClassifier,
     changed,
     trained,
@@ -215,6 +217,8 @@ def test_another_network_seed_or_guidance_is_another_batch(guided, tmp_path):
             drawn(tmp_path, model, 5, **{"classifier": CLASSIFIER, "scale": 2.5, "labels": "2,0", **options})
 
 
+IMAGE = np.random.default_rng(3).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+MASK = np.arange(SIZE)[:, None, None] < np.full((1, SIZE, 1), 2)
 COSINE = changed(CLASSIFIER, schedule=diffusion.make_schedule(diffusion.cosine_betas(40)))
 LARGE = changed(CLASSIFIER, shape=(8, 8, 3))
 FIVE = trained(ToyClassifier(out_channels=5), 5)
@@ -229,7 +233,17 @@ FIVE = trained(ToyClassifier(out_channels=5), 5)
         (CONDITIONAL, {"classifier": PLAIN}, "--classifier is toy 0, which draws images"),
         (CONDITIONAL, {"classifier": COSINE}, "for another noise schedule: toy 4: T = 40, beta .* toy 1: T = 40"),
         (CONDITIONAL, {"classifier": FIVE}, "toy 5 knows 5 classes, toy 1 3"),
-        (CONDITIONAL, {"classifier": LARGE}, "classifies images of 8 pixels"),
+        (CONDITIONAL, {"classifier": LARGE}, "toy 4 classifies images of 8 x 8 x 3, toy 1 draws 4 x 4 x 3"),
+        (PLAIN, {"sampler": Sampler("ddim", "ddim50")}, "50"),
+        (PLAIN, {"sampler": Sampler(eta=0.5)}, "eta is 0.5 with method 'ancestral'"),
+        (FREE, {"scale": np.inf}, "the scale is inf"),
+        (FREE, {"scale": 2.0, "interval": (5, 0)}, r"the interval is \[5, 0\]"),
+        (PLAIN, {"known": sampling.Known(IMAGE[:2], MASK[:2])}, r"to inpaint is \[2, 4, 3\], toy 0 draws \[4, 4, 3\]"),
+        (
+            PLAIN,
+            {"known": sampling.Known(IMAGE, MASK), "sampler": Sampler("dpm_solver")},
+            "inpainting takes the method",
+        ),
         (CONDITIONAL, {"interval": (0, 5)}, "--interval belongs to classifier-free"),
         (PLAIN, {"labels": "1"}, "labels '1' for toy 0, a network without classes"),
         (CONDITIONAL, {"labels": "1,3"}, r"labels \[3\] are none of the classes, which are 0 to 2"),
@@ -243,4 +257,63 @@ FIVE = trained(ToyClassifier(out_channels=5), 5)
 )
 def test_what_does_not_fit_together_is_named(network, options, message):
     with pytest.raises(ValueError, match=message):
-        SampleRequest(network, FEW, **options).check(7)
+        SampleRequest(network, **{"sampler": FEW, **options}).check(7)
+
+
+class Overflowing(Toy):
+    """NaN for odd labels at small timesteps."""
+
+    @nn.compact
+    def __call__(self, x, t, labels=None, keys=None):
+        assert labels is not None
+        output = super().__call__(x, t, labels, keys)
+        return jnp.where(((t < 20) & (labels % 2 == 1))[:, None, None, None], jnp.nan, output)
+
+
+def test_samples_that_are_not_finite_stop_with_their_number_and_step(tmp_path):
+    network = trained(Overflowing(out_channels=6, num_classes=CLASSES), 1)
+    timesteps = np.asarray(diffusion.respace(SCHEDULE, "ddim5").timesteps)
+    first = timesteps[timesteps < 20].max()
+    step = 5 - list(timesteps).index(first)
+    message = (
+        rf"sample 1 is not finite from step {step} of 5 \(timestep {first}\) on, nor are 1 others of samples 0 to 3"
+    )
+    with pytest.raises(ValueError, match=message):
+        drawn(tmp_path, network, labels="0,1")
+    assert not (tmp_path / "p.npz").exists() and not list(tmp_path.rglob("0*.npz"))
+    kept = drawn(tmp_path, network, labels="0,2", name="kept.npz")
+    assert np.std(kept.image) > 20
+
+
+def test_inpainting_keeps_the_known_pixels_and_draws_the_others(tmp_path):
+    known = sampling.Known(IMAGE, MASK, diffusion.Resampling(2, 2))
+    batch = drawn(tmp_path, PLAIN, 5, sampler=Sampler("ddim", "ddim5"), known=known)
+    np.testing.assert_array_equal(batch.image[:, :2], np.broadcast_to(IMAGE[:2], (5, 2, SIZE, 3)))
+    assert np.ptp(batch.image[:, 2:], axis=0).min() > 0
+    assert batch.settings["inpaint"]["jump_length"] == 2
+    for other in (None, known._replace(mask=~MASK), known._replace(resampling=diffusion.Resampling(2, 3))):
+        with pytest.raises(ValueError, match="samples of other settings(?s:.*)inpaint: "):
+            drawn(tmp_path, PLAIN, 5, sampler=Sampler("ddim", "ddim5"), known=other)
+
+
+def test_the_files_of_inpainting(tmp_path):
+    marks, known = np.where(MASK, 255, 0).astype(np.uint8), sampling.Known(IMAGE, MASK)
+    pictures.save_png(tmp_path / "image.png", IMAGE)
+    pictures.save_png(tmp_path / "mask.png", np.repeat(marks, 3, axis=2))
+    read = lambda image, mask: sampling.read_known(
+        image and f"{tmp_path}/{image}", mask and f"{tmp_path}/{mask}", known.resampling
+    )
+    found = read("image.png", "mask.png")
+    assert found is not None
+    np.testing.assert_array_equal(found.image, IMAGE)
+    np.testing.assert_array_equal(found.mask, MASK)
+    assert read("", "") is None
+    with pytest.raises(ValueError, match="both --inpaint IMAGE and --mask MASK"):
+        read("image.png", "")
+    for wrong in (IMAGE, np.zeros_like(IMAGE), np.full_like(IMAGE, 255)):
+        pictures.save_png(tmp_path / "wrong.png", wrong)
+        with pytest.raises(ValueError, match="expected black pixels, which are drawn, and white pixels"):
+            read("image.png", "wrong.png")
+    pictures.save_png(tmp_path / "small.png", np.repeat(marks[1:], 3, axis=2))
+    with pytest.raises(ValueError, match=r"small.png is \[3, 4\] pixels and .*image.png \[4, 4\]"):
+        read("image.png", "small.png")
