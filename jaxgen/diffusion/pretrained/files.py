@@ -18,6 +18,7 @@ from jaxgen.diffusion.pretrained.ddpm import from_ddpm
 from jaxgen.diffusion.pretrained.entries import parameter_shapes
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion
 from jaxgen.diffusion.pretrained.released import Released, released
+from jaxgen.files import as_path
 from jaxgen.weights import flatten, read_weights, tree_digest, unflatten, write_weights
 
 FILES = (
@@ -70,7 +71,7 @@ def load_pretrained(path: str | Path, name: str = "") -> Pretrained:
         WeightsMismatchError: entries of the file are missing, unknown or of another shape; they are listed.
         ValueError: no released network has so many values, or the name is unknown.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file or folder {path}; expected {FILES}")
     weights = read_weights(path)
