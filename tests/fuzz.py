@@ -302,6 +302,65 @@ def _read_sample_batch(folder: Path) -> Any:
     return list(read_sample_batch(folder / "a.npz"))
 
 
+def _description(write: Callable[[Path], Any], pattern: str) -> Callable[[Path], list[Path]]:
+    """The images of a small capture, and the files that describe it."""
+
+    def save(folder: Path) -> list[Path]:
+        from tests.data import test_colmap
+
+        test_colmap.write_images(folder)
+        write(folder)
+        return sorted(folder.glob(pattern))
+
+    return save
+
+
+def _colmap(kind: str) -> Callable[[Path], Any]:
+    def write(folder: Path) -> None:
+        from tests.data import test_colmap
+
+        getattr(test_colmap, f"write_{kind}")(folder / "sparse/0")
+
+    return write
+
+
+def _described(kind: str) -> Callable[[Path], Any]:
+    def write(folder: Path) -> None:
+        from tests.data import test_damaged_scenes
+
+        getattr(test_damaged_scenes, f"write_{kind}")(folder)
+
+    return write
+
+
+def _scene(name: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        from jaxgen import data
+
+        return dict(getattr(data, f"read_{name}")(folder))
+
+    return read
+
+
+def _camera_path(path: Path) -> None:
+    from jaxgen import data
+
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    if path.suffix == ".npy":
+        np.save(path, poses)
+    else:
+        data.write_camera_path(path, poses, (20.0, 20.0, 8.0, 6.0), (16, 12))
+
+
+def _read_camera_path(name: str) -> Callable[[Path], Any]:
+    def read(folder: Path) -> Any:
+        from jaxgen import data
+
+        return data.read_camera_path(folder / name)
+
+    return read
+
+
 READERS: dict[str, Reader] = {
     "IDX": Reader(_idx(bytes, ""), _load("mnist")),
     "IDX, gzip": Reader(_idx(lambda data: gzip.compress(data, mtime=0), ".gz"), _load("mnist"), checked=True),
@@ -327,6 +386,12 @@ READERS: dict[str, Reader] = {
     "PyTorch, zip": Reader(_recorded("w.pt", "ZIP"), _weights("w.pt"), checked=True),
     "PyTorch, before 1.6": Reader(_recorded("w.pt", "LEGACY"), _weights("w.pt")),
     "TensorFlow": Reader(_tensorflow, _weights("m.index"), checked=True),
+    "COLMAP, text": Reader(_description(_colmap("text"), "sparse/0/*"), _scene("colmap")),
+    "COLMAP, binary": Reader(_description(_colmap("binary"), "sparse/0/*"), _scene("colmap")),
+    "transforms.json": Reader(_description(_described("transforms"), "*.json"), _scene("transforms")),
+    "poses_bounds.npy": Reader(_description(_described("llff"), "*.npy"), _scene("llff")),
+    "camera path": Reader(_saver("path.json", _camera_path), _read_camera_path("path.json")),
+    "camera path, npy": Reader(_saver("path.npy", _camera_path), _read_camera_path("path.npy")),
 }
 
 

@@ -153,15 +153,25 @@ class Each:
 
     Attributes:
         spec: of each.
+        kind: the named tuple that they become, which says how many there are; None: a tuple of any number.
     """
 
     spec: Float
+    kind: Any = None
 
     def convert(self, name: str, x: Any, dtype: Any, bound: Bound) -> Any:
         """The argument, or a ValueError."""
         if not isinstance(x, (list, tuple)) or not len(x):
-            raise ValueError(f"{name} is {describe(x)}; expected a tuple of arrays")
-        return tuple(self.spec.convert(f"{name}[{i}]", part, dtype, bound) for i, part in enumerate(x))
+            raise ValueError(f"{name} is {describe(x)}; expected {self._wanted()}")
+        if self.kind is None:
+            return tuple(self.spec.convert(f"{name}[{i}]", part, dtype, bound) for i, part in enumerate(x))
+        if len(x) != len(self.kind._fields):
+            raise ValueError(f"{name} has {len(x)} parts; expected {self._wanted()}")
+        fields = zip(self.kind._fields, x, strict=True)
+        return self.kind(*(self.spec.convert(f"{name}.{field}", part, dtype, bound) for field, part in fields))
+
+    def _wanted(self) -> str:
+        return "a tuple of arrays" if self.kind is None else f"{self.kind.__name__}({', '.join(self.kind._fields)})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ def read_npy(path: str | os.PathLike) -> np.ndarray:
     Raises:
         ValueError: not a .npy file, a truncated one, or one of pickled objects.
     """
-    return files.read_npy(path)
+    return files.read_npy(files.as_path(path))
 
 
 def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
@@ -92,6 +92,7 @@ def read_mat(path: str | os.PathLike, key: str) -> np.ndarray:
     Raises:
         ValueError: not such a file, a damaged one, or one without `key`.
     """
+    path = files.as_path(path)
     names = _mat_names(path)
     if key not in names:
         raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxgen.data.json_file import read_json
 from jaxgen.data.views import as_pose
+from jaxgen.files import as_path, read_npy
 
 
 def write_camera_path(
@@ -52,20 +53,16 @@ def read_camera_path(path: str | os.PathLike) -> np.ndarray:
         FileNotFoundError: no such file.
         ValueError: it cannot be read, holds no pose, or something that is not a pose.
     """
-    path = Path(path)
+    path = as_path(path)
     expected = "expected a .npy file [N, 4, 4], a JSON list of 4 x 4 matrices, or an object with 'frames'"
     if not path.is_file():
         raise FileNotFoundError(f"no file {path} with camera poses; {expected}")
     if path.suffix == ".npy":
-        try:
-            # Mapped, so that nothing is allocated before the header fits the file.
-            found = np.load(path, mmap_mode="r", allow_pickle=False)
-            if not isinstance(found, np.ndarray) or found.dtype.kind not in "fiu":
-                raise ValueError("it holds no array of numbers")
-        except Exception as error:  # Damaged headers fail in many ways.
-            raise ValueError(f"{path}: cannot be read ({error}); {expected}") from error
-        if found.ndim != 3:
-            raise ValueError(f"{path}: an array of shape {found.shape}; expected [N, 4, 4] or [N, 3, 4]")
+        found = read_npy(path)
+        if found.dtype.kind not in "fiu" or found.ndim != 3:
+            raise ValueError(
+                f"{path}: an array of {found.dtype} {found.shape}; expected numbers [N, 4, 4] or [N, 3, 4]"
+            )
         matrices = list(found)
     else:
         matrices = read_json(path)

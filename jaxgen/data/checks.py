@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen.files import as_path
+
 SPLITS = ("train", "test")
 MAX_CLASSES = 100_000
 """Labels are below this."""
@@ -38,7 +40,7 @@ def existing_folder(directory: str | os.PathLike | None, files: str) -> Path:
     """
     if directory is None:
         raise ValueError(f"no data folder given; set directory= (on the command line --data.dir) to {files}")
-    folder = Path(directory).expanduser()
+    folder = as_path(directory)
     if folder.is_file():
         raise ValueError(f"{folder} is a file; directory= (--data.dir) must be a folder: give {files}")
     if not folder.is_dir():

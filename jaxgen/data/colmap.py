@@ -82,7 +82,7 @@ def read_colmap(
             f"{place}: no view sees two points in front of it; depth cannot be bounded: give near and far (--data.near "
             "and --data.far), or export the model with its points3D"
         )
-    chosen = hold_out(len(views), hold_out_every, split)
+    chosen = hold_out(len(views), hold_out_every, split, folder)
     pick = lambda things: [things[i] for i in chosen]
     headers = read_headers(pick(paths))
     for path, camera, header in zip(pick(paths), pick(cameras), headers, strict=True):

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.files import as_path
+
 FILES = "images/ and sparse/0/ with cameras, images and points3D as .bin or .txt (COLMAP's mapper)"
 # Number of the model in binary files; names of its parameters. COLMAP's documentation, "Camera Models".
 MODELS = {
@@ -63,9 +65,10 @@ def read_colmap_model(folder: str | os.PathLike) -> ColmapModel:
         FileNotFoundError: cameras or images are in neither format.
         ValueError: a damaged file; the message names it, and in text the line.
     """
-    cameras, images = (read_part(Path(folder), name) for name in ("cameras", "images"))
-    has_points = any((Path(folder) / f"points3D.{suffix}").is_file() for suffix in ("bin", "txt"))
-    return ColmapModel(cameras, images, read_part(Path(folder), "points3D") if has_points else {})
+    folder = as_path(folder)
+    cameras, images = (read_part(folder, name) for name in ("cameras", "images"))
+    has_points = any((folder / f"points3D.{suffix}").is_file() for suffix in ("bin", "txt"))
+    return ColmapModel(cameras, images, read_part(folder, "points3D") if has_points else {})
 
 
 def part_path(folder: Path, name: str) -> Path:

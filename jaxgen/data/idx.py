@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgen.data.checks import as_dataset, check_split, existing_folder, find_file
-from jaxgen.files import Stream, check_expansion, fill, open_unpacked, regular_file_size
+from jaxgen.files import Stream, as_path, check_expansion, fill, open_unpacked, regular_file_size
 
 FILES = (
     "the folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
@@ -60,7 +60,7 @@ def read_idx(path: str | os.PathLike, ndim: int) -> np.ndarray:
     Raises:
         ValueError: damaged gzip, another magic number, or another length than the sizes promise.
     """
-    path = Path(path)
+    path = as_path(path)
     size = regular_file_size(path)
     file, stream, packed = open_unpacked(path)
     with file:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxgen.files import as_path
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".JPG", ".PNG", ".JPEG", ".WEBP")
 
 
@@ -90,7 +92,7 @@ def images_root(images: str | os.PathLike | None) -> Path | None:
     """
     if images is None:
         return None
-    root = Path(images).expanduser()
+    root = as_path(images)
     if not root.is_dir():
         raise FileNotFoundError(f"no folder {root}; images= (--data.images) must be the folder that holds the images")
     return root

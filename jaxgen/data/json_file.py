@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxgen.files import as_path
+
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _DIGITS = 300
 
@@ -37,7 +39,7 @@ def read_json(
             object, a number of more than 300 digits, or one that is not finite. The message names the file and the
             place.
     """
-    path = Path(path)
+    path = as_path(path)
     text = _text(path, expected, largest)
     bare = _STRING.sub(lambda string: '"' + " " * (len(string[0]) - 2) + '"', text)
     _check_depth(path, bare, deepest, expected)

@@ -12,6 +12,7 @@ from jaxgen.data.checks import check_split, existing_folder, find_file
 from jaxgen.data.image_paths import SUFFIXES, images_root, relative_name
 from jaxgen.data.photos import exif_note, read_headers, read_photos
 from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
+from jaxgen.files import read_npy
 
 FILES = "poses_bounds.npy and images/ (LLFF's scenes, or what its imgs2poses.py makes of yours)"
 
@@ -75,7 +76,7 @@ def read_llff(
     if recenter:
         world = average(matrices)
         matrices = np.linalg.inv(world) @ matrices
-    chosen = hold_out(len(paths), hold_out_every, split)
+    chosen = hold_out(len(paths), hold_out_every, split, path)
     headers = read_headers(paths)
     sizes = np.array([header[:2] for header in headers])
     stated = poses[:, [1, 0], 4]
@@ -112,14 +113,10 @@ def average(poses: np.ndarray) -> np.ndarray:
 
 
 def _rows(path: Path) -> np.ndarray:
-    """float64 [N, 17], finite; nothing is allocated before the header fits the file."""
-    try:
-        rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        whole = isinstance(rows, np.ndarray) and rows.dtype.kind in "fiu"
-        if not whole:
-            raise ValueError(f"it holds {getattr(rows, 'dtype', 'several arrays')}")
-    except Exception as error:  # the parser of the header fails in many ways
-        raise ValueError(f"{path}: cannot be read ({error}); expected an array of numbers [N, 17]") from error
+    """float64 [N, 17], finite."""
+    rows = read_npy(path)
+    if rows.dtype.kind not in "fiu":
+        raise ValueError(f"{path}: an array of {rows.dtype}; expected real numbers [N, 17]")
     if rows.ndim != 2 or rows.shape[1] != 17 or not len(rows):
         raise ValueError(f"{path}: shape {rows.shape}; expected [N, 17]: 3 x 5 numbers of a pose, near and far")
     rows = np.array(rows, np.float64)

@@ -18,6 +18,7 @@ from jaxgen.data.idx import read_mnist
 from jaxgen.data.image_folders import holds_images
 from jaxgen.data.images import read_images
 from jaxgen.data.tfds import from_tfds
+from jaxgen.files import as_path
 
 NAMES = (
     "digits", "curves", "mnist", "fashion_mnist", "cifar10", "frey_faces", "olivetti", "npy", "mat",
@@ -101,7 +102,7 @@ def load(
 
 def kind_of_folder(directory: str | os.PathLike) -> str | None:
     """The name under which `load` reads a folder, judged by the names of its files; None: none, or no folder."""
-    folder = Path(directory).expanduser()
+    folder = as_path(directory)
     if not folder.is_dir():
         return None
     files = [path.name.lower() for path in folder.iterdir()]

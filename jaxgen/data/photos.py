@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxgen.data.image_paths import some
+from jaxgen.files import open_image
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
@@ -66,18 +67,18 @@ def read_header(path: Path) -> Header:
 
 def _open(path: Path, load: bool) -> Any:
     """The picture, decoded with `load`; a context that closes it."""
-    from PIL import Image
-
     picture = None
     try:
-        picture = Image.open(path, formats=FORMATS)
+        picture = open_image(path, FORMATS)
         if picture.mode in ("I", "F") or ";16" in picture.mode:
             raise ValueError(f"mode {picture.mode}, more than 8 bits a value; convert the image to 8 bits")
         if load:
             picture.load()
-    except (OSError, SyntaxError, ValueError, OverflowError, struct.error, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow fails in many ways on a damaged file.
         if picture is not None:
             picture.close()
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         if "more than 8 bits" in str(error):
             raise ValueError(f"{path}: {error}") from error
         raise ValueError(
@@ -231,7 +232,9 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     """
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{len(missing)} of {len(paths)} images are missing: {some(missing)}")
+        raise FileNotFoundError(
+            f"{missing[0].parent}: {len(missing)} of {len(paths)} images are missing: {some(missing)}"
+        )
     return [read_header(path) for path in paths]
 
 

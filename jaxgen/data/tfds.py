@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxgen.data.checks import as_dataset, contents, nearest
+from jaxgen.files import as_path
 
 CHUNK = 1000  # examples decoded at a time
 
@@ -66,7 +67,7 @@ def open_tfds(
 
     if directory is None:
         directory = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    root = Path(directory).expanduser()
+    root = as_path(directory)
     base = name.split("/")[0].split(":")[0]
     prepare = (
         f"prepare it once with TensorFlow installed: tfds.builder({base!r}, "

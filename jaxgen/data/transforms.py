@@ -204,7 +204,7 @@ def _split(described: _Described, names: list[str], every: int, split: str) -> t
     lists = {name: described.common[name] for name in _LISTS if name in described.common}
     if not lists:
         rule = f"every {every}th view is held out" if every else "both splits are all views"
-        return hold_out(len(names), every, split).tolist(), rule
+        return hold_out(len(names), every, split, described.path).tolist(), rule
     known = {name: i for i, name in enumerate(names)}
     found: dict[str, list[int]] = {}
     taken: dict[int, str] = {}

@@ -141,13 +141,14 @@ def describe_cameras(kinds: Sequence[str], intrinsics: np.ndarray, size: np.ndar
     return f"cameras: {'; '.join(parts[:6])}" + (f"; and {len(parts) - 6} more kinds" if len(parts) > 6 else "")
 
 
-def hold_out(number: int, every: int, split: str) -> np.ndarray:
+def hold_out(number: int, every: int, split: str, where: str | os.PathLike) -> np.ndarray:
     """Indices of a split of `number` views: 0, every, 2 every, ... are the test split, as in LLFF's protocol.
 
     Args:
         number: views in all.
         every: 8 in the protocol; 0: both splits are all views.
         split: "train" or "test".
+        where: folder or file, for the message.
 
     Raises:
         ValueError: `every` is negative or 1, or the split is empty.
@@ -158,5 +159,5 @@ def hold_out(number: int, every: int, split: str) -> np.ndarray:
     if every:
         index = index[(index % every == 0) == (split == "test")]
     if not len(index):
-        raise ValueError(f"the split {split!r} of {number} views is empty when every {every}th is held out")
+        raise ValueError(f"{where}: the split {split!r} of {number} views is empty when every {every}th is held out")
     return index

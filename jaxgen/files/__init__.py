@@ -10,6 +10,7 @@ from jaxgen.files.limits import Budget, check_expansion, describe, first_bytes, 
 from jaxgen.files.matlab import MatArray, read_mat, read_mat_variables
 from jaxgen.files.npy import Header, read_npy, read_npy_data, read_npy_header, read_npz
 from jaxgen.files.numpy_pickles import ArrayPickle, numpy_names
+from jaxgen.files.paths import as_path
 from jaxgen.files.pickle_machine import Name, RefusedNameError, dict_key
 from jaxgen.files.pickles import read_pickle
 from jaxgen.files.zips import open_zip, read_entry
@@ -22,6 +23,7 @@ __all__ = [
     "Name",
     "RefusedNameError",
     "Stream",
+    "as_path",
     "check_expansion",
     "describe",
     "dict_key",

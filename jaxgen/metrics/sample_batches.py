@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgen.files import as_path
 from jaxgen.weights import read_arrays, write_arrays
 
 Make = Callable[[int, int], tuple[np.ndarray, np.ndarray | None]]
@@ -48,7 +49,7 @@ def read_sample_batch(path: str | Path) -> SampleBatch:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged, or no batch of images.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if not path.is_file():
         parts = parts_of(path)
         hint = f"; its samples are still being drawn, in {parts}" if parts.is_dir() else ""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.arguments import Float, takes
+from jaxgen.arguments import Each, Float, takes
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import check_poses, normalize
 
@@ -35,6 +35,10 @@ class Rays(NamedTuple):
     origin: jax.Array | np.ndarray
     direction: jax.Array | np.ndarray
     view: jax.Array | np.ndarray
+
+
+RAYS = Each(Float("... 3"), Rays)
+"""What an argument of rays may be."""
 
 
 @jax.tree_util.register_pytree_with_keys_class

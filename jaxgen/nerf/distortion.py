@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.arguments import Count, Float, takes
-from jaxgen.nerf.cameras import Camera, Rays
+from jaxgen.arguments import Count, Float, Host, takes
+from jaxgen.arguments.values import array
+from jaxgen.nerf.cameras import RAYS, Camera, Rays
 from jaxgen.nerf.checks import check_vectors
 from jaxgen.nerf.poses import normalize
 
@@ -169,6 +170,7 @@ def undistort(points: ArrayLike, distortion: Any, steps: int = 24) -> jax.Array:
     return straight * jnp.where(lens.fisheye > 0.5, jnp.tan(angle) / angle, 1)[..., None]
 
 
+@takes(rays=RAYS, pose=Float())
 def undistort_rays(rays: Rays, pose: ArrayLike, distortion: Any) -> Rays:
     """The rays that a lens let through, from those that a pinhole would have: [..., 3] -> [..., 3].
 
@@ -201,6 +203,7 @@ def undistort_rays(rays: Rays, pose: ArrayLike, distortion: Any) -> Rays:
     return Rays(rays.origin, direction, normalize(direction))
 
 
+@takes(camera=Camera, distortion=Host(finite=False))
 def check_lens(camera: Camera, distortion: Any, name: str = "the lens", mask: np.ndarray | None = None) -> None:
     """Raises ValueError unless every pixel of an image has one ray through the lens.
 
@@ -214,9 +217,12 @@ def check_lens(camera: Camera, distortion: Any, name: str = "the lens", mask: np
 
     Raises:
         ValueError: coefficients that are not finite, or a lens that folds inside the image; the message gives the
-            radius.
+            radius; or a mask of another shape than the image.
     """
-    distortion = np.asarray(distortion, np.float64)
+    if mask is not None:
+        mask = np.asarray(array("mask", mask), bool)
+        if mask.shape != (camera.height, camera.width):
+            raise ValueError(f"{name}: mask has shape {mask.shape}; expected {(camera.height, camera.width)}")
     lens = _lens(distortion)
     if not np.isfinite(distortion).all():
         raise ValueError(f"{name}: the distortion {distortion.tolist()} is not finite")

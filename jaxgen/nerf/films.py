@@ -3,11 +3,12 @@
 Source: `spherify_poses` is the LLFF code's (Mildenhall et al., "Local Light Field Fusion", 2019); the rest is ours.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgen.arguments import Count, Host, Real, takes
 from jaxgen.nerf.paths import panorama, spiral, turntable
 from jaxgen.nerf.poses import check_poses, look_at
 
@@ -34,6 +35,7 @@ class CameraFrame(NamedTuple):
     elevation: np.ndarray
 
 
+@takes(poses=Host("_ 4 4|_ 3 4"), near=Real(), far=Real())
 def camera_frame(poses: Any, near: float | None = None, far: float | None = None) -> CameraFrame:
     """What cameras look at, and which way is up.
 
@@ -47,10 +49,9 @@ def camera_frame(poses: Any, near: float | None = None, far: float | None = None
         far: farthest depth.
 
     Raises:
-        ValueError: wrong shape, or a pose that is not a rotation.
+        ValueError: wrong shape, no poses, or one that is not a rotation.
     """
-    check_poses(poses)
-    poses = np.asarray(poses, np.float64).reshape(-1, *np.shape(poses)[-2:])
+    _check(poses)
     centres, views = poses[:, :3, 3], -poses[:, :3, 2]
     across = np.eye(3) - views[:, :, None] * views[:, None, :]
     middle = np.median(centres, axis=0)
@@ -79,6 +80,10 @@ def focus_depth(near: float, far: float) -> float:
     return 1 / (0.25 / (0.9 * max(near, far / 10)) + 0.75 / (5 * far))
 
 
+@takes(
+    poses=Host("_ 4 4"), near=Real(), far=Real(), num_frames=Count(0), up=Host("3"), elevation=Real(),
+    distance=Real(),
+)  # fmt: skip
 def film_path(
     poses: Any,
     near: float,
@@ -111,22 +116,24 @@ def film_path(
         (the kind, poses float32 [F, 4, 4]).
 
     Raises:
-        ValueError: no frames, bounds that are not 0 <= near < far, a spiral or a sphere that the cameras do not have,
-            an elevation or distance that `turntable` or `panorama` refuses, or an option that the path does not have.
+        ValueError: an unknown kind, no frames or poses, bounds that are not 0 <= near < far, a spiral or a sphere that
+            the cameras do not have, an elevation or distance that `turntable` or `panorama` refuses, or an option that
+            the path does not have.
     """
+    if kind not in get_args(PathKind):
+        raise ValueError(f"kind is {kind!r}; expected one of {', '.join(get_args(PathKind))}")
     if num_frames < 1 or not 0 <= near < far:
         raise ValueError(f"{num_frames} frames between near {near} and far {far}; need at least 1, and 0 <= near < far")
-    poses = np.asarray(poses, np.float64)
     frame = camera_frame(poses, near, far)
     if kind == "auto":
         kind = {"around": "turntable", "facing": "spiral", "inside": "panorama"}[frame.kind]  # type: ignore[assignment]
-    upward = frame.up if up is None else np.asarray(up, np.float64)
+    upward = frame.up if up is None else up
     low, high = np.percentile(frame.elevation, [10, 90])
     nearest = lambda wanted: float(np.clip(wanted, max(low, -80), min(high, 80)))
     if kind in ("spiral", "sphere") and (elevation is not None or distance != 1):
         raise ValueError(f"a {kind} has no elevation ({elevation}) and distance ({distance}); a turntable has")
     if kind == "sphere" and up is not None:
-        raise ValueError(f"up is {tuple(up)}; the cameras decide which side of their sphere is up")
+        raise ValueError(f"up is {tuple(map(float, up))}; the cameras decide which side of their sphere is up")
     radius = distance * frame.radius
     if kind == "turntable":
         angle = nearest(30.0) if elevation is None else elevation
@@ -148,6 +155,7 @@ def film_path(
     return kind, np.asarray(path, np.float32)
 
 
+@takes(poses=Host("_ 4 4"))
 def spherify_poses(poses: Any) -> tuple[np.ndarray, np.ndarray]:
     """Poses moved and scaled so that the cameras lie on the unit sphere, on average: the LLFF code's `spherify_poses`.
 
@@ -162,11 +170,10 @@ def spherify_poses(poses: Any) -> tuple[np.ndarray, np.ndarray]:
         its scale, the cube root of its determinant).
 
     Raises:
-        ValueError: wrong shape, a pose that is not a rotation, cameras whose axes are parallel, or whose mean is the
-            point that they look at.
+        ValueError: wrong shape, no poses, one that is not a rotation, cameras whose axes are parallel, or whose mean is
+            the point that they look at.
     """
-    check_poses(poses)
-    poses = np.asarray(poses, np.float64)
+    _check(poses)
     views = poses[:, :3, 2]
     across = np.eye(3) - views[:, :, None] * views[:, None, :]
     if np.linalg.eigvalsh(across.mean(axis=0))[0] < 1e-6:
@@ -184,6 +191,7 @@ def spherify_poses(poses: Any) -> tuple[np.ndarray, np.ndarray]:
     return move_poses(poses, similarity), similarity
 
 
+@takes(poses=Host("_ 4 4"), similarity=Host("4 4"))
 def move_poses(poses: Any, similarity: Any) -> np.ndarray:
     """The same cameras in a world that a similarity takes points to: [N, 4, 4] -> float64 [N, 4, 4].
 
@@ -192,29 +200,36 @@ def move_poses(poses: Any, similarity: Any) -> np.ndarray:
         similarity: [4, 4], a rotation times a positive scale, and a translation.
 
     Raises:
-        ValueError: `similarity` is not one.
+        ValueError: wrong shapes, or `similarity` is not one.
     """
     rotation, scale, shift = similarity_parts(similarity)
-    moved = np.array(poses, np.float64)
+    moved = np.array(poses)
     moved[:, :3, :3] = rotation @ moved[:, :3, :3]
     moved[:, :3, 3] = scale * moved[:, :3, 3] @ rotation.T + shift
     return moved
 
 
+@takes(similarity=Host("4 4"))
 def similarity_parts(similarity: Any) -> tuple[np.ndarray, float, np.ndarray]:
     """Rotation [3, 3], scale and translation [3] of a similarity [4, 4].
 
     Raises:
         ValueError: another shape, or not a rotation times a positive scale.
     """
-    matrix = np.asarray(similarity, np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not np.linalg.det(matrix[:3, :3]) > 0:
-        raise ValueError(f"a similarity of shape {matrix.shape}; expected [4, 4] with a positive determinant")
-    scale = float(np.cbrt(np.linalg.det(matrix[:3, :3])))
-    rotation = matrix[:3, :3] / scale
-    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-4 or np.abs(matrix[3] - [0, 0, 0, 1]).max() > 1e-9:
+    determinant = np.linalg.det(similarity[:3, :3])
+    if not determinant > 0:
+        raise ValueError(f"similarity has the determinant {determinant:g}; expected a positive one")
+    scale = float(np.cbrt(determinant))
+    rotation = similarity[:3, :3] / scale
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-4 or np.abs(similarity[3] - [0, 0, 0, 1]).max() > 1e-9:
         raise ValueError("the matrix is not a similarity: expected a rotation times one scale, and a last row 0 0 0 1")
-    return rotation, scale, matrix[:3, 3]
+    return rotation, scale, similarity[:3, 3]
+
+
+def _check(poses: np.ndarray) -> None:
+    if not len(poses):
+        raise ValueError("there are no poses; expected at least one camera")
+    check_poses(poses)
 
 
 def _circle_on_sphere(poses: np.ndarray, num_frames: int) -> np.ndarray:

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.arguments import Float, Real, takes
-from jaxgen.nerf.cameras import Camera, Rays
+from jaxgen.arguments import Float, Host, Real, takes
+from jaxgen.nerf.cameras import RAYS, Camera, Rays
 from jaxgen.nerf.checks import check_vectors, known
 
 
-@takes(camera=Camera, near=Real())
+@takes(rays=RAYS, camera=Camera, near=Real())
 def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
     """Rays in the projective space of a camera at the origin that looks along -z; straight lines stay straight.
 
@@ -34,8 +34,6 @@ def ndc_rays(rays: Rays, camera: Camera, near: float = 1.0) -> Rays:
     """
     if not near > 0:
         raise ValueError(f"near is {near}; the near plane is at a positive distance")
-    for name, array in zip(Rays._fields, rays, strict=True):
-        check_vectors(name, array)
     if known(rays.direction) and not (np.asarray(rays.direction)[..., 2] < 0).all():
         raise ValueError(
             "a ray does not run along -z: NDC is for forward-facing scenes, with poses recentred; "
@@ -70,6 +68,7 @@ def ndc_project(points: ArrayLike, camera: Camera, near: float = 1.0) -> jax.Arr
     return jnp.stack([across, down, 1 + 2 * near / z], axis=-1)
 
 
+@takes(intrinsics=Host("N 4"), size=Host("N 2", low=1), pixel_center=Real())
 def reference_camera(intrinsics: np.ndarray, size: np.ndarray, pixel_center: float = 0.5) -> Camera:
     """The camera whose projective space all views of a scene share: the widest field of view along each axis.
 
@@ -83,7 +82,12 @@ def reference_camera(intrinsics: np.ndarray, size: np.ndarray, pixel_center: flo
 
     Returns:
         a camera with the size of the first view.
+
+    Raises:
+        ValueError: no views, wrong shapes, or a size or focal length that is not positive.
     """
+    if not len(size) or not (intrinsics[:, :2] > 0).all():
+        raise ValueError(f"intrinsics of {len(size)} views; expected at least one, and positive focal lengths")
     width, height = (int(x) for x in size[0])
     views = [int(np.argmin(np.divide(intrinsics[:, i], size[:, i]))) for i in (0, 1)]
     focal_x, focal_y = (

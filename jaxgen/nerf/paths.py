@@ -11,14 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxgen.arguments import Count, Float, Real, takes
+from jaxgen.arguments import Count, Float, Host, Real, takes
 from jaxgen.nerf.poses import average_pose, look_at, normalize
 
 UP = (0.0, 0.0, 1.0)
 """Blender's, whose scenes stand on the plane of x and y."""
 
 
-@takes(num_frames=Count(0), radius=Real(), elevation=Real())
+@takes(num_frames=Count(0), radius=Real(), elevation=Real(), target=Host("3"), up=Host("3"))
 def turntable(
     num_frames: int = 40,
     radius: float = 4.0,
@@ -47,6 +47,7 @@ def turntable(
     return orbit_poses(-180 + 360 * np.arange(num_frames) / num_frames, elevation, radius, target, up)
 
 
+@takes(azimuth=Host("|N"), elevation=Host("|N"), radius=Real(), target=Host("3"), up=Host("3"))
 def orbit_poses(
     azimuth: Any,
     elevation: Any,
@@ -81,6 +82,7 @@ def orbit_poses(
     return _around(azimuth, elevation, radius, target, up)
 
 
+@takes(num_frames=Count(0), center=Host("3"), radius=Real(), elevation=Real(), up=Host("3"))
 def panorama(
     num_frames: int,
     center: Sequence[float] = (0.0, 0.0, 0.0),
@@ -115,7 +117,7 @@ def panorama(
     return look_at(jnp.asarray(position), jnp.asarray(position + ahead), jnp.asarray(turn[None, :, 2]))
 
 
-@takes(num_views=Count(0), radius=Real(), turn=Real())
+@takes(num_views=Count(0), radius=Real(), elevations=Host("2"), target=Host("3"), turn=Real(), up=Host("3"))
 def hemisphere(
     num_views: int,
     radius: float = 4.0,
@@ -143,14 +145,17 @@ def hemisphere(
     _check_circle(num_views, radius)
     low, high = elevations
     if not -90 <= low < high <= 90:
-        raise ValueError(f"elevations are {elevations}; they are in degrees, rising, inside [-90, 90]")
+        raise ValueError(f"elevations are ({low:g}, {high:g}); they are in degrees, rising, inside [-90, 90]")
     share = (np.arange(num_views) + 0.5) / num_views
     height = np.sin(np.radians(low)) + share * (np.sin(np.radians(high)) - np.sin(np.radians(low)))
     azimuth = np.radians(turn) + np.pi * (3 - np.sqrt(5)) * np.arange(num_views)
     return _around(azimuth, np.arcsin(height), radius, target, up)
 
 
-@takes(poses=Float("_ _ 4"), near=Real(), far=Real(), num_frames=Count(0))
+@takes(
+    poses=Float("_ _ 4"), near=Real(), far=Real(), num_frames=Count(0), turns=Real(), depth_rate=Real(),
+    up=Float("3", finite=True),
+)  # fmt: skip
 def spiral(
     poses: ArrayLike,
     near: float,
@@ -227,7 +232,8 @@ def _turn_from_z(up: Sequence[float] | np.ndarray) -> np.ndarray:
     """The rotation [3, 3] by the smallest angle that takes +z to `up`."""
     length = float(np.linalg.norm(np.asarray(up, np.float64)))
     if not 0 < length < np.inf:
-        raise ValueError(f"up is {tuple(up)}; it is a direction, three numbers that are not all zero")
+        shown = ", ".join(f"{x:g}" for x in up)
+        raise ValueError(f"up is ({shown}); it is a direction, three numbers that are not all zero")
     x, y, z = np.asarray(up, np.float64) / length
     if z < -1 + 1e-12:
         return np.diag([1.0, -1.0, -1.0])

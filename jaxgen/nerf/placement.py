@@ -9,12 +9,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgen.arguments import Float, Real, takes
+from jaxgen.arguments import Float, Host, Real, takes
 from jaxgen.nerf.pose_report import describe_poses
 from jaxgen.nerf.poses import recenter_poses
 
 REACH = 3.0
 """Farthest coordinate of a room that is seen from inside."""
+UPS = ("", "cameras", "+x", "-x", "+y", "-y", "+z", "-z")
+"""Directions that may become +z."""
 
 
 class Placement(NamedTuple):
@@ -59,6 +61,7 @@ def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]
     return poses, scale
 
 
+@takes(poses=Host("_ 4 4"), bounds=Host("2"), scale=Real(low=0))
 def place_scene(
     poses: np.ndarray,
     bounds: tuple[float, float] | None = None,
@@ -78,10 +81,14 @@ def place_scene(
         scale: factor of lengths; 0: by `around_origin`, and 1 without.
 
     Raises:
-        ValueError: `up` for cameras that face one way and are brought to the origin, which look along -z there, or an
-            `up` that has no direction.
+        ValueError: no poses, bounds that are not 0 <= near < far, an unknown `up`, an `up` that has no direction, or an
+            `up` for cameras that face one way and are brought to the origin, which look along -z there.
     """
-    before = np.array(poses, np.float64)
+    if not len(poses) or (bounds is not None and not 0 <= bounds[0] < bounds[1]):
+        raise ValueError(f"{len(poses)} poses with bounds {bounds}; need at least 1, and 0 <= near < far")
+    if up not in UPS:
+        raise ValueError(f"up is {up!r}; expected one of {', '.join(filter(None, UPS))}, or ''")
+    before = np.array(poses)
     placed, text = before.copy(), []
     if up:
         placed = _upright(placed, up)
@@ -97,13 +104,13 @@ def place_scene(
         if report.inside:
             middle = placed[:, :3, 3].mean(axis=0)
             placed[:, :3, 3] -= middle
-            farthest = np.linalg.norm(placed[:, :3, 3], axis=1).max() + (bounds[1] if bounds else 0)
-            factor = REACH / farthest if bounds else 1.0
+            farthest = np.linalg.norm(placed[:, :3, 3], axis=1).max() + (0 if bounds is None else bounds[1])
+            factor = 1.0 if bounds is None else REACH / farthest
             placed[:, :3, 3] *= factor
             text.append("the middle of the cameras, which look outward, moved to the origin")
         else:
             known = report.surrounding or bounds is not None
-            placed, factor = place_cameras(placed, bounds[0] if bounds else 4 / 3)
+            placed, factor = place_cameras(placed, 4 / 3 if bounds is None else bounds[0])
             factor = factor if known else 1.0
             text.append(
                 "the point that the cameras look at moved to the origin"

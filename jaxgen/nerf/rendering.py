@@ -11,10 +11,10 @@ import numpy as np
 from flax import linen as nn
 from jax.typing import ArrayLike
 
-from jaxgen.arguments import Count, Key, Real, takes
+from jaxgen.arguments import Count, Float, Key, Real, takes
 from jaxgen.compiler import check_once
-from jaxgen.nerf.cameras import Camera, Rays, camera_rays
-from jaxgen.nerf.checks import check_interval, check_vectors
+from jaxgen.nerf.cameras import RAYS, Camera, Rays, camera_rays
+from jaxgen.nerf.checks import check_interval
 from jaxgen.nerf.poses import check_poses
 from jaxgen.nerf.quadrature import Composite, composite
 from jaxgen.nerf.ray_sampling import importance_samples, midpoints, stratified_samples
@@ -79,7 +79,10 @@ def network_field(
     return field
 
 
-@takes(key=Key(""), num_coarse=Count(), num_fine=Count(0))
+@takes(
+    key=Key(""), rays=RAYS, near=Float("|...", numpy=True), far=Float("|...", numpy=True), num_coarse=Count(),
+    num_fine=Count(0),
+)  # fmt: skip
 def render_rays(
     key: jax.Array | None,
     rays: Rays,
@@ -120,8 +123,6 @@ def render_rays(
     Raises:
         ValueError: wrong shapes or numbers of samples, or (outside of jit) near >= far.
     """
-    for name, array in zip(Rays._fields, rays, strict=True):
-        check_vectors(name, array)
     if fine is not None and num_coarse < 3:
         raise ValueError(f"num_coarse is {num_coarse}; the fine samples need bins between at least 3 coarse ones")
     check_interval(near, far, in_disparity)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import takes
 from jaxgen.arguments.values import array
 from jaxgen.nerf.cameras import Camera, Rays, camera_rays
 from jaxgen.nerf.distortion import undistort_rays
@@ -194,6 +195,7 @@ class Scene:
         return {"rays": rays, "rgb": over_background(pixel, self.background)}
 
 
+@takes(views=Views)
 def run_along_minus_z(views: Views) -> bool:
     """Whether all rays run along -z, as NDC needs it: those of the corners of every image, through its lens."""
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (views.sizes[:, None] - 1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import Count, Float, takes
 from jaxgen.nn.conv_forms import Geometry, image, output, plain_image, plain_output
 
 Pair = tuple[int, int]
@@ -16,6 +17,7 @@ Backward = Literal["auto", "forward_form", "xla"]
 "xla" by autodiff of lax's convolution (jvp and jacfwd too), "auto" the first on CPU and the second elsewhere."""
 
 
+@takes(x=Float(), kernel=Float(), stride=Count())
 def conv(
     x: ArrayLike,
     kernel: ArrayLike,
@@ -58,6 +60,7 @@ def conv(
     return output(geometry, x, kernel)
 
 
+@takes(x=Float(), kernel=Float(), stride=Count(), output_padding=Count(0))
 def conv_transpose(
     x: ArrayLike,
     kernel: ArrayLike,
@@ -108,6 +111,7 @@ def conv_transpose(
     return transposed(geometry, kernel.swapaxes(2, 3), x)
 
 
+@takes(x=Float(), factor=Count(0))
 def pixel_shuffle(x: ArrayLike, factor: int = 2) -> jax.Array:
     """y[b, r i + u, r j + v, c] = x[b, i, j, c r^2 + u r + v]: [B, H, W, C r^2] -> [B, r H, r W, C].
 

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import Count, Float, Real, takes
+
 
 def at_least_float32(dtype: Any) -> Any:
     """float64 for float64, otherwise float32: in what statistics of an array of this dtype are taken."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
+@takes(x=Float(), scale=Float("C"), bias=Float("C"), num_groups=Count(0), epsilon=Real(low=0))
 def group_norm(
     x: ArrayLike,
     scale: ArrayLike,
@@ -40,7 +43,9 @@ def group_norm(
         ValueError: C does not divide by G, or x has no axis between.
     """
     x, scale, bias = jnp.asarray(x), jnp.asarray(scale), jnp.asarray(bias)
-    channels = x.shape[-1]
+    channels = scale.shape[0]
+    if x.shape[-1:] != (channels,):
+        raise ValueError(f"x has shape {x.shape}; expected [B, ..., {channels}], as scale and bias have that length")
     if num_groups < 1 or channels % num_groups:
         raise ValueError(f"{channels} channels do not divide into {num_groups} groups")
     if x.ndim < 3:

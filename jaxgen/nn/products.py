@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import Float, takes
 from jaxgen.nn.conv import Backward, uses_forward_form
 
 
+@takes(x=Float("... C"), kernel=Float("C O"))
 def matmul(x: ArrayLike, kernel: ArrayLike, *, backward: Backward = "auto") -> jax.Array:
     """x W on the last axis: [..., C] and [C, O] -> [..., O].
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import Float, takes
 from jaxgen.nn.conv import Backward, conv, conv_transpose, uses_forward_form
 
 # Row u of the 4x4 kernel that spreads a pixel over the doubled image, from rows of the 3x3 kernel: of the four rows
@@ -12,6 +13,7 @@ from jaxgen.nn.conv import Backward, conv, conv_transpose, uses_forward_form
 _ROWS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
 
 
+@takes(x=Float("B H W C"))
 def nearest(x: ArrayLike) -> jax.Array:
     """Each pixel four times: [B, H, W, C] -> [B, 2 H, 2 W, C]."""
     x = jnp.asarray(x)
@@ -19,6 +21,7 @@ def nearest(x: ArrayLike) -> jax.Array:
     return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
 
 
+@takes(x=Float(), kernel=Float())
 def upsampled_conv(x: ArrayLike, kernel: ArrayLike, *, backward: Backward = "auto") -> jax.Array:
     """conv(nearest(x), kernel): 3x3 after doubling the image.
 

@@ -21,7 +21,7 @@ def read_png(path: str | os.PathLike) -> Picture:
         OSError: it cannot be opened.
         ValueError: it is no PNG or JPEG, or damaged.
     """
-    return np.array(files.read_image(path).convert("RGB"))
+    return np.array(files.read_image(files.as_path(path)).convert("RGB"))
 
 
 def save_png(path: str | os.PathLike, image: ArrayLike) -> None:

@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from jaxgen import data
+
 
 class CannotWrite(OSError):
     """The disk is full, or the run directory can no longer be written; what was there before is whole."""
@@ -54,9 +56,7 @@ def read_json(path: str | Path) -> Any:
     """The value in a JSON file.
 
     Raises:
-        ValueError: the file is damaged; the message names it.
+        OSError: it cannot be opened.
+        ValueError: the file is damaged, or `jaxgen.data.read_json` refuses it; the message names it.
     """
-    try:
-        return json.loads(Path(path).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
+    return data.read_json(path, "valid JSON, as a run writes it (it was damaged or edited)")

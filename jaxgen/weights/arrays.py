@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.files import read_npz
+from jaxgen.files import as_path, read_npz
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
@@ -22,13 +22,14 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """The arrays of an .npz, such as `write_arrays` wrote, any shapes.
 
     Raises:
         OSError: it cannot be opened.
         ValueError: the file is damaged, or no .npz.
     """
+    path = as_path(path)
     try:
         return read_npz(path)
     except Exception as error:  # zipfile and zlib each have their own

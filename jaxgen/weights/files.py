@@ -34,7 +34,7 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         UnsafeWeightsError: a pickle in it names more than what makes arrays.
         ValueError: it is damaged, of an unknown kind, two entries have the same name, or a number is NaN.
     """
-    path = Path(path)
+    path = files.as_path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; expected weights as .pt, .pth, .npz, .npy, .safetensors or .index")
     try:

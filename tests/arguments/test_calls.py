@@ -1,6 +1,6 @@
 """What `takes` converts, what it refuses, and that it leaves arrays of JAX and traced values alone."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +115,26 @@ def test_the_other_kinds():
             f(**arguments)
     with pytest.raises(ValueError, match="h is traced"):
         jax.eval_shape(lambda h: f(h=h)[3], jnp.ones((1, 2)))
+
+
+class Pair(NamedTuple):
+    first: jax.Array
+    second: jax.Array
+
+
+def test_named_tuples_keep_their_kind():
+    f = takes(pair=Each(Float("... 2"), Pair))(lambda pair: pair)
+    found = f(([[1, 2]], np.ones((1, 2), bool)))
+    assert isinstance(found, Pair) and found.first.dtype == found.second.dtype == jnp.float32
+    np.testing.assert_array_equal(found.first, [[1, 2]])
+    for pair, message in (
+        (np.ones((2, 2)), r"pair is float64.*expected Pair\(first, second\)"),
+        ((np.ones(2),), "pair has 1 parts; expected Pair"),
+        (Pair(jnp.ones(2), jnp.ones(3)), r"pair.second has shape \(3,\)"),
+        (Pair(jnp.ones((3, 2)), jnp.ones((1, 2))), r"pair.second has shape \(1, 2\), and pair.first"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            f(pair)
 
 
 def test_batches_and_classes():

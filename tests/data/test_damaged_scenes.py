@@ -83,9 +83,7 @@ def test_damage_is_refused_by_name(kind, tmp_path):
             reader(tmp_path, one_of(rng, ("train", "test")))
         except (ValueError, OSError) as error:
             refused += 1
-            assert (
-                tmp_path.name in str(error) or "of 1 views is empty" in str(error) or "images are missing" in str(error)
-            )
+            assert tmp_path.name in str(error)
         path.write_bytes(content)
     assert 40 < refused < 80
 
@@ -105,10 +103,10 @@ def test_shapes_that_the_file_does_not_hold(shape, tmp_path):
 def test_arrays_of_other_things(tmp_path):
     test_colmap.write_images(tmp_path)
     for array, message in (
-        (np.zeros((4, 17), "<c16"), "it holds complex128"),
-        (np.zeros((4, 17), "<U5"), "it holds <U5"),
+        (np.zeros((4, 17), "<c16"), "poses_bounds.npy: an array of complex128"),
+        (np.zeros((4, 17), "<U5"), "poses_bounds.npy: an array of <U5"),
         (np.full((4, 17), np.nan), "view 0, column 0 is nan"),
-        (np.full((4, 17), "x", object), "cannot be read"),
+        (np.full((4, 17), "x", object), "poses_bounds.npy: not a whole .npy array"),
     ):
         np.save(tmp_path / "poses_bounds.npy", array, allow_pickle=True)
         with pytest.raises(ValueError, match=message):

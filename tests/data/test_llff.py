@@ -96,5 +96,5 @@ def test_what_does_not_fit_is_refused(folder):
     refused(changed, "images of 32 x 24 pixels, and the files have 16 x 12")
     refused(rows, "hold_out is 1", hold_out_every=1)
     (folder / "poses_bounds.npy").write_bytes(b"x")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="poses_bounds.npy: not a whole .npy array"):
         read_llff(folder)

@@ -219,3 +219,25 @@ def test_t_and_images_must_fit():
     with pytest.raises(ValueError, match=r"lie in \[-2, 0.5\]"):
         diffusion.check_images(np.array([-2.0, 0.5]))
     np.testing.assert_array_equal(diffusion.check_images(np.array([-1.0, 1.0])), [-1, 1])
+
+
+@pytest.mark.parametrize("t", [4, -1, np.array([0, 4, 1]), [3, 0, -1]])
+def test_a_t_outside_of_the_schedule_is_refused_outside_of_jit(t):
+    s = diffusion.make_schedule(np.linspace(0.1, 0.4, 4))
+    x, y = np.zeros((3, 2), np.float32), np.ones((3, 2), np.float32)
+    key = lambda: jax.random.clone(KEY)
+    low, high = np.min(t), np.max(t)
+    for call in (
+        lambda: diffusion.add_noise(s, x, t, y),
+        lambda: diffusion.q_sample(key(), s, x, t),
+        lambda: diffusion.q_step(key(), s, x, t),
+        lambda: diffusion.q_posterior(s, x, y, t),
+        lambda: diffusion.p_mean_variance(s, y, x, t),
+        lambda: diffusion.ancestral_step(key(), s, y, x, t),
+        lambda: diffusion.ddim_step(key(), s, y, x, t, eta=0.5),
+        lambda: diffusion.ddim_step(None, s, y, x, t),
+        lambda: diffusion.ddim_inversion_step(s, y, x, t),
+        lambda: diffusion.dpm_solver_step(s, y, x, t, y),
+    ):
+        with pytest.raises(ValueError, match=f"t runs from {low} to {high}, and the schedule has 0 to 3: t is 0-based"):
+            call()

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.inputs
 
-ROOMS = ("autoencoder", "vae", "gan", "diffusion", "nerf", "metrics")
+ROOMS = ("nn", "autoencoder", "vae", "gan", "diffusion", "nerf", "metrics")
 TABLES = {room: importlib.import_module(f"tests.inputs.{room}") for room in ROOMS}
 
 

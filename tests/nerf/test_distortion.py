@@ -144,6 +144,9 @@ def test_a_lens_is_refused_just_where_it_folds(k1, k2):
     middle = np.zeros((2, 400), bool)
     middle[:, 4:-4] = True
     check_lens(camera(0.99), lens, mask=middle)
+    check_lens(camera(0.99), lens, mask=middle.astype(np.uint8))
+    with pytest.raises(ValueError, match=r"mask has shape \(400, 2\); expected \(2, 400\)"):
+        check_lens(camera(0.99), lens, mask=middle.T)
 
 
 def test_a_fisheye_beyond_a_full_turn_and_numbers_that_are_none():

@@ -185,6 +185,8 @@ RING, FACING = captures.ring(6), captures.facing(9)
     [
         (RING, (2.0, 6.0, 0), {}, "0 frames between near 2.0 and far 6.0"),
         (RING, (6.0, 2.0), {}, "near 6.0 and far 2.0"),
+        (RING, (2.0, 6.0, 3, "spirall"), {}, "kind is 'spirall'; expected one of auto, turntable, spiral"),
+        (RING[:0], (2.0, 6.0), {}, "no poses"),
         (captures.inside(8), (2.0, 6.0, 3, "spiral"), {}, "a spiral needs cameras that face one way, .* a panorama"),
         (FACING, (2.0, 6.0, 3, "sphere"), {}, "the axes of the 9 cameras are parallel"),
         (FACING, (2.0, 6.0, 3), {"elevation": 10.0}, "a spiral has no elevation .10.0."),

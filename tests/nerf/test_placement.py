@@ -108,3 +108,9 @@ def test_the_cameras_up_becomes_plus_z_and_may_not_exist():
         nerf.place_scene(np.stack([np.eye(4), np.diag([-1.0, -1, 1, 1])]), up="cameras")
     with pytest.raises(ValueError, match="up cannot be chosen"):
         nerf.place_scene(plane(), up="+y")
+    # "x" would be read as -x.
+    with pytest.raises(ValueError, match="up is 'x'; expected one of cameras, .x"):
+        nerf.place_scene(poses, up="x")
+    for bad in (poses[:0], (1.0, 4.0)), (poses, (4.0, 1.0)), (poses, (-1.0, 4.0)):
+        with pytest.raises(ValueError, match="need at least 1, and 0 <= near < far"):
+            nerf.place_scene(*bad)

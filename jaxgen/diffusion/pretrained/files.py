@@ -25,6 +25,7 @@ from jaxgen.diffusion.pretrained.flags import ANCHORS, NO_FLAGS, ModelFlags, fou
 from jaxgen.diffusion.pretrained.guided_diffusion import from_guided_diffusion
 from jaxgen.diffusion.pretrained.pytorch_diffusion import from_pytorch_diffusion
 from jaxgen.diffusion.pretrained.released import Released, released
+from jaxgen.files import as_path
 from jaxgen.weights import explain, flatten, read_weights, select, tree_digest, unflatten, write_weights
 
 FILES = (
@@ -86,7 +87,7 @@ def load_pretrained(path: str | Path, name: str = "", flags: ModelFlags = NO_FLA
         ValueError: no released network has so many values, the name is unknown, the flags do not describe the file, or
             a parameter is not finite.
     """
-    path = Path(path).expanduser()
+    path = as_path(path)
     if found := read_diffusers(path):
         if name or flags.is_given:
             raise ValueError(f"{path} has a config.json, which describes the network; leave the name and flags out")

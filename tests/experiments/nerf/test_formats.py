@@ -12,7 +12,7 @@ from experiments.nerf import scenes
 from experiments.nerf.config import Rays
 from experiments.nerf.data import Data
 from experiments.nerf.train import ray_batches
-from jaxgen import nerf, training
+from jaxgen import data, nerf, training
 from jaxgen.nerf import analytic_scene
 from tests.nerf import captures
 from tests.programs import compiled
@@ -87,6 +87,44 @@ def test_the_color_of_every_ray_is_that_of_the_world_along_it(written):
     for (name, (_, rgb)), color in zip(batches.items(), colors, strict=True):
         difference = np.abs(rgb - color)
         assert difference.max() < 0.03 and np.ptp(rgb) > 0.5, (name, difference.max())
+
+
+def test_one_capture_as_llff_and_as_colmap_is_one_scene(tmp_path):
+    """Poses, bounds, NDC, colors and the way back to the world of the files, of cameras that face one way."""
+    taken = captures.take(captures.facing(9), captures.cameras(9), background=None)
+    taken = captures.moved(taken, captures.similarity(2))
+    folders = {
+        "llff": captures.write_llff(tmp_path / "llff", taken),
+        "colmap": captures.write_colmap(tmp_path / "colmap", taken),
+    }
+    # Both describe the depths of the points that a view sees; COLMAP's reader takes percentiles of them.
+    path = folders["llff"] / "poses_bounds.npy"
+    rows, everything = np.load(path), data.read_colmap(folders["colmap"], hold_out_every=0)
+    np.testing.assert_allclose(rows[:, 15:], everything["bounds"], rtol=0.05)
+    rows[:, 15:] = everything["bounds"]
+    np.save(path, rows)
+    for ndc in (True, False):
+        llff, colmap = (scenes.load(Data(name, str(folder), ndc=ndc)) for name, folder in folders.items())
+        assert llff.ndc == colmap.ndc == ndc
+        np.testing.assert_allclose((llff.near, llff.far), (colmap.near, colmap.far), rtol=1e-6)
+        np.testing.assert_allclose(llff.bounds, colmap.bounds, rtol=1e-6)
+        np.testing.assert_allclose(llff.world_from_scene, colmap.world_from_scene, rtol=1e-5, atol=1e-5)
+        assert (llff.near_plane, llff.background, llff.pixel_center) == (1.0, 1.0, 0.5)
+        assert (colmap.near_plane, colmap.background, colmap.pixel_center) == (1.0, 1.0, 0.5)
+    llff, colmap = (scenes.load(Data(name, str(folder))) for name, folder in folders.items())
+    image, row, column = (part.ravel() for part in np.meshgrid(np.arange(7), np.arange(12), np.arange(16)))
+    drawn = []
+    for scene in (llff, colmap):
+        program = compiled(lambda arrays, scene=scene: scene.rays_of_pixels(arrays, image, row, column))
+        drawn.append(jax.device_get(program(scene.train.arrays())))
+    for own, other in zip(*(batch["rays"] for batch in drawn), strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-5, atol=2e-5)
+    np.testing.assert_array_equal(drawn[0]["rgb"], drawn[1]["rgb"])
+    assert np.ptp(drawn[0]["rgb"]) > 0.5
+    for own, other in ((llff.train, colmap.train), (llff.test, colmap.test)):
+        assert own.name.tolist() == other.name.tolist()
+        np.testing.assert_array_equal(own.image, other.image)
+        np.testing.assert_allclose(own.pose, other.pose, atol=1e-5)
 
 
 def trained(folder, name, **settings):
