@@ -18,6 +18,7 @@ from .optimizers import Optimizer, build_optimizer
 from .parallel import MetricSums, ParallelUpdate, check_split, pick_devices
 from .placement import bytes_per_device, data_parallel_size
 from .run import Limits, Run, RunRefused, StoppedEarly
+from .run_lock import FolderLostError
 from .sampling import ParallelSampler
 from .stacking import Callback, Deferred, Fit
 from .state import TrainState, create_state
@@ -40,6 +41,7 @@ __all__ = [
     "Deferred",
     "DeviceBatches",
     "Fit",
+    "FolderLostError",
     "HostBatches",
     "HostLost",
     "Interrupted",
