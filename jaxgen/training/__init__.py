@@ -8,7 +8,7 @@ from jaxgen.data.batches import DeviceBatches, HostBatches
 from . import hosts, keys
 from .best import KeepBest
 from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_digest
-from .config import Settings, from_dict, old_names, renamed, to_dict, untracked, untracked_fields
+from .config import Settings, from_dict, not_finite, old_names, renamed, to_dict, untracked, untracked_fields
 from .files import CannotWrite
 from .hosts import HostLost, fetch
 from .loop import Interrupted, NonFiniteLoss, fit, fit_together
@@ -78,6 +78,7 @@ __all__ = [
     "hosts",
     "keys",
     "data_parallel_size",
+    "not_finite",
     "old_names",
     "pick_devices",
     "plain_mean",

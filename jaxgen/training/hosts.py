@@ -113,7 +113,9 @@ def local(tree: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """NumPy copies of the whole arrays, on every process. All must call it."""
+    """NumPy copies of the whole arrays, on every process; of what is only traced, the tracers. All must call it."""
+    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree)):
+        return tree
     return jax.device_get(local(tree))
 
 

@@ -30,11 +30,13 @@ class Limits(NamedTuple):
         max_steps: updates of each training, or None.
         max_trainings: after so many trainings `StoppedEarly` is raised, or None.
         callbacks: replace those of the experiment, or None.
+        instead: `instead(settings, update, state, batches, stage)` is called in place of each training, or None.
     """
 
     max_steps: int | None = None
     max_trainings: int | None = None
     callbacks: Sequence[tuple[int, Callable[[int, Any], None]]] | None = None
+    instead: Callable[..., Any] | None = None
 
 
 class StoppedEarly(Exception):
