@@ -32,7 +32,7 @@ class Lock:
         self._folder, self._path = folder, folder / ".lock"
         self._file: int | None = None
         while True:
-            if self._path.exists() and not self._path.is_file():
+            if os.path.lexists(self._path) and (self._path.is_symlink() or not self._path.is_file()):
                 raise OSError(0, "it is not a regular file", str(self._path))
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
             try:
