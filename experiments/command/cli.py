@@ -37,7 +37,8 @@ def main(
         presets: configs by name; the command line overrides single fields.
         validate_and_load: `validate_and_load(config)` refuses impossible settings and reads the data, before anything
             is written.
-        train: `train(config, prepared, run) -> results`, what `run.finish` returned.
+        train: `train(config, prepared, run) -> results`, what `run.finish` returned. For a new run it is traced first
+            up to its second training, with shapes alone, to estimate the memory.
         description: shown by --help.
         extendable_fields: `extendable_fields(config)`: dotted names of fields that may be larger when a run is resumed.
     """

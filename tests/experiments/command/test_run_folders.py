@@ -4,35 +4,22 @@ import json
 import os
 import time
 
-import numpy as np
 import pytest
 
 from experiments.command import run_folders
 from experiments.report import contents
 from experiments.sample_batches import networks
 from experiments.vae import PRESETS
-from jaxgen import pictures, training
+from jaxgen import training
 from tests.damage import damaged_json
-
-FILES = ("config.json", "environment.json", "measured.json", "metrics.jsonl", "timing.jsonl", "results.json")
+from tests.run_files import FILES, write_run
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
     """A folder with every file that a report reads, and their texts."""
     folder = tmp_path_factory.mktemp("begun") / "run"
-    (folder / "figures").mkdir(parents=True)
-    config = {"seed": 0, "data": {"name": "digits"}, "train": {"num_steps": 200, "sizes": [1, 2]}}
-    record = {"experiment": "toy", "preset": "quick", "seed": 0, "config": config, "untracked": ["data.name"]}
-    measured = [{"key": {"what": "bound", "images": 40, "on": {"a": [1]}}, "values": {"nats": 1.5}}]
-    results = {"step": 200, "params_sha256": "ab" * 32, "seconds": 12.5, "metrics": {"a": 1.5}, "paper": {"a": 1}}
-    lines = [{"step": step, "stage": stage, "loss": 100 / step, "n": step} for stage in "ab" for step in (10, 20, 30)]
-    times = [{"step": s, "session": 1, "seconds": s / 10, "steps_per_second": 10.0} for s in (10, 20, 30)]
-    environment = {"versions": {"jax": "0.10"}, "data": {"toy": "ab"}, "x64": False}
-    values = {"config": record, "environment": environment, "measured": measured, "results": results}
-    texts = {f"{name}.json": json.dumps(value) for name, value in values.items()}
-    texts["metrics.jsonl"], texts["timing.jsonl"] = ("\n".join(map(json.dumps, rows)) + "\n" for rows in (lines, times))
-    pictures.save_png(folder / "figures" / "samples.png", np.zeros((3, 3, 3), np.uint8))
+    texts = {path.name: path.read_text() for path in write_run(folder)}
     return folder, texts
 
 
