@@ -9,8 +9,8 @@ at a moment drawn evenly over the time that a whole training takes from the open
 started again until it ends; then its parameters, optimizer and metrics.jsonl must be those of a run that was never
 killed, bit for bit, or all its kills count as lost. With `--whole` runs evaluate and draw too, and results.json and the
 figures must be the same. `sampling` is `experiments.sample_batches sample` of a small diffusion model, whose file must
-have the same arrays. Processes are forked from one that has imported everything, so that a restart takes a second. Exits
-with 1 where a kill was lost.
+have the same arrays. Processes are forked from one that has imported everything, so that a restart takes a second.
+Exits with 1 where a kill was lost.
 """
 
 import dataclasses

@@ -120,5 +120,5 @@ def _sample(network: Path, workdir: Path, opened: Callable[[], None]) -> None:
 
     workdir.mkdir(exist_ok=True)
     opened()
-    settings = ["--num", "40", "--batch-size", "4", "--devices", "1", "--sampler.steps", "5"]
+    settings = ["--num", "128", "--batch-size", "2", "--devices", "1", "--sampler.steps", "100"]
     commands.main(["sample", str(network), str(workdir / "samples.npz"), *settings])

@@ -11,16 +11,13 @@ import jax
 
 from jaxgen.files import check_shape, run_records
 
-from . import environment, hosts
+from . import environment, hosts, run_folder
 from .checkpoints import Checkpoints, tree_digest
 from .config import differences, to_dict, untracked_fields
 from .files import read_json, remove_leftovers, write_json
 from .logs import Logs
+from .run_folder import RunRefused
 from .run_lock import Lock
-
-
-class RunRefused(ValueError):
-    """The working directory cannot take this run; nothing was written."""
 
 
 class Limits(NamedTuple):
@@ -144,7 +141,7 @@ class Run:
         }
         remove_leftovers(self.workdir, run_records.FILES)
         if not (self.workdir / "config.json").exists():
-            self._set_aside()
+            run_folder.set_aside(self.workdir)
         write_json(self.workdir / "config.json", record)
         self._note_environment()
         self.figures = self.workdir / "figures"
@@ -252,7 +249,7 @@ class Run:
             if self.workdir.exists() and not os.access(self.workdir, os.W_OK):
                 raise RunRefused(f"cannot write to {self.workdir}: permission denied. Choose another --workdir.")
             return
-        self._check_kinds()
+        run_folder.check_kinds(self.workdir)
         recorded = read_json(path)
         if not isinstance(recorded, dict) or not {"experiment", "config"} <= recorded.keys():
             raise RunRefused(f"{path} was not written by a run of this library. Choose another --workdir.")
@@ -269,35 +266,6 @@ class Run:
                 f"{self.workdir} holds a run with another config:\n  {listed}\n"
                 "Choose another --workdir, or give the recorded values to resume it."
             )
-
-    def _check_kinds(self) -> None:
-        """Refuses what would stop the run only when it is read or written."""
-        for names, is_right, kind in (
-            (run_records.FILES, Path.is_file, "a regular file"),
-            (run_records.FOLDERS, Path.is_dir, "a folder"),
-        ):
-            for path in (self.workdir / name for name in names):
-                if os.path.lexists(path) and not is_right(path):
-                    raise RunRefused(
-                        f"{path} is not {kind}, which a run has there. Remove it, or choose another --workdir."
-                    )
-
-    def _set_aside(self) -> None:
-        """Moves away what a run wrote after its folder was deleted."""
-        present = [self.workdir / name for name in run_records.FOLDERS if (self.workdir / name).exists()]
-        if not any(path.is_file() for folder in present for path in folder.rglob("*")):
-            return
-        number = 0
-        while (aside := self.workdir / f".deleted-{number}").exists():
-            number += 1
-        aside.mkdir()
-        for folder in present:
-            folder.rename(aside / folder.name)
-        warnings.warn(
-            f"{self.workdir} held {', '.join(folder.name for folder in present)} without a config.json, as a run "
-            f"leaves whose folder is deleted; moved to {aside}, and the run starts anew",
-            stacklevel=4,
-        )
 
     def _note_environment(self) -> None:
         path = self.workdir / "environment.json"
