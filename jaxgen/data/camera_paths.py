@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.json_file import read_json
 from jaxgen.data.views import as_pose
+from jaxgen.files import read_json
 
 
 def write_camera_path(

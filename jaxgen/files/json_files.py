@@ -202,7 +202,11 @@ def _object_mismatch(value: Any, shape: dict, place: str) -> tuple[str, str, str
         return place, _short(value), "an object"
     for key in keys:
         if not key.endswith("?") and key not in value:
-            return place, f"without {key!r}" if place else f"there is no {key!r}", f"an object with {', '.join(keys)}"
+            return (
+                place,
+                f"without {key!r}" if place else f"there is no {key!r}",
+                f"an object with {', '.join(key.removesuffix('?') for key in keys)}",
+            )
     shapes = {key.removesuffix("?"): shape[key] for key in keys}
     for key, part in value.items():
         if key not in shapes and str not in shape:
