@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from tests.run_files import write_run
+
 SECONDS = 2.0
 MEMORY = 200 << 20
 
@@ -361,7 +363,17 @@ def _read_camera_path(name: str) -> Callable[[Path], Any]:
     return read
 
 
+def _read_run(folder: Path) -> Any:
+    from experiments.command import run_folders
+    from experiments.report import contents
+
+    run = run_folders.read(folder, "a")
+    contents.report([run])
+    return [run.record, run.environment, run.metrics, run.timing, run.measured, run.results, run.damage]
+
+
 READERS: dict[str, Reader] = {
+    "run folder": Reader(write_run, _read_run),
     "IDX": Reader(_idx(bytes, ""), _load("mnist")),
     "IDX, gzip": Reader(_idx(lambda data: gzip.compress(data, mtime=0), ".gz"), _load("mnist"), checked=True),
     "CIFAR-10, binary": Reader(

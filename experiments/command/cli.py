@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from experiments.command import checks, compilation_cache, sweep
+from experiments.command import checks, compilation_cache, size, sweep
 from jaxgen import training
 
 Config = TypeVar("Config")
@@ -37,14 +37,17 @@ def main(
         presets: configs by name; the command line overrides single fields.
         validate_and_load: `validate_and_load(config)` refuses impossible settings and reads the data, before anything
             is written.
-        train: `train(config, prepared, run) -> results`, what `run.finish` returned.
+        train: `train(config, prepared, run) -> results`, what `run.finish` returned. For a new run it is traced first
+            up to its second training, with shapes alone, to estimate the memory.
         description: shown by --help.
         extendable_fields: `extendable_fields(config)`: dotted names of fields that may be larger when a run is resumed.
     """
 
-    def prepare(preset: str, config: Config, defer: bool = False):
+    def prepare(workdir: Path, preset: str, config: Config, defer: bool = False):
         """(workdir -> the open run, run -> what is trained in it) of a config that was checked."""
-        prepared, extendable = checked(config, validate_and_load), extendable_fields(config)
+        prepared, extendable = checked(config, validate_and_load, options.allow_large), extendable_fields(config)
+        if not (options.allow_large or (workdir / "config.json").exists()):
+            size.refuse_large(train, config, prepared, preset)
         named = {"experiment": name, "preset": preset, "extendable_fields": extendable, "defer": defer}
         return lambda workdir: training.Run(workdir, config, **named), lambda run: train(config, prepared, run)
 
@@ -61,10 +64,12 @@ def main(
         workdir = Path(options.workdir or folder)
         if fields:
             # All settings are checked before the first is trained.
-            settings = [(setting, *prepare(preset, config, defer=True)) for setting, config in configs]
+            settings = [
+                (setting, *prepare(workdir / setting.name, preset, config, defer=True)) for setting, config in configs
+            ]
             results = sweep.run_all(workdir, settings)
         else:
-            open_run, train_in = prepare(preset, config)
+            open_run, train_in = prepare(workdir, preset, config)
             with removed_if_refused(workdir), open_run(workdir) as run:
                 results = [train_in(run)]
     except training.Interrupted as stopped:
@@ -110,6 +115,8 @@ class Options:
 
     workdir: str = ""
     """run directory; empty: runs/<name>-<preset>-seed<seed>, with -sweep behind it for a sweep"""
+    allow_large: bool = False
+    """train also where the estimate of the memory exceeds what this machine has"""
     distributed: str = ""
     """several hosts: "auto" under SLURM, Open MPI and on TPU pods, elsewhere host:port,processes,index"""
 
@@ -149,8 +156,11 @@ def parse(
     return preset, command.config, command.options
 
 
-def checked(config: Config, validate_and_load: Callable[[Config], Prepared]) -> Prepared:
+def checked(config: Config, validate_and_load: Callable[[Config], Prepared], allow_large: bool = False) -> Prepared:
     """`validate_and_load(config)`, after the flags that are set before the devices are opened and the common checks."""
+    checks.refuse(training.not_finite(config))
+    if not allow_large:
+        size.refuse_huge(config)
     settings: training.Settings = config.train  # type: ignore[attr-defined]
     if settings.deterministic:
         compilation_cache.make_deterministic()

@@ -1,9 +1,12 @@
 """The files of a run, read without jax: config, environment, logs, results, pictures."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from jaxgen.files import check_shape, read_json, read_json_lines, run_records
 
 MEDIA_TYPES = {".png": "image/png", ".gif": "image/gif"}
 # config.json lists the fields on which no result depends, except that of 0.1.0, which had the fields of these names.
@@ -127,27 +130,25 @@ def read(folder: str | Path, name: str = "") -> RunFolder:
     record = _json(folder / "config.json")
     if not isinstance(record, dict) or not {"experiment", "preset", "seed", "config"} <= record.keys():
         raise ValueError(f"{folder / 'config.json'} was not written by a run of this library")
-    results = _json(folder / "results.json")
-    if results is not None and not {"step", "params_sha256", "seconds", "metrics", "paper"} <= results.keys():
-        raise ValueError(f"{folder / 'results.json'} was not written by a run of this library")
+    check_shape(record, run_records.CONFIG, str(folder / "config.json"))
     damage: list[str] = []
     return RunFolder(
         folder=folder,
         name=name or folder.name,
         record=record,
-        environment=_json(folder / "environment.json") or {},
-        metrics=_lines(folder / "metrics.jsonl", damage),
-        timing=_lines(folder / "timing.jsonl", damage),
+        environment=_json(folder / "environment.json", run_records.ENVIRONMENT) or {},
+        metrics=_lines(folder / "metrics.jsonl", run_records.METRICS, damage),
+        timing=_lines(folder / "timing.jsonl", run_records.WHOLE_TIMING, damage),
         measured=_measured(folder / "measured.json"),
-        results=results,
-        pictures=sorted(path for path in (folder / "figures").glob("*") if path.suffix in MEDIA_TYPES),
+        results=_json(folder / "results.json", run_records.RESULTS),
+        pictures=sorted(p for p in (folder / "figures").glob("*") if p.suffix in MEDIA_TYPES and p.is_file()),
         damage=damage,
     )
 
 
 def _measured(path: Path) -> dict[str, dict[str, float]]:
     """{what was measured, and on what it depends: values}."""
-    entries = _json(path) or {}
+    entries = _json(path, run_records.MEASURED) or {}
     if isinstance(entries, dict):  # of 0.1.0
         return entries
     describe = lambda what, **on: ", ".join([what, *(f"{name} {value}" for name, value in leaves(on).items())])
@@ -180,23 +181,13 @@ def same_but_for_seed(runs: Sequence[RunFolder]) -> list[list[RunFolder]]:
     return [list(group.values()) for group in groups.values() if len(group) > 1]
 
 
-def _json(path: Path) -> Any:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); it was damaged or edited") from error
+def _json(path: Path, shape: Any = None) -> Any:
+    """The value in a file, or None where there is none; measures of older runs may be NaN."""
+    return read_json(path, run_records.EXPECTED, shape=shape, finite=False) if os.path.lexists(path) else None
 
 
-def _lines(path: Path, damage: list[str]) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    found = []
-    for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        try:
-            found.append(json.loads(text))
-        except json.JSONDecodeError:
-            # A killed process leaves at most its last line unfinished.
-            damage.append(f"{path.name}, line {number}, is damaged and was left out.")
-    return found
+def _lines(path: Path, shape: Any, damage: list[str]) -> list[dict[str, Any]]:
+    lines, damaged = read_json_lines(path, shape, finite=False)
+    # A killed process leaves at most its last line unfinished.
+    damage += [f"{path.name}, line {number}, is damaged and was left out." for number in damaged]
+    return lines

@@ -76,7 +76,8 @@ def draw(context: EvalContext, trained: Trained) -> None:
 
 def draw_metrics(context: EvalContext) -> np.ndarray:
     """The value of the game and D on both kinds of examples over the steps."""
-    lines = run_folders.read(context.run.workdir).stages()[context.stage]
+    logged = run_folders.read(context.run.workdir).stages()[context.stage]
+    lines = [line for line in logged if line.keys() >= set(SERIES.values())]
     steps = np.array([line["step"] for line in lines])
     series = {name: (steps, np.array([line[key] for line in lines])) for name, key in SERIES.items()}
     series["value at the equilibrium"] = (steps, np.full(len(steps), gan.VALUE_AT_EQUILIBRIUM))

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from experiments.command import checks
 from experiments.gan import diagnostics, evaluate, figures
@@ -115,7 +116,8 @@ def train_one(context: EvalContext) -> Trained:
     params = context.players.init(for_params, context.data.example())
     state = init_state(for_spectral, config.objective, params, optimizer)
     save_frame = figures.frame_callback(context)
-    save_frame[1](0, state)
+    if not isinstance(state.step, Tracer):  # where only shapes are wanted
+        save_frame[1](0, state)
     callbacks = [diagnostics.callback(context), save_frame]
     if config.evaluation.select_every:
         callbacks.append(evaluate.select_callback(context))

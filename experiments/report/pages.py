@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.command.run_folders import MEDIA_TYPES, leaves
+from jaxgen.files import open_regular
 
 HERE = Path(__file__).parent
 TEMPLATES = (HERE / "templates", HERE.parent / "tour" / "templates")
@@ -61,15 +62,21 @@ def load_picture(path: str | os.PathLike) -> Picture:
     """A picture from a file; its description is the file's name.
 
     Raises:
-        ValueError: another kind of file.
+        ValueError: another kind of file, or a damaged one.
         OSError: it cannot be read.
     """
     path = Path(path)
     if path.suffix not in MEDIA_TYPES:
         raise ValueError(f"{path} is not one of the pictures that a page can hold: {', '.join(MEDIA_TYPES)}")
-    content = path.read_bytes()
+    with open_regular(path, "a picture") as file:
+        content = file.read()
     # Where both formats write their size.
-    width, height = struct.unpack(*(("<HH", content[6:10]) if path.suffix == ".gif" else (">II", content[16:24])))
+    start, layout, place = (
+        (b"GIF8", "<HH", slice(6, 10)) if path.suffix == ".gif" else (b"\x89PNG", ">II", slice(16, 24))
+    )
+    if not content.startswith(start) or len(content) < place.stop:
+        raise ValueError(f"{path} is not a whole {path.suffix[1:].upper()} file; remove it, and run the command again")
+    width, height = struct.unpack(layout, content[place])
     source = f"data:{MEDIA_TYPES[path.suffix]};base64,{base64.b64encode(content).decode()}"
     return Picture(source, path.stem.replace("-", " "), width > max(WIDE, 2 * height))
 

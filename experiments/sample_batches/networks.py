@@ -37,7 +37,7 @@ def load(path: str | Path, name: str = "", flags: diffusion.ModelFlags = NO_FLAG
             f"{folder} is a run of {record['experiment']!r}, whose networks this command does not know; it draws from "
             "runs of 'ddpm' and 'guided_diffusion'"
         )
-    config = training.from_dict(defaults[record["experiment"]], record["config"])
+    config = _config(folder, defaults[record["experiment"]], record)
     step, params = newest(folder / "checkpoints", "/ema/")
     labels: dict[str, Any] = {}
     if isinstance(config, guided_diffusion.Config):
@@ -47,6 +47,13 @@ def load(path: str | Path, name: str = "", flags: diffusion.ModelFlags = NO_FLAG
     shape = shape_of(config.data, params, 2 if labels.get("low_resolution") else 1)
     model = build_model(config.network, config.process, shape, **labels)
     return _with_params(f"{folder.name} at step {step}", model, params, folder)
+
+
+def _config(folder: Path, default: Any, record: dict[str, Any]) -> Any:
+    try:
+        return training.from_dict(default, record["config"])
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'}: {error}") from error
 
 
 def load_classifier(path: str | Path) -> diffusion.Pretrained:
@@ -63,7 +70,7 @@ def load_classifier(path: str | Path) -> diffusion.Pretrained:
     record = run_folders.read(folder).record
     if record["experiment"] != "guided_diffusion":
         raise ValueError(f"{folder} is a run of {record['experiment']!r}, which trains no classifier of noisy images")
-    config = training.from_dict(guided_diffusion.Config(), record["config"])
+    config = _config(folder, guided_diffusion.Config(), record)
     settings = config.classifier
     if settings.trained or not settings.num_steps:
         where = f"took its classifier from {settings.trained}" if settings.trained else "has no classifier"

@@ -91,7 +91,8 @@ def walk(folder: Path, numbers_of_chapters: Sequence[int] = (), at_once: int = 1
 
 def arguments(lesson: Lesson, folder: Path) -> list[str]:
     """The command that trains in `folder`."""
-    command = [sys.executable, "-m", f"experiments.{lesson.experiment}", PRESET, "--workdir", str(folder)]
+    program = [sys.executable, "-m", "experiments.tour.child", f"experiments.{lesson.experiment}"]
+    command = [*program, PRESET, "--workdir", str(folder)]
     if lesson.experiment in COMPARE_FEATURES:
         command += ["--evaluation.features", str(folder.parent / "features.npz")]
     return command

@@ -23,7 +23,10 @@ def at_once() -> int:
 
 
 class Programs:
-    """Runs commands in several lanes; `stopped` is the exit code of the first that was stopped."""
+    """Runs commands in several lanes; `stopped` is the exit code of the first that was stopped.
+
+    The standard input of each is a pipe that the system closes when this process has ended.
+    """
 
     def __init__(self) -> None:
         self.stopped: int | None = None
@@ -39,6 +42,7 @@ class Programs:
                 arguments,
                 cwd=Path(__file__).parents[2],
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import traceback
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,8 @@ class ForkedTraining:
         stages: number of trainings; 0: unknown.
         distributed: how the process joins others, as for `training.hosts.join`.
         jax_options: configuration of jax in the process.
+        whole: evaluate and draw too.
+        network: folder of a run: no training, but samples of its network are drawn into `workdir`.
     """
 
     def __init__(
@@ -36,14 +40,20 @@ class ForkedTraining:
         stages: int = 0,
         distributed: str = "",
         jax_options: dict[str, Any] | None = None,
+        whole: bool = False,
+        network: Path | None = None,
     ):
         forkserver = multiprocessing.get_context("forkserver")
         # The first training starts the server.
         forkserver.set_forkserver_preload(["orbax.checkpoint", f"experiments.{name}"])
         self._name, self._log = name, Path(f"{workdir}{distributed.rpartition(',')[2]}.log")
         self._connection, connection = forkserver.Pipe()
-        arguments = (name, config, workdir, stages, distributed, jax_options or {}, self._log, connection)
-        self._process = forkserver.Process(target=_train, args=arguments)
+        if network is not None:
+            do = partial(_sample, network, workdir)
+        else:
+            do = partial(_train, name, config, workdir, stages, whole)
+        arguments = (do, distributed, jax_options or {}, self._log, connection)
+        self._process = forkserver.Process(target=_run, args=arguments)
         self._process.start()
         connection.close()
 
@@ -77,11 +87,8 @@ class ForkedTraining:
             raise ValueError(f"a process of {self._name} ended with exit code {code}: {' | '.join(output[-3:])}")
 
 
-def _train(
-    name: str,
-    config: Any,
-    workdir: Path,
-    stages: int,
+def _run(
+    do: Callable[[Callable[[], None]], None],
     distributed: str,
     jax_options: dict[str, Any],
     log: Path,
@@ -97,8 +104,21 @@ def _train(
         jax.config.update(option, value)
     try:
         training.hosts.join(distributed)
-        trial = short_runs.prepare_trial(name, config)
-        short_runs.train(trial, workdir, stages=stages, opened=lambda: connection.send("open"))
+        do(lambda: connection.send("open"))
     except Exception:
         traceback.print_exc()
         training.hosts.leave(2)
+
+
+def _train(name: str, config: Any, workdir: Path, stages: int, whole: bool, opened: Callable[[], None]) -> None:
+    trial = short_runs.prepare_trial(name, config)
+    short_runs.train(trial, workdir, stages=stages, whole=whole, opened=opened)
+
+
+def _sample(network: Path, workdir: Path, opened: Callable[[], None]) -> None:
+    from experiments.sample_batches import commands
+
+    workdir.mkdir(exist_ok=True)
+    opened()
+    settings = ["--num", "128", "--batch-size", "2", "--devices", "1", "--sampler.steps", "100"]
+    commands.main(["sample", str(network), str(workdir / "samples.npz"), *settings])

@@ -149,7 +149,13 @@ class TrainOnly(training.Run):
 
 
 def train(
-    trial: Trial, workdir: Path, *, stages: int = 0, stop: bool = False, opened: Callable[[], None] = lambda: None
+    trial: Trial,
+    workdir: Path,
+    *,
+    stages: int = 0,
+    stop: bool = False,
+    whole: bool = False,
+    opened: Callable[[], None] = lambda: None,
 ) -> int:
     """Does all trainings of an experiment in `workdir`, or resumes them.
 
@@ -158,6 +164,7 @@ def train(
         workdir: the run directory.
         stages: the number of trainings, where it is known; what follows the last is then left out.
         stop: send a SIGTERM at step 5 of each training.
+        whole: evaluate and draw too, with the experiment's callbacks.
         opened: called when the run directory is open.
 
     Returns:
@@ -168,10 +175,10 @@ def train(
     """
     # Previews are left out.
     callbacks = [(STOP_AT, _terminate)] if stop else []
-    limits = training.Limits(STEPS, stages or None, callbacks)
+    limits = training.Limits(STEPS, stages or None, None if whole else callbacks)
     with contextlib.suppress(training.StoppedEarly):
-        experiment = trial.script.__name__
-        with TrainOnly(workdir, trial.config, experiment=experiment, quiet=True, limits=limits) as run:
+        kind, experiment = (training.Run, trial.name) if whole else (TrainOnly, trial.script.__name__)
+        with kind(workdir, trial.config, experiment=experiment, quiet=True, limits=limits) as run:
             opened()
             trial.script.train(trial.config, trial.prepared, run)
     return run.trainings

@@ -29,7 +29,6 @@ from jaxgen.data.image_set import (
     to_bytes,
 )
 from jaxgen.data.images import read_images
-from jaxgen.data.json_file import read_json
 from jaxgen.data.llff import read_llff
 from jaxgen.data.load import NAMES, fingerprint, kind_of_folder, load
 from jaxgen.data.mixtures import (
@@ -46,6 +45,7 @@ from jaxgen.data.pixels import listed_pixels, shuffled_pixels
 from jaxgen.data.stored import StoredImages, stored
 from jaxgen.data.tfds import from_tfds
 from jaxgen.data.transforms import read_blender, read_transforms, write_blender
+from jaxgen.files import read_json
 
 __all__ = [
     "MAX_CLASSES",

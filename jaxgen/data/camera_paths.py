@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxgen.data.json_file import read_json
 from jaxgen.data.views import as_pose
-from jaxgen.files import as_path, read_npy
+from jaxgen.files import as_path, read_json, read_npy
 
 
 def write_camera_path(

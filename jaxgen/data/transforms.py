@@ -25,10 +25,10 @@ import numpy as np
 
 from jaxgen.data.checks import check_split, existing_folder, find_file, nearest
 from jaxgen.data.image_paths import find_image, images_root, normal_name, relative_name, some
-from jaxgen.data.json_file import read_json
 from jaxgen.data.photos import check_size, exif_note, read_headers, read_photos
 from jaxgen.data.transforms_camera import CAMERA_KEYS, REFUSED, TransformsCamera
 from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
+from jaxgen.files import read_json
 
 BLENDER_FILES = (
     "transforms_train.json, transforms_val.json and transforms_test.json with the images that they name "

@@ -1,4 +1,4 @@
-"""File formats read within limits: NumPy, zip, gzip, MATLAB, pickles of arrays, PNG and JPEG.
+"""File formats read within limits: NumPy, zip, gzip, MATLAB, JSON, pickles of arrays, PNG and JPEG.
 
 Files are treated as untrusted: nothing in them is run, and every size that a file declares is compared with the size
 of the file before memory is allocated. SECURITY.md says what is promised. This package imports nothing of jaxgen.
@@ -6,6 +6,7 @@ of the file before memory is allocated. SECURITY.md says what is promised. This 
 
 from jaxgen.files.gzips import Stream, fill, open_unpacked
 from jaxgen.files.images import open_image, read_image
+from jaxgen.files.json_files import check_shape, not_finite, open_regular, parse_json, read_json, read_json_lines
 from jaxgen.files.limits import Budget, check_expansion, describe, first_bytes, regular_file_size
 from jaxgen.files.matlab import MatArray, read_mat, read_mat_variables
 from jaxgen.files.npy import Header, read_npy, read_npy_data, read_npy_header, read_npz
@@ -25,16 +26,22 @@ __all__ = [
     "Stream",
     "as_path",
     "check_expansion",
+    "check_shape",
     "describe",
     "dict_key",
     "fill",
     "first_bytes",
+    "not_finite",
     "numpy_names",
     "open_image",
+    "open_regular",
     "open_unpacked",
     "open_zip",
+    "parse_json",
     "read_entry",
     "read_image",
+    "read_json",
+    "read_json_lines",
     "read_mat",
     "read_mat_variables",
     "read_npy",

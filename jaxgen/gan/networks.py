@@ -1,7 +1,6 @@
 """The two players as functions of parameters and keys, and their fully connected networks.
 
-`Players` takes any networks. Those here are the networks of Goodfellow et al. (2014) for MNIST, and plain ones for
-points in the plane.
+`Players` takes any networks. Those here are Goodfellow et al.'s (2014) for MNIST, and plain ones for points in a plane.
 """
 
 from collections.abc import Callable, Sequence

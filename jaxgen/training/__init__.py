@@ -8,7 +8,7 @@ from jaxgen.data.batches import DeviceBatches, HostBatches
 from . import hosts, keys
 from .best import KeepBest
 from .checkpoints import Checkpoints, DamagedCheckpoint, NonFiniteState, tree_digest
-from .config import Settings, from_dict, old_names, renamed, to_dict, untracked, untracked_fields
+from .config import Settings, from_dict, not_finite, old_names, renamed, to_dict, untracked, untracked_fields
 from .files import CannotWrite
 from .hosts import HostLost, fetch
 from .loop import Interrupted, NonFiniteLoss, fit, fit_together
@@ -18,6 +18,7 @@ from .optimizers import Optimizer, build_optimizer
 from .parallel import MetricSums, ParallelUpdate, check_split, pick_devices
 from .placement import bytes_per_device, data_parallel_size
 from .run import Limits, Run, RunRefused, StoppedEarly
+from .run_lock import FolderLostError
 from .sampling import ParallelSampler
 from .stacking import Callback, Deferred, Fit
 from .state import TrainState, create_state
@@ -40,6 +41,7 @@ __all__ = [
     "Deferred",
     "DeviceBatches",
     "Fit",
+    "FolderLostError",
     "HostBatches",
     "HostLost",
     "Interrupted",
@@ -76,6 +78,7 @@ __all__ = [
     "hosts",
     "keys",
     "data_parallel_size",
+    "not_finite",
     "old_names",
     "pick_devices",
     "plain_mean",

@@ -8,7 +8,9 @@ With several processes, process 0 writes and reads: the others send it their pie
 hold together, and receive what it read.
 """
 
+import shutil
 import warnings
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from jaxgen import weights
 
 from . import hosts
 from .files import CannotWrite
+from .run_lock import FolderLostError
 
 Tree = Any
 
@@ -38,13 +41,14 @@ class Checkpoints:
     Args:
         directory: made when the first checkpoint is saved.
         keep: how many of the newest are kept.
+        check: called before and after each is written; raises where the folder is no longer the run's.
     """
 
-    def __init__(self, directory: str | Path, keep: int = 3):
+    def __init__(self, directory: str | Path, keep: int = 3, check: Callable[[], None] = lambda: None):
         if keep < 1:
             raise ValueError(f"keep is {keep}; at least one checkpoint must be kept")
         self.directory = Path(directory).absolute()
-        self._keep = keep
+        self._keep, self._check = keep, check
         self._lazy_manager = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._saving: Future | None = None
@@ -69,6 +73,7 @@ class Checkpoints:
             CannotWrite: the previous checkpoint could not be written.
         """
         self.wait()
+        self._check()
         if hosts.broadcast_from_primary(step in self.steps()):
             return
         arrays = weights.flatten(hosts.fetch(tree))
@@ -142,6 +147,8 @@ class Checkpoints:
             return
         try:
             saving.result()
+        except FolderLostError:
+            raise
         except Exception as error:  # orbax and tensorstore raise many kinds for a full disk
             raise CannotWrite(f"a checkpoint to {self.directory}", error, self.last_good()) from error
 
@@ -180,12 +187,21 @@ class Checkpoints:
         saved = ocp.args.Composite(
             state=ocp.args.StandardSave(arrays), meta=ocp.args.JsonSave({"step": step, "sha256": digests})
         )
+        self._check()
+        # Of a save that was killed; orbax writes under such a name, then renames.
+        for leftover in self.directory.glob("*.orbax-checkpoint-tmp*") if self._lazy_manager is None else ():
+            shutil.rmtree(leftover, ignore_errors=True)
         self._manager().save(step, args=saved, force=True)
+        self._check()
 
     def _read(self, step: int) -> dict[str, np.ndarray]:
         import orbax.checkpoint as ocp
 
         wanted = ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
+        folder = self.directory / str(step)
+        if odd := next((p for p in folder.rglob("*") if not (p.is_file() or p.is_dir())), None):
+            # A pipe would be waited for.
+            raise DamagedCheckpoint(f"{odd.relative_to(folder)} is not a regular file")
         manager = self._manager()
         manager.reload()
         try:

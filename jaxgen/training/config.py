@@ -1,8 +1,10 @@
 """Configs are frozen dataclasses. This file turns them into plain data and back, and compares them."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
 def untracked(default: Any, *, old_names: tuple[str, ...] = ()) -> Any:
@@ -79,19 +81,46 @@ def from_dict(default: Any, recorded: Mapping[str, Any]) -> Any:
         recorded: what config.json holds, perhaps under names that fields had before.
 
     Raises:
-        ValueError: the record has a field that such a config does not have.
+        ValueError: the record has a field that such a config does not have, or a value of another type.
     """
+    return _from_dict(default, recorded, "")
+
+
+def _from_dict(default: Any, recorded: Mapping[str, Any], prefix: str) -> Any:
     recorded, changes = _upgraded(default, recorded), {}
+    types = get_type_hints(type(default))
     for field in dataclasses.fields(default):
-        found, value = _take(recorded, field)
+        (found, value), name = _take(recorded, field), prefix + field.name
         if not found:
             value = _class_default(field, getattr(default, field.name))
         elif dataclasses.is_dataclass(getattr(default, field.name)) and isinstance(value, dict):
-            value = from_dict(getattr(default, field.name), value)
-        changes[field.name] = _tuples(value)
+            value = _from_dict(getattr(default, field.name), value, f"{name}.")
+        value = _tuples(value)
+        if found and not _is_of(value, types[field.name]):
+            kind = getattr(types[field.name], "__name__", types[field.name])
+            raise ValueError(f"the run's config has {name} {_short(value)}; expected {kind}")
+        changes[field.name] = value
     if recorded:
         raise ValueError(f"the run's config has a field {next(iter(recorded))!r} that {type(default).__name__} lacks")
     return dataclasses.replace(default, **changes)
+
+
+def not_finite(config: Any, prefix: str = "") -> list[str]:
+    """The problems of fields that are NaN or infinite, also inside tuples; a field may be `infinite`.
+
+    Such a field is made by `dataclasses.field(default=..., metadata={"infinite": True})`; NaN is refused there too.
+    """
+    problems = []
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if dataclasses.is_dataclass(value):
+            problems += not_finite(value, f"{name}.")
+            continue
+        for number in value if isinstance(value, tuple) else (value,):
+            is_bad = isinstance(number, float) and not math.isfinite(number)
+            if is_bad and not (field.metadata.get("infinite") and not math.isnan(number)):
+                problems.append(f"{name} is {number}; it must be a finite number")
+    return problems
 
 
 def differences(recorded: Mapping[str, Any], config: Any, extendable_fields: tuple[str, ...] = ()) -> list[str]:
@@ -123,8 +152,8 @@ def _differences(recorded: Mapping[str, Any], config: Any, extendable: tuple[str
         now = to_dict(now)
         grows = name in extendable and isinstance(before, int) and isinstance(now, int) and now > before
         if before != now and not grows:
-            yield f"{name}: {before!r} -> {now!r}"
-    yield from (f"{prefix}{name}: {value!r} -> '(absent)'" for name, value in recorded.items())
+            yield f"{name}: {_short(before)} -> {_short(now)}"
+    yield from (f"{prefix}{name}: {_short(value)} -> '(absent)'" for name, value in recorded.items())
 
 
 def untracked_fields(config: Any, prefix: str = "") -> list[str]:
@@ -151,7 +180,10 @@ def old_names(config: Any, prefix: str = "") -> dict[str, str]:
 def _upgraded(config: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the record, with values of earlier versions translated by the config's `upgrade`, if it has one."""
     upgrade = getattr(config, "upgrade", dict)
-    return upgrade(dict(recorded))
+    try:
+        return upgrade(dict(recorded))
+    except TypeError as error:  # a list or an object where every version wrote a name
+        raise ValueError(f"the record of {type(config).__name__} is damaged: {_short(recorded)}") from error
 
 
 def _take(recorded: dict[str, Any], field: dataclasses.Field) -> tuple[bool, Any]:
@@ -170,3 +202,27 @@ def _class_default(field: dataclasses.Field, otherwise: Any) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of the type of a field; a whole number is a float too, and True is no number."""
+    match get_origin(kind):
+        case None if kind in (int, float):
+            return isinstance(value, (int, kind)) and not isinstance(value, bool)
+        case None:
+            return not isinstance(kind, type) or isinstance(value, kind)
+        case origin if origin is Literal:
+            return any(value is choice or (type(value), value) == (type(choice), choice) for choice in get_args(kind))
+        case origin if origin in (Union, UnionType):
+            return any(_is_of(value, one) for one in get_args(kind))
+        case origin if origin is tuple:
+            kinds = get_args(kind)
+            if not isinstance(value, tuple) or (kinds[-1] is not ... and len(value) != len(kinds)):
+                return False
+            return all(map(_is_of, value, kinds if kinds[-1] is not ... else (kinds[0],) * len(value)))
+    return True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,12 +1,15 @@
 """Files that are either the old version or the new one, never half of each."""
 
+import glob
 import json
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from jaxgen import data
+from jaxgen import files
+from jaxgen.files.run_records import EXPECTED
 
 
 class CannotWrite(OSError):
@@ -52,11 +55,21 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """The value in a JSON file.
+def read_json(path: str | Path, shape: Any = None) -> Any:
+    """The value in a JSON file of a run.
+
+    Args:
+        path: the file.
+        shape: what it must hold, as for `jaxgen.files.check_shape`.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: the file is damaged, or `jaxgen.data.read_json` refuses it; the message names it.
+        ValueError: the file is damaged, or holds something else; the message names it and the place.
     """
-    return data.read_json(path, "valid JSON, as a run writes it (it was damaged or edited)")
+    return files.read_json(path, EXPECTED, shape=shape)
+
+
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
+    """Removes what killed processes left of files that they were writing to these names with `write_text`."""
+    for name in names:
+        for path in folder.glob(f".{glob.escape(name)}.????????"):
+            path.unlink(missing_ok=True)

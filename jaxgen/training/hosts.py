@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 # A host that has not been heard of for so many seconds is lost.
 HEARTBEAT = 60
@@ -113,7 +114,9 @@ def local(tree: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-    """NumPy copies of the whole arrays, on every process. All must call it."""
+    """NumPy copies of the whole arrays, on every process; of what is only traced, the tracers. All must call it."""
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(tree)):
+        return tree
     return jax.device_get(local(tree))
 
 

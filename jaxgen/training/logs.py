@@ -6,15 +6,22 @@ to timing.jsonl.
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from jaxgen.files import open_regular, read_json_lines
+from jaxgen.files.run_records import METRICS, TIMING
+
 from .files import CannotWrite, write_text
 from .tensorboard import Scalars
+
+SHAPES = {"metrics.jsonl": METRICS, "timing.jsonl": TIMING}
 
 
 class Logs:
@@ -23,14 +30,15 @@ class Logs:
     Args:
         workdir: the run directory.
         quiet: nothing is shown on the terminal.
+        check: called before each line is written; raises where the folder is no longer the run's.
     """
 
-    def __init__(self, workdir: str | Path, quiet: bool = False):
-        self._workdir = Path(workdir)
+    def __init__(self, workdir: str | Path, quiet: bool = False, check: Callable[[], None] = lambda: None):
+        self._workdir, self._check = Path(workdir), check
         self._quiet = quiet
         self._files: dict[str, IO[str]] = {}
         self._tensorboard: dict[str, Scalars | None] = {}
-        self._session = 1 + max((line.get("session", 0) for line in self._lines("timing.jsonl")), default=0)
+        self._session = 1 + max((line.get("session", 0) for line in self._read("timing.jsonl")[0]), default=0)
         self._start = time.perf_counter()
         self._last_shown = float("-inf")
         self._bar = None
@@ -50,7 +58,7 @@ class Logs:
         if not path.exists():
             return
         lines, damaged = self._read("metrics.jsonl")
-        if damaged and damaged != [len(lines) + 1]:
+        if damaged and set(damaged) != {len(lines) + 1}:
             shutil.copy(path, copy := self._unused("metrics.damaged"))
             warnings.warn(f"the damaged {path.name} is kept as {copy}", stacklevel=3)
         kept = [line for line in lines if line.get("stage", "") != stage or line["step"] <= step]
@@ -79,6 +87,7 @@ class Logs:
     def write(self, stage: str, step: int, num_steps: int, metrics: dict[str, float]) -> None:
         """One line in metrics.jsonl, one in timing.jsonl, the TensorBoard scalars, and one line for a person."""
         named = {"stage": stage} if stage else {}
+        self._check()
         self._append("metrics.jsonl", {"step": step, **named, **metrics})
         elapsed = time.perf_counter() - self._stage_start
         rate = (step - self._stage_first) / elapsed if elapsed > 0 else 0.0
@@ -101,7 +110,7 @@ class Logs:
     def total_seconds(self) -> float:
         """Wall time of the run over all its sessions, up to now."""
         longest: dict[int, float] = {self._session: time.perf_counter() - self._start}
-        for line in self._lines("timing.jsonl"):
+        for line in self._read("timing.jsonl")[0]:
             session = line.get("session", 0)
             longest[session] = max(longest.get(session, 0.0), line.get("seconds", 0.0))
         return sum(longest.values())
@@ -120,33 +129,20 @@ class Logs:
         path = self._workdir / name
         try:
             if name not in self._files:
-                before = path.read_bytes() if path.exists() else b""
                 self._files[name] = open(path, "a")
                 # The line that a killed process left unfinished stays a line of its own.
-                self._files[name].write("\n" if before and not before.endswith(b"\n") else "")
+                self._files[name].write("" if _ends_a_line(path) else "\n")
             self._files[name].write(json.dumps(line, allow_nan=False) + "\n")
             self._files[name].flush()
         except OSError as error:
             raise CannotWrite(str(path), error) from error
 
-    def _lines(self, name: str) -> list[dict]:
-        return self._read(name)[0]
-
-    def _read(self, name: str) -> tuple[list[dict], list[int]]:
-        """(the lines of a file, the numbers of the damaged ones), with a warning for each of these."""
+    def _read(self, name: str) -> tuple[list[dict], dict[int, str]]:
+        """(the lines of a file, {number of a damaged line: its beginning}), with a warning for each of these."""
         path = self._workdir / name
-        if not path.exists():
-            return [], []
-        lines, damaged = [], []
-        for number, text in enumerate(path.read_text(errors="replace").splitlines(), 1):
-            try:
-                line = json.loads(text)
-                if not (isinstance(line, dict) and isinstance(line.get("step"), int)):
-                    raise ValueError("no step")
-                lines.append(line)
-            except ValueError:
-                damaged.append(number)
-                warnings.warn(f"{path}, line {number} is damaged and was left out: {text[:60]!r}", stacklevel=4)
+        lines, damaged = read_json_lines(path, SHAPES[name])
+        for number, text in damaged.items():
+            warnings.warn(f"{path}, line {number} is damaged and was left out: {text!r}", stacklevel=4)
         return lines, damaged
 
     def _unused(self, name: str) -> Path:
@@ -174,3 +170,9 @@ class Logs:
             values = "  ".join(f"{name} {value}" for name, value in short.items())
             where = f"{stage} step" if stage else "step"
             print(f"{where} {step}/{num_steps}  {rate:.3g} steps/s  {values}", file=sys.stderr, flush=True)
+
+
+def _ends_a_line(path: Path) -> bool:
+    with open_regular(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        return not size or (file.seek(size - 1) >= 0 and file.read(1) == b"\n")

@@ -82,6 +82,8 @@ def fit(
         Deferred: the run has `defer`, and this training is not finished.
     """
     limits = run.limits
+    if limits.instead is not None:
+        return limits.instead(settings, update, state, batches, stage)
     if limits.max_steps is not None:
         settings = dataclasses.replace(settings, num_steps=min(settings.num_steps, limits.max_steps))
     if limits.callbacks is not None:

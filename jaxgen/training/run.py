@@ -1,6 +1,5 @@
 """The run directory: what a run is (config.json), what it ran on (environment.json), what came out (results.json)."""
 
-import fcntl
 import os
 import tempfile
 import warnings
@@ -10,15 +9,15 @@ from typing import Any, NamedTuple, Self
 
 import jax
 
-from . import environment, hosts
+from jaxgen.files import check_shape, run_records
+
+from . import environment, hosts, run_folder
 from .checkpoints import Checkpoints, tree_digest
 from .config import differences, to_dict, untracked_fields
-from .files import read_json, write_json
+from .files import read_json, remove_leftovers, write_json
 from .logs import Logs
-
-
-class RunRefused(ValueError):
-    """The working directory cannot take this run; nothing was written."""
+from .run_folder import RunRefused
+from .run_lock import Lock
 
 
 class Limits(NamedTuple):
@@ -28,11 +27,13 @@ class Limits(NamedTuple):
         max_steps: updates of each training, or None.
         max_trainings: after so many trainings `StoppedEarly` is raised, or None.
         callbacks: replace those of the experiment, or None.
+        instead: `instead(settings, update, state, batches, stage)` is called in place of each training, or None.
     """
 
     max_steps: int | None = None
     max_trainings: int | None = None
     callbacks: Sequence[tuple[int, Callable[[int, Any], None]]] | None = None
+    instead: Callable[..., Any] | None = None
 
 
 class StoppedEarly(Exception):
@@ -93,24 +94,22 @@ class Run:
         except BaseException:
             self._close()
             raise
-        self.logs = Logs(self.workdir, quiet or not hosts.is_primary())
+        self.logs = Logs(self.workdir, quiet or not hosts.is_primary(), self._lock.check)
 
     def _open(self, extendable_fields: tuple[str, ...]) -> None:
         try:
             self._check_resumable(extendable_fields)
             self.workdir.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.workdir / ".lock", "a+")
-        except OSError as error:
-            raise RunRefused(f"cannot write to {self.workdir}: {error.strerror}. Choose another --workdir.") from error
-        try:
-            # The system lets go of the lock when the process ends, however it ends.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
+            self._lock = Lock(self.workdir)
+        except BlockingIOError as error:
             raise RunRefused(
                 f"another process is running in {self.workdir}. Wait for it, or choose another --workdir."
             ) from error
+        except OSError as error:
+            raise RunRefused(f"cannot write to {self.workdir}: {error.strerror}. Choose another --workdir.") from error
         try:
+            # Once more: another process may have begun and ended since.
+            self._check_resumable(extendable_fields)
             self._begin()
         except BaseException:
             self._lock.close()
@@ -140,6 +139,9 @@ class Run:
             "config": to_dict(self.config),
             "untracked": untracked_fields(self.config),
         }
+        remove_leftovers(self.workdir, run_records.FILES)
+        if not (self.workdir / "config.json").exists():
+            run_folder.set_aside(self.workdir)
         write_json(self.workdir / "config.json", record)
         self._note_environment()
         self.figures = self.workdir / "figures"
@@ -161,7 +163,7 @@ class Run:
 
     def checkpoints(self, stage: str = "", keep: int = 3) -> Checkpoints:
         """The checkpoints of one stage."""
-        return Checkpoints(self.workdir / "checkpoints" / stage, keep)
+        return Checkpoints(self.workdir / "checkpoints" / stage, keep, self._lock.check)
 
     def finish(
         self, *, step: int, params: Any, metrics: dict[str, float], paper: dict[str, float] | None = None
@@ -174,6 +176,7 @@ class Run:
             metrics: measured values by name.
             paper: the published values of metrics of the same name.
         """
+        self._lock.check()
         unknown = sorted(set(paper or {}) - set(metrics))
         if unknown:
             raise ValueError(f"the paper's {', '.join(unknown)} has no measured value beside it")
@@ -203,7 +206,7 @@ class Run:
                 config.
         """
         path, key = self.workdir / "measured.json", to_dict({"what": what, **depends_on})
-        entries = read_json(path) if path.exists() else []
+        entries = read_json(path, run_records.MEASURED) if path.exists() else []
         if isinstance(entries, dict):  # as 0.1.0 kept them, under sentences
             entries = [{"key": {"what": sentence}, "values": values} for sentence, values in entries.items()]
         known = [entry["values"] for entry in entries if entry["key"] in (key, {"what": old_name})]
@@ -211,6 +214,7 @@ class Run:
         if values is None:
             # Every process measures, in case that needs them all; process 0's values stand.
             values = hosts.broadcast_from_primary({name: float(value) for name, value in measure().items()})
+            self._lock.check()
             write_json(path, [*entries, {"key": key, "values": values}])
         return values
 
@@ -218,7 +222,8 @@ class Run:
         """Records the data's fingerprint in environment.json, and warns where it is not the one the run began with."""
         hosts.check_same(f"data {name}", fingerprint)
         path = self.workdir / "environment.json"
-        recorded = read_json(path)
+        self._lock.check()
+        recorded = read_json(path, run_records.ENVIRONMENT)
         before = recorded.setdefault("data", {}).setdefault(name, fingerprint)
         if before != fingerprint:
             warnings.warn(
@@ -236,7 +241,7 @@ class Run:
             # Dot files are ours: a run killed in its first moment leaves only its lock.
             present = self.workdir.iterdir() if self.workdir.exists() else ()
             others = [p.name for p in present if not p.name.startswith(".")]
-            if others:
+            if not set(others) <= set(run_records.FOLDERS):
                 raise RunRefused(
                     f"{self.workdir} holds {', '.join(sorted(others)[:3])} but no config.json: it is not a run. "
                     "Choose an empty --workdir."
@@ -244,9 +249,11 @@ class Run:
             if self.workdir.exists() and not os.access(self.workdir, os.W_OK):
                 raise RunRefused(f"cannot write to {self.workdir}: permission denied. Choose another --workdir.")
             return
+        run_folder.check_kinds(self.workdir)
         recorded = read_json(path)
         if not isinstance(recorded, dict) or not {"experiment", "config"} <= recorded.keys():
             raise RunRefused(f"{path} was not written by a run of this library. Choose another --workdir.")
+        check_shape(recorded, run_records.CONFIG, str(path))
         if recorded["experiment"] != self.experiment:
             raise RunRefused(
                 f"{self.workdir} holds a run of {recorded['experiment']!r}, not of {self.experiment!r}. "
@@ -266,7 +273,7 @@ class Run:
         if not path.exists():
             write_json(path, now)
             return
-        before = read_json(path)
+        before = read_json(path, run_records.ENVIRONMENT)
         changed = environment.differences({k: v for k, v in before.items() if k not in ("data", "resumed_in")}, now)
         if changed:
             before.setdefault("resumed_in", []).append(now)

@@ -99,7 +99,7 @@ def test_a_file_is_not_a_workdir(tmp_path):
 
 def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"experiment": "to')
-    with pytest.raises(ValueError, match="config.json: line 1, .*not a whole JSON file.*damaged or edited"):
+    with pytest.raises(ValueError, match="config.json: line 1, column 16: not a whole JSON file"):
         opened(tmp_path)
 
 

@@ -169,7 +169,7 @@ def test_what_is_not_a_run_is_refused(make, tmp_path):
     with pytest.raises(ValueError, match="was not written by a run"):
         read_all([tmp_path / "inside"])
     (tmp_path / "inside" / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not valid JSON"):
+    with pytest.raises(ValueError, match="config.json: line 1, column 2: not a whole JSON file"):
         read_all([tmp_path / "inside"])
 
 

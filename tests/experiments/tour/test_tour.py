@@ -4,6 +4,8 @@ import importlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -54,7 +56,7 @@ def walk(monkeypatch, tmp_path):
             called.append(name)
             code = dict(ends).get(name, 0)
             if not code:
-                assert arguments[1:4] == ["-m", f"experiments.{name}", "quick"]
+                assert arguments[1:5] == ["-m", "experiments.tour.child", f"experiments.{name}", "quick"]
                 leave_behind(experiments[name], Path(arguments[arguments.index("--workdir") + 1]))
             return ["sh", "-c", f"exit {code}" if code >= 0 else f"kill -{-code} $$"]
 
@@ -175,3 +177,33 @@ def test_what_breaks_in_a_lane_is_raised():
 
     with pytest.raises(OSError, match="no space"):
         Programs().side_by_side([breaks, lambda: None])
+
+
+def test_a_program_ends_with_a_tour_that_is_killed(tmp_path):
+    (tmp_path / "waits.py").write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()} {__name__}')\n"
+        "time.sleep(60)\n"
+    )
+    tour_program = (
+        "import sys; from experiments.tour.programs import Programs\n"
+        "Programs().run('a', [sys.executable, '-m', 'experiments.tour.child', 'waits', sys.argv[1]])"
+    )
+    root = Path(tour.__file__).parents[2]
+    paths = os.pathsep.join([str(root), str(tmp_path)])
+    killed = subprocess.Popen(
+        [sys.executable, "-c", tour_program, str(tmp_path / "pid")], env={**os.environ, "PYTHONPATH": paths}
+    )
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    number, name = (tmp_path / "pid").read_text().split()
+    assert name == "__main__"
+    # A process that has ended is gone, or waits to be reaped.
+    state = Path(f"/proc/{number}/stat")
+    while state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,10 +1,11 @@
 """Files of JSON that are wrong: each is refused with its place, in bounded time."""
 
+import math
 import os
 
 import pytest
 
-from jaxgen.data import read_json
+from jaxgen.files import check_shape, read_json, read_json_lines
 
 
 @pytest.fixture
@@ -70,3 +71,35 @@ def test_a_pipe_is_not_waited_for(path):
         read_json(path)
     with pytest.raises(FileNotFoundError):
         read_json(path.with_name("other.json"))
+
+
+def test_the_first_place_of_another_shape_is_named():
+    shape = {"name": str, "sizes?": [int], "values": {str: float}, "either?": ([str], {str: bool})}
+    whole = {"name": "a", "sizes": [0, 2**53], "values": {"x": math.inf, "y": 3}, "either": {"z": True}}
+    check_shape(whole, shape, "a.json")
+    check_shape({"name": "", "values": {}}, shape, "a.json")
+    for change, message in (
+        ({"name": 3}, "a.json: name is 3; expected text"),
+        ({"sizes": [1, -1]}, r"a.json: sizes\[1\] is -1; expected a whole number from 0 to 2\^53"),
+        ({"sizes": [1.0]}, r"a.json: sizes\[0\] is 1.0; expected a whole number"),
+        ({"sizes": 7}, "a.json: sizes is 7; expected a list"),
+        ({"values": {"x": True}}, "a.json: values.x is True; expected a number"),
+        ({"values": {"x": 10**400}}, "a.json: values.x is 1000.*; expected a number"),
+        ({"values": []}, "a.json: values is a list; expected an object"),
+        ({"either": {"z": 1}}, "a.json: either.z is 1; expected true or false"),
+        ({"more": 1}, "a.json: more is there; expected an object with name, sizes, values, either alone"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_shape(whole | change, shape, "a.json")
+    with pytest.raises(ValueError, match="there is no 'values'; expected an object with name, sizes, values, either"):
+        check_shape({"name": "a"}, shape, "a.json")
+
+
+def test_damaged_lines_are_left_out_and_numbered(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert read_json_lines(path, {"n": int}) == ([], {})
+    long = b'{"n": 5, "s": "' + b"x" * 2**21 + b'"}'
+    path.write_bytes(b"\n".join([b'{"n": 1}', b'{"n": ', b"\xff", long, b"[" * 10_000, b'{"n": "2"}', b'{"n": 3}']))
+    values, damaged = read_json_lines(path, {"n": int, str: None})
+    assert values == [{"n": 1}, {"n": 3}] and list(damaged) == [2, 3, 4, 5, 6]
+    assert damaged[2] == '{"n": ' and damaged[4] == '{"n": 5, "s": "' + "x" * 45
