@@ -114,7 +114,7 @@ def vlb_term(
     Raises:
         ValueError: as in `p_mean_variance`; an unknown cdf.
     """
-    x0, t = jnp.asarray(x0), jnp.asarray(t)
+    x0 = jnp.asarray(x0)
     p = p_mean_variance(schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip)
     q = q_posterior(schedule, x0, x_t, t)
     divergence = gaussian_kl(q.mean, q.log_variance, p.mean, p.log_variance)
@@ -215,7 +215,7 @@ def noise_loss_weight(
     Returns:
         [B, 1, ...].
     """
-    x_t, t = jnp.asarray(x_t), jnp.asarray(t)
+    x_t = jnp.asarray(x_t)
     sigma2 = jnp.exp(log_variance(schedule, None, x_t, t, variance))
     noise = gather(schedule.alphas, t, x_t) * gather(schedule.one_minus_alphas_bar, t, x_t)
     return jnp.square(gather(schedule.betas, t, x_t)) / (2 * sigma2 * noise)

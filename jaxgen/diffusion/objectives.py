@@ -58,7 +58,7 @@ def prediction_target(
     Raises:
         ValueError: an unknown prediction.
     """
-    x0, t, noise = jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
+    x0, noise = jnp.asarray(x0), jnp.asarray(noise)
     check_prediction(prediction)
     if prediction == "mean":
         return mean_from_x0(schedule, x0, add_noise(schedule, x0, t, noise), t)
@@ -96,7 +96,7 @@ def simple_loss(
     Raises:
         ValueError: an unknown prediction, or an output of another shape than x0.
     """
-    model_output, x0, t, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
+    model_output, x0, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(noise)
     if model_output.shape != x0.shape:
         raise ValueError(
             f"an output of shape {model_output.shape} for x0 of shape {x0.shape}; expected the same shape "
@@ -148,7 +148,7 @@ def training_loss(
     Raises:
         ValueError: an unknown kind, prediction, variance or cdf, or an output of another shape.
     """
-    model_output, x0, t, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
+    model_output, x0, noise = jnp.asarray(model_output), jnp.asarray(x0), jnp.asarray(noise)
     if kind not in LOSS_KINDS:
         raise ValueError(f"the kind of loss is {kind!r}; expected one of {', '.join(LOSS_KINDS)}")
     predicted, values = split_output(model_output, variance)

@@ -25,7 +25,7 @@ PREDICTIONS = ("noise", "x0", "mean", "v")
 @takes(schedule=Schedule, noise=IMAGES, x_t=IMAGES)
 def x0_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """x_0 = (x_t - sqrt(1 - alpha-bar) eps) / sqrt(alpha-bar): [B, ...]."""
-    noise, x_t, t = jnp.asarray(noise), jnp.asarray(x_t), jnp.asarray(t)
+    noise, x_t = jnp.asarray(noise), jnp.asarray(x_t)
     _, sigma = _scale_sigma(schedule, x_t, t)
     return (x_t - sigma * noise) * _inverse_scale(schedule, x_t, t)
 
@@ -33,7 +33,7 @@ def x0_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: Array
 @takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
 def noise_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """eps = (x_t - sqrt(alpha-bar) x_0) / sqrt(1 - alpha-bar): [B, ...]."""
-    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
+    x0, x_t = jnp.asarray(x0), jnp.asarray(x_t)
     scale, _ = _scale_sigma(schedule, x_t, t)
     return (x_t - scale * x0) * _inverse_sigma(schedule, x_t, t)
 
@@ -41,7 +41,7 @@ def noise_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLik
 @takes(schedule=Schedule, x0=IMAGES, x_t=IMAGES)
 def mean_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """mu-tilde of `q_posterior` (equation 7): [B, ...]."""
-    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
+    x0, x_t = jnp.asarray(x0), jnp.asarray(x_t)
     x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
     return x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
 
@@ -49,7 +49,7 @@ def mean_from_x0(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike
 @takes(schedule=Schedule, mean=IMAGES, x_t=IMAGES)
 def x0_from_mean(schedule: Schedule, mean: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """The x_0 whose posterior mean this is: [B, ...]. Divides by 1e-4 and less where alpha-bar is small."""
-    mean, x_t, t = jnp.asarray(mean), jnp.asarray(x_t), jnp.asarray(t)
+    mean, x_t = jnp.asarray(mean), jnp.asarray(x_t)
     from_xt = gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
     return (mean - from_xt) / gather(schedule.posterior_x0_coefficient, t, x_t)
 
@@ -57,7 +57,7 @@ def x0_from_mean(schedule: Schedule, mean: ArrayLike, x_t: ArrayLike, t: ArrayLi
 @takes(schedule=Schedule, noise=IMAGES, x_t=IMAGES)
 def mean_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """mu = (x_t - beta / sqrt(1 - alpha-bar) eps) / sqrt(alpha), Ho et al. (2020), equation 11: [B, ...]."""
-    noise, x_t, t = jnp.asarray(noise), jnp.asarray(x_t), jnp.asarray(t)
+    noise, x_t = jnp.asarray(noise), jnp.asarray(x_t)
     beta, inverse_sigma = gather(schedule.betas, t, x_t), _inverse_sigma(schedule, x_t, t)
     return (x_t - beta * inverse_sigma * noise) * lax.rsqrt(gather(schedule.alphas, t, x_t))
 
@@ -65,7 +65,7 @@ def mean_from_noise(schedule: Schedule, noise: ArrayLike, x_t: ArrayLike, t: Arr
 @takes(schedule=Schedule, noise=IMAGES, x0=IMAGES)
 def v_from_noise_and_x0(schedule: Schedule, noise: ArrayLike, x0: ArrayLike, t: ArrayLike) -> jax.Array:
     """v = sqrt(alpha-bar) eps - sqrt(1 - alpha-bar) x_0: [B, ...]."""
-    noise, x0, t = jnp.asarray(noise), jnp.asarray(x0), jnp.asarray(t)
+    noise, x0 = jnp.asarray(noise), jnp.asarray(x0)
     scale, sigma = _scale_sigma(schedule, x0, t)
     return scale * noise - sigma * x0
 
@@ -73,7 +73,7 @@ def v_from_noise_and_x0(schedule: Schedule, noise: ArrayLike, x0: ArrayLike, t: 
 @takes(schedule=Schedule, v=IMAGES, x_t=IMAGES)
 def x0_from_v(schedule: Schedule, v: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """x_0 = sqrt(alpha-bar) x_t - sqrt(1 - alpha-bar) v: [B, ...]."""
-    v, x_t, t = jnp.asarray(v), jnp.asarray(x_t), jnp.asarray(t)
+    v, x_t = jnp.asarray(v), jnp.asarray(x_t)
     scale, sigma = _scale_sigma(schedule, x_t, t)
     return scale * x_t - sigma * v
 
@@ -81,7 +81,7 @@ def x0_from_v(schedule: Schedule, v: ArrayLike, x_t: ArrayLike, t: ArrayLike) ->
 @takes(schedule=Schedule, v=IMAGES, x_t=IMAGES)
 def noise_from_v(schedule: Schedule, v: ArrayLike, x_t: ArrayLike, t: ArrayLike) -> jax.Array:
     """eps = sqrt(1 - alpha-bar) x_t + sqrt(alpha-bar) v: [B, ...]."""
-    v, x_t, t = jnp.asarray(v), jnp.asarray(x_t), jnp.asarray(t)
+    v, x_t = jnp.asarray(v), jnp.asarray(x_t)
     scale, sigma = _scale_sigma(schedule, x_t, t)
     return sigma * x_t + scale * v
 
@@ -111,7 +111,7 @@ def convert(
     Raises:
         ValueError: an unknown kind, or a value of another shape than x_t.
     """
-    value, x_t, t = jnp.asarray(value), jnp.asarray(x_t), jnp.asarray(t)
+    value, x_t = jnp.asarray(value), jnp.asarray(x_t)
     check_prediction(source)
     check_prediction(target)
     if value.shape != x_t.shape:
@@ -145,7 +145,7 @@ def check_prediction(prediction: str) -> None:
         raise ValueError(f"prediction is {prediction!r}; expected one of {', '.join(PREDICTIONS)}")
 
 
-def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[jax.Array, jax.Array]:
+def _scale_sigma(schedule: Schedule, x: jax.Array, t: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return jnp.sqrt(gather(schedule.alphas_bar, t, x)), jnp.sqrt(gather(schedule.one_minus_alphas_bar, t, x))
 
 
@@ -153,9 +153,9 @@ def _scale_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> tuple[
 # training would depend on how many devices it was compiled for. So the inverse is asked for.
 
 
-def _inverse_scale(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
+def _inverse_scale(schedule: Schedule, x: jax.Array, t: ArrayLike) -> jax.Array:
     return lax.rsqrt(gather(schedule.alphas_bar, t, x))
 
 
-def _inverse_sigma(schedule: Schedule, x: jax.Array, t: jax.Array | int) -> jax.Array:
+def _inverse_sigma(schedule: Schedule, x: jax.Array, t: ArrayLike) -> jax.Array:
     return lax.rsqrt(gather(schedule.one_minus_alphas_bar, t, x))

@@ -77,7 +77,7 @@ def q_step(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
-    x_prev, t = jnp.asarray(x_prev), jnp.asarray(t)
+    x_prev = jnp.asarray(x_prev)
     noise = normal_or_given(key, x_prev, noise)
     return jnp.sqrt(gather(schedule.alphas, t, x_prev)) * x_prev + jnp.sqrt(gather(schedule.betas, t, x_prev)) * noise
 
@@ -95,7 +95,7 @@ def add_noise(schedule: Schedule, x0: ArrayLike, t: ArrayLike, noise: ArrayLike)
     Returns:
         x_t, [B, ...].
     """
-    x0, t, noise = jnp.asarray(x0), jnp.asarray(t), jnp.asarray(noise)
+    x0, noise = jnp.asarray(x0), jnp.asarray(noise)
     sigma = jnp.sqrt(gather(schedule.one_minus_alphas_bar, t, x0))
     return jnp.sqrt(gather(schedule.alphas_bar, t, x0)) * x0 + sigma * noise
 
@@ -124,7 +124,7 @@ def q_sample(
     Raises:
         ValueError: noise of another shape, or neither a key nor noise.
     """
-    x0, t = jnp.asarray(x0), jnp.asarray(t)
+    x0 = jnp.asarray(x0)
     noise = normal_or_given(key, x0, noise)
     return Noised(add_noise(schedule, x0, t, noise), noise)
 
@@ -142,7 +142,7 @@ def q_posterior(schedule: Schedule, x0: ArrayLike, x_t: ArrayLike, t: ArrayLike)
     Returns:
         mean [B, ...]; variance and log-variance, [B, 1, ...].
     """
-    x0, x_t, t = jnp.asarray(x0), jnp.asarray(x_t), jnp.asarray(t)
+    x0, x_t = jnp.asarray(x0), jnp.asarray(x_t)
     x0_weight = gather(schedule.posterior_x0_coefficient, t, x_t)
     mean = x0_weight * x0 + gather(schedule.posterior_xt_coefficient, t, x_t) * x_t
     variance = gather(schedule.posterior_variance, t, x_t)

@@ -65,7 +65,7 @@ def split_output(model_output: ArrayLike, variance: Variance) -> tuple[jax.Array
 
 
 def log_variance(
-    schedule: Schedule, values: jax.Array | None, x_t: jax.Array, t: jax.Array | int, variance: Variance
+    schedule: Schedule, values: jax.Array | None, x_t: jax.Array, t: ArrayLike, variance: Variance
 ) -> jax.Array:
     """log sigma_t^2 of p_theta(x_{t-1} | x_t).
 
@@ -133,11 +133,11 @@ def p_mean_variance(
     Raises:
         ValueError: an unknown prediction or variance, or an output that does not fit x_t.
     """
-    x_t, t = jnp.asarray(x_t), jnp.asarray(t)
+    x_t = jnp.asarray(x_t)
     predicted, values = split_output(model_output, variance)
     x0 = convert(schedule, predicted, x_t, t, prediction, "x0")
     if edit_x0 is not None:
-        x0 = edit_x0(x0, t)
+        x0 = edit_x0(x0, jnp.asarray(t))
     if clip:
         x0 = jnp.clip(x0, -1, 1)
     mean = predicted if prediction == "mean" else mean_from_x0(schedule, x0, x_t, t)

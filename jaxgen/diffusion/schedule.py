@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxgen.arguments import concrete
 from jaxgen.arguments.values import array
@@ -176,7 +177,7 @@ def expand_dims_like(values: jax.Array, x: jax.Array) -> jax.Array:
     return values.reshape(values.shape + (1,) * (x.ndim - values.ndim))
 
 
-def gather(table: jax.Array, t: jax.Array | int, x: jax.Array) -> jax.Array:
+def gather(table: jax.Array, t: ArrayLike, x: jax.Array) -> jax.Array:
     """table[t] in the dtype of x, shaped to broadcast with x; where t is not an index of the table, NaN under jit.
 
     Args:

@@ -65,11 +65,11 @@ def ancestral_step(
     Raises:
         ValueError: noise of another shape, neither a key nor noise, and as in `p_mean_variance`.
     """
-    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
+    model_output, x_t = jnp.asarray(model_output), jnp.asarray(x_t)
     p = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
     )
-    moves = expand_dims_like(t > 0, x_t)
+    moves = expand_dims_like(jnp.asarray(t) > 0, x_t)
     sigma = jnp.where(moves, jnp.exp(p.log_variance / 2), jnp.zeros((), x_t.dtype))
     mean = p.mean if gradient is None else p.mean + p.variance * gradient
     return Step(mean + sigma * normal_or_given(key, x_t, noise), p.x0)
@@ -115,7 +115,7 @@ def ddim_step(
     Raises:
         ValueError: eta outside [0, 1], or above 0 without a key or noise; noise of another shape.
     """
-    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
+    model_output, x_t = jnp.asarray(model_output), jnp.asarray(x_t)
     if not 0 <= eta <= 1:
         raise ValueError(f"eta is {eta}; expected a number in [0, 1]")
     x0 = p_mean_variance(
@@ -159,7 +159,7 @@ def ddim_inversion_step(
     Returns:
         x_t, [B, ..., C].
     """
-    x_prev, t = jnp.asarray(x_prev), jnp.asarray(t)
+    x_prev = jnp.asarray(x_prev)
     predicted, _ = split_output(model_output, variance)
     noise = convert(schedule, predicted, x_prev if seen is None else seen, t, prediction, "noise")
     # Not a division by the root: see `predictions`.
@@ -204,7 +204,7 @@ def dpm_solver_step(
         edit_x0: as in `p_mean_variance`.
         gradient: as in `ddim_step`.
     """
-    model_output, x_t, t = jnp.asarray(model_output), jnp.asarray(x_t), jnp.asarray(t)
+    model_output, x_t = jnp.asarray(model_output), jnp.asarray(x_t)
     x0_before = jnp.asarray(x0_before)
     x0 = p_mean_variance(
         schedule, model_output, x_t, t, prediction=prediction, variance=variance, clip=clip, edit_x0=edit_x0
@@ -221,7 +221,7 @@ def dpm_solver_step(
     return Step(_towards(schedule, extrapolated, noise_from_x0(schedule, extrapolated, x_t, t), t, 0.0), x0)
 
 
-def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: ArrayLike | None) -> jax.Array:
+def _guided(schedule: Schedule, x0: jax.Array, t: ArrayLike, gradient: ArrayLike | None) -> jax.Array:
     """The x_0 that belongs to eps - sqrt(1 - alpha-bar) gradient."""
     if gradient is None:
         return x0
@@ -229,7 +229,7 @@ def _guided(schedule: Schedule, x0: jax.Array, t: jax.Array | int, gradient: Arr
     return x0 + noise * jax.lax.rsqrt(gather(schedule.alphas_bar, t, x0)) * gradient
 
 
-def _towards(schedule: Schedule, x0: jax.Array, noise: jax.Array, t: jax.Array | int, eta: float) -> jax.Array:
+def _towards(schedule: Schedule, x0: jax.Array, noise: jax.Array, t: ArrayLike, eta: float) -> jax.Array:
     """The mean of the DDIM step from this x_0 and this noise."""
     before = gather(schedule.one_minus_alphas_bar_prev, t, x0)
     # 1 - alpha-bar_{t-1} - sigma^2, written so that nothing cancels.

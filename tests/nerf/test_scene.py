@@ -112,7 +112,7 @@ def test_images_of_several_sizes_and_masks():
     image, row, column = np.unravel_index(numbers, (N, H, W))
     assert sorted(set(column[image == 1])) == [1, 2, 3] and sorted(set(row[image == 2])) == [1]
     masked = dataclasses.replace(views, mask=mask)
-    assert usable(masked)[1][1] == (H - 2) * W and mask[0].sum() == (H - 2) * W
+    assert usable(masked)[1][1] == (H - 2) * W and np.asarray(masked.mask_of(0)).sum() == (H - 2) * W
     assert scenes.views().usable_pixels() is None
     mask[1] = False
     assert np.diff(usable(masked)[1]).tolist() == [(H - 2) * W, 0, (H - 3) * W]
