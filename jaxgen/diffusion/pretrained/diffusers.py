@@ -3,7 +3,6 @@
 Source: UNet2DModel and its blocks in the code of diffusers (von Platen et al. 2022).
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from jaxgen.diffusion.pretrained.diffusers_scheduler import SCHEDULER
 from jaxgen.diffusion.pretrained.diffusers_settings import CONFIG, is_flipped
 from jaxgen.diffusion.pretrained.entries import Entry, Params, parameter_shapes, to_parameters, to_weights
 from jaxgen.diffusion.unet.networks import UNet
+from jaxgen.files import read_json
 
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
@@ -86,10 +86,7 @@ def read_diffusers(path: Path) -> tuple[dict[str, Any], dict[str, Any], Path] | 
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error})") from error
+    found = read_json(path, "settings of diffusers", largest=2**20)
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds a {type(found).__name__}; expected a JSON object")
     return found

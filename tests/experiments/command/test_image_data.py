@@ -193,7 +193,7 @@ def test_a_reference_needs_only_its_split(tmp_path, capsys):
     with np.load(tmp_path / "r.npz") as file:
         assert sorted(file["arr_0"][..., 0].sum(axis=(1, 2))) == sorted(pixels(i, 4, 4).sum() for i in range(3))
     with pytest.raises(SystemExit):
-        commands.main([*arguments, "train"])
+        commands.main([*arguments, "train", "--overwrite"])
     assert "no folder train or training with images" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         commands.main([*arguments[:2], str(tmp_path / "r.pt"), "--split", "test", "--images", "-1"])
