@@ -415,7 +415,7 @@ def test_a_missing_docstring_or_shape_is_found():
         """The identity of x [B]."""
 
     unfounded.__module__ = "jaxgen.gan.networks"
-    about = (sys.modules["jaxgen.gan.networks"].__doc__ or "") + "[B]"
+    about = (importlib.import_module("jaxgen.gan.networks").__doc__ or "") + "[B]"
     assert "no shape" in said("shapeless_result", shapeless_result)
     assert "no shape" in said("Fields", Fields)
     assert SOURCE.search(about) or "source" in said("unfounded", unfounded)

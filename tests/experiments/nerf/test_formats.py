@@ -93,30 +93,36 @@ def test_one_capture_as_llff_and_as_colmap_is_one_scene(tmp_path):
     """Poses, bounds, NDC, colors and the way back to the world of the files, of cameras that face one way."""
     taken = captures.take(captures.facing(9), captures.cameras(9), background=None)
     taken = captures.moved(taken, captures.similarity(2))
-    folders = {
-        "llff": captures.write_llff(tmp_path / "llff", taken),
-        "colmap": captures.write_colmap(tmp_path / "colmap", taken),
-    }
+    captures.write_llff(tmp_path / "llff", taken)
+    captures.write_colmap(tmp_path / "colmap", taken)
+
+    def both(**settings):
+        return (
+            scenes.load(Data("llff", str(tmp_path / "llff"), **settings)),
+            scenes.load(Data("colmap", str(tmp_path / "colmap"), **settings)),
+        )
+
     # Both describe the depths of the points that a view sees; COLMAP's reader takes percentiles of them.
-    path = folders["llff"] / "poses_bounds.npy"
-    rows, everything = np.load(path), data.read_colmap(folders["colmap"], hold_out_every=0)
+    path = tmp_path / "llff" / "poses_bounds.npy"
+    rows, everything = np.load(path), data.read_colmap(tmp_path / "colmap", hold_out_every=0)
     np.testing.assert_allclose(rows[:, 15:], everything["bounds"], rtol=0.05)
     rows[:, 15:] = everything["bounds"]
     np.save(path, rows)
     for ndc in (True, False):
-        llff, colmap = (scenes.load(Data(name, str(folder), ndc=ndc)) for name, folder in folders.items())
+        llff, colmap = both(ndc=ndc)
         assert llff.ndc == colmap.ndc == ndc
         np.testing.assert_allclose((llff.near, llff.far), (colmap.near, colmap.far), rtol=1e-6)
         np.testing.assert_allclose(llff.bounds, colmap.bounds, rtol=1e-6)
+        assert llff.world_from_scene is not None and colmap.world_from_scene is not None
         np.testing.assert_allclose(llff.world_from_scene, colmap.world_from_scene, rtol=1e-5, atol=1e-5)
         assert (llff.near_plane, llff.background, llff.pixel_center) == (1.0, 1.0, 0.5)
         assert (colmap.near_plane, colmap.background, colmap.pixel_center) == (1.0, 1.0, 0.5)
-    llff, colmap = (scenes.load(Data(name, str(folder))) for name, folder in folders.items())
+    llff, colmap = both()
     image, row, column = (part.ravel() for part in np.meshgrid(np.arange(7), np.arange(12), np.arange(16)))
     drawn = []
     for scene in (llff, colmap):
-        program = compiled(lambda arrays, scene=scene: scene.rays_of_pixels(arrays, image, row, column))
-        drawn.append(jax.device_get(program(scene.train.arrays())))
+        program = compiled(lambda *given, scene=scene: scene.rays_of_pixels(*given))
+        drawn.append(jax.device_get(program(scene.train.arrays(), image, row, column)))
     for own, other in zip(*(batch["rays"] for batch in drawn), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-5, atol=2e-5)
     np.testing.assert_array_equal(drawn[0]["rgb"], drawn[1]["rgb"])
