@@ -3,6 +3,7 @@
 import os
 import posixpath
 import re
+import unicodedata
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,9 +36,9 @@ def normal_name(name: str, where: str | os.PathLike) -> str:
 def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
     """The file that a name in a scene's description means.
 
-    As it is written, then with forward slashes and without the escapes of a URL, then with another suffix of an image.
-    Of a path on another computer, and of any path where `root` is given, the longest end that is there counts. A file
-    that is not there is returned under the most likely path.
+    As it is written, then with forward slashes, without the escapes of a URL and with accents composed or not, then with
+    another suffix of an image. Of a path on another computer, and of any path where `root` is given, the longest end
+    that is there counts. A file that is not there is returned under the most likely path.
 
     Args:
         folder: that names are relative to.
@@ -55,7 +56,9 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
         if path.is_file():
             return path
     plain = normal_name(urllib.parse.unquote(_ADDRESS.sub("/", normal)), where)
-    names = [text for text in dict.fromkeys([normal, plain]) if not _ELSEWHERE.match(text)]
+    # macOS writes an accent as a character of its own.
+    spellings = [normal, plain, *(unicodedata.normalize(form, plain) for form in ("NFC", "NFD"))]
+    names = [text for text in dict.fromkeys(spellings) if not _ELSEWHERE.match(text)]
     inside = [path for text in names for path in _inside(bases, text, allowed)]
     there = lambda paths: next((found for path in paths if (found := _existing(path, f"{where}: {name}"))), None)
     if found := there(inside):

@@ -205,7 +205,8 @@ def _split(described: _Described, names: list[str], every: int, split: str) -> t
     if not lists:
         rule = f"every {every}th view is held out" if every else "both splits are all views"
         return hold_out(len(names), every, split, described.path).tolist(), rule
-    known = {name: i for i, name in enumerate(names)}
+    files = [normal_name(relative_name(image, described.folder), described.path) for image in described.images]
+    known = {name: i for i, pair in enumerate(zip(files, names, strict=True)) for name in pair}
     found: dict[str, list[int]] = {}
     taken: dict[int, str] = {}
     for key, listed in lists.items():

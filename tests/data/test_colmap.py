@@ -320,7 +320,7 @@ def test_a_model_one_folder_deeper_is_named(text):
         read_colmap(folder)
 
 
-@pytest.mark.parametrize("prefix", ["images/", "/home/me/scene/images/", "C:\\me\\images\\", "../images/"])
+@pytest.mark.parametrize("prefix", ["images/", "/disk/me/scene/images/", "C:\\me\\images\\", "../images/"])
 def test_names_relative_to_another_folder(text, prefix):
     folder, edit = text
     for i in range(N):

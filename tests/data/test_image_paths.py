@@ -63,7 +63,7 @@ def test_what_is_no_name_is_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["/home/me/scene/images/000.png", "C:\\me\\images\\000.png", "file:///D:/a%20b/images/000.png", "/x/images/000"],
+    ["/disk/me/scene/images/000.png", "C:\\me\\images\\000.png", "file:///D:/a%20b/images/000.png", "/x/images/000"],
 )
 def test_a_path_of_another_computer_is_found_by_its_end(folder, name):
     assert find_image(folder / "scene", name, None, "x.json") == folder / "scene/images/000.png"
@@ -99,3 +99,9 @@ def test_escapes_of_a_url(folder):
 
 def test_a_missing_file_of_another_format_keeps_its_suffix(folder):
     assert find_image(folder / "scene", "images/9.HEIC", None, "x").name == "9.HEIC"
+
+
+@pytest.mark.parametrize("written, stored", [("\u00fc", "u\u0308"), ("u\u0308", "\u00fc")])
+def test_accents_are_composed_or_not(folder, written, stored):
+    (folder / f"scene/images/{stored}.png").touch()
+    assert find_image(folder / "scene", f"images/{written}", None, "x").name == f"{stored}.png"

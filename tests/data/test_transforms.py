@@ -306,6 +306,18 @@ def test_lists_never_put_a_frame_into_both_splits(photos, lists, train, test):
         assert read_transforms(photos, split)["name"].tolist() == [f"{i}.jpg" for i in names]
 
 
+def test_lists_name_the_files_or_the_frames_as_they_are_written(photos):
+    def change(described):
+        described.update(test_filenames=["1.jpg", "2"], train_filenames=["./0.jpg"], w=SIZE + 1e-9)
+        names = {"1.jpg": str(photos / "1.jpg"), "2.jpg": "2", "0.jpg": "0"}
+        for frame in described["frames"]:
+            frame["file_path"] = names.get(frame["file_path"], "3.jpg")
+
+    edit(photos / "transforms.json", change)
+    assert read_transforms(photos, "test")["name"].tolist() == ["1.jpg", "2.jpg"]
+    assert read_transforms(photos)["name"].tolist() == ["0.jpg"]
+
+
 def test_lists_that_leave_nothing_and_a_frame_that_is_there_twice(photos):
     edit(photos / "transforms.json", lambda d: d.update(train_filenames=[f"{i}.jpg" for i in range(4)]))
     with pytest.raises(ValueError, match="train_filenames leave no frame for the split 'test'"):

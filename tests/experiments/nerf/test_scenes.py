@@ -205,3 +205,9 @@ def test_poses_beyond_single_precision_and_masks_of_all_training_views_are_refus
     (folder / "transforms.json").write_text(json.dumps(described))
     with pytest.raises(ValueError, match="masks hide all of the training views, e.g. images/001.png"):
         scenes.load(Data("transforms", dir=str(folder), background="none", place="auto"))
+    top = np.zeros((12, 16), np.uint8)
+    top[0] = 255
+    Image.fromarray(top).save(folder / "black.png")
+    settings = Data("transforms", dir=str(folder), background="none", place="auto")
+    with pytest.raises(ValueError, match="no pixel of any image within the crop, 0.5 of its height and width"):
+        experiment.validate_and_load(Config(data=settings, rays=Rays(crop_steps=5)))
