@@ -86,16 +86,15 @@ class TransformsCamera:
 
     def intrinsics(self) -> list[float]:
         """focal_x, focal_y, center_x, center_y in pixels of the file."""
-        across, own = self._focal(0)
-        down, _ = self._focal(1)
-        if across is None and down is None:
+        (horizontal, own), (vertical, _) = self._focal(0), self._focal(1)
+        given = [focal for focal in (horizontal, vertical) if focal is not None]
+        if not given:
             raise ValueError(
                 f"{self._path}: {self._frame['file_path']} has no usable intrinsics; expected 'camera_angle_x' in "
                 "radians, 'x_fov' in degrees or 'fl_x' in pixels"
             )
-        if across is None or down is None:
-            across = down = across or down
-        elif own in ("x_fov", "camera_angle_x") and not any(key in self._frame for key in _FOCAL[1]):
+        across, down = given[0], given[-1]
+        if len(given) == 2 and own in ("x_fov", "camera_angle_x") and not any(key in self._frame for key in _FOCAL[1]):
             # The frame has another field of view than the file: the pixels keep their shape.
             shared = self._of_level(self._common, 0)[0]
             down = across * (down / shared if shared else 1)

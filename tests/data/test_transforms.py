@@ -196,6 +196,7 @@ def test_a_list_of_files_makes_the_split_and_a_frame_its_own_intrinsics(photos):
         ({"w": 4032}, "0.jpg: 16 x 12 pixels, and transforms.json gives its intrinsics for 4032 x 12"),
         ({"cx": 80.0}, "principal point .80.0, 6.5. for an image of 16 x 12"),
         ({"fl_x": -1.0}, "focal lengths are positive"),
+        ({"fl_x": 0, "fl_y": None}, "focal lengths are positive"),
         ({"camera_model": "EQUIRECTANGULAR"}, "camera model EQUIRECTANGULAR; read are OPENCV"),
         ({"camera_model": 3}, "camera model 3"),
         ({"is_fisheye": True}, "p2: a fisheye lens with p2; read are k1, k2, k3, k4"),
