@@ -37,8 +37,8 @@ def find_image(folder: Path, name: str, root: Path | None, where: str) -> Path:
     """The file that a name in a scene's description means.
 
     As it is written, then with forward slashes, without the escapes of a URL and with accents composed or not, then
-    with another suffix of an image. Of a path on another computer, and of any path where `root` is given, the longest end
-    that is there counts. A file that is not there is returned under the most likely path.
+    with another suffix of an image. Of a path on another computer, and of any path where `root` is given, the longest
+    end that is there counts. A file that is not there is returned under the most likely path.
 
     Args:
         folder: that names are relative to.

@@ -236,8 +236,8 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0].parent}: {len(missing)} of {len(paths)} images are missing: {some(missing)}; get them, or set "
-            "images= (--data.images) to the folder that holds them"
+            f"{missing[0].parent}: {len(missing)} of {len(paths)} images are missing: {some(missing)}; get them, or "
+            "set images= (--data.images) to the folder that holds them"
         )
     return [read_header(path) for path in paths]
 
