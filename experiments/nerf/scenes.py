@@ -33,6 +33,8 @@ def load(config: Data) -> nerf.Scene:
             points = config.near is None or config.far is None
             train, test = _photographs(functools.partial(data.read_colmap, without_points=not points), config)
     hidden = _drop_hidden(test)
+    if "mask" in train and not train["mask"].any():
+        raise ValueError(f"masks hide all of the training views, e.g. {train['name'][0]}: white is what may be used")
     background = nerf.BACKGROUNDS[config.background] if config.alpha == "background" else None
     _check(config, background, train, test)
     world, placed = _place(config, train, test)
@@ -50,6 +52,7 @@ def load(config: Data) -> nerf.Scene:
     for split in views:
         for i, name in enumerate(split.name if split.distortion is not None else ()):
             nerf.check_lens(split.camera(i, config.pixel_center), split.lens(i), name, split.mask_of(i))
+    _check_precision(train, test, near, far)
     faces = config.bounded and not nerf.describe_poses(train["pose"]).surrounding
     ndc, plane = config.ndc and faces and all(nerf.run_along_minus_z(split) for split in views), 1.0
     if ndc:
@@ -102,6 +105,17 @@ def _check(config: Data, background: float | None, train: dict, test: dict) -> N
     both = set(train["name"]) & set(test["name"])
     if both and config.name != "marbles" and (config.test_every or config.name == "blender"):
         raise ValueError(f"{min(both)} is in the training and in the test split; splits may not overlap")
+
+
+def _check_precision(train: Arrays, test: Arrays, near: float, far: float) -> None:
+    """Raises ValueError where the cameras stand so far out that float32 cannot tell one place from the next."""
+    reach = max(float(np.abs(split["pose"][:, :3, 3]).max()) for split in (train, test))
+    if np.spacing(np.float32(reach)) > 1e-3 * (far - near):
+        raise ValueError(
+            f"the cameras stand up to {reach:.6g} from the origin, where single precision resolves "
+            f"{np.spacing(np.float32(reach)):.2g}, with near {near:.6g} and far {far:.6g}: set --data.place auto, or "
+            "move the poses"
+        )
 
 
 def _place(config: Data, train: Arrays, test: Arrays) -> tuple[np.ndarray | None, str]:

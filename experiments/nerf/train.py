@@ -62,12 +62,14 @@ def validate_and_load(config: Config) -> nerf.Scene:
     """The scene of a configuration.
 
     Raises:
-        ValueError: all problems of the configuration, what reading the images refuses, or a film or mesh that the
-            scene does not have.
+        ValueError: all problems of the configuration, what reading the images refuses, a film or mesh that the scene
+            does not have, or masks that leave nothing of the crop.
     """
     checks.refuse(config.check())
     scene = load(config.data)
     drawing.refuse(config.evaluation, scene)
+    if config.rays.crop_steps:
+        scene.train.usable_pixels(config.rays.crop_fraction)
     return scene
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen.data.checks import check_split, existing_folder
+from jaxgen.data.checks import check_split, contents, existing_folder
 from jaxgen.data.colmap_model import (
     FILES,
     MODELS,
@@ -43,7 +43,7 @@ def read_colmap(
     Of several models the one with the most images is taken; the report names the others.
 
     Args:
-        directory: the folder with images/ and sparse/0/ (or sparse/).
+        directory: the folder with images/ and sparse/0/ (or sparse/, colmap/sparse/0/, or the model itself).
         split: "train" or "test".
         factor: 2 for half resolution, and so on; images/ is shrunk by an area average.
         width: instead of a factor, so many columns (of the widest image).
@@ -68,8 +68,9 @@ def read_colmap(
     views = sorted(model.images.values(), key=lambda image: image.name)
     if not views:
         raise ValueError(f"{place}: no image is registered")
-    root = images_root(images) or folder / "images"
-    paths = [find_image(root, view.name, None, str(place)) for view in views]
+    given = images_root(images)
+    root = given or folder / "images"
+    paths = [_file_of(view, root, folder if given is None else given, str(place)) for view in views]
     if len(set(paths)) < len(paths):
         twice = next(path for i, path in enumerate(paths) if path in paths[:i])
         raise ValueError(f"{place}: two images are named {twice.name}; expected one of each name")
@@ -107,16 +108,24 @@ def read_colmap(
     return scene
 
 
+def _file_of(view: ColmapImage, root: Path, other: Path, place: str) -> Path:
+    """The file of an image, by its name in `root`, or in `other`, as where COLMAP was run on the scene's folder."""
+    path, beside = find_image(root, view.name, other if other == root else None, place), other / view.name
+    return beside if not path.is_file() and beside.is_file() else path
+
+
 def _largest_model(folder: Path) -> tuple[Path, ColmapModel, str]:
     """The folder of the model with the most images, the model, and the others in words."""
-    above = folder / "sparse"
+    above = next((p for p in (folder / "sparse", folder / "colmap" / "sparse") if p.is_dir()), folder / "sparse")
     inside = sorted((p for p in above.iterdir() if p.is_dir()), key=_by_number) if above.is_dir() else []
     has_model = lambda p: any((p / f"images.{suffix}").is_file() for suffix in ("bin", "txt"))
-    places = [p for p in [*inside, above] if p.is_dir() and has_model(p)]
+    places = [p for p in [*inside, above, folder] if p.is_dir() and has_model(p)]
     if not places:
         if inside or above.is_dir():
             read_colmap_model(inside[0] if inside else above)
-        raise FileNotFoundError(f"no sparse/0 in {folder}; expected {FILES}")
+        deeper = [p for p in sorted(folder.glob("*/")) if (p / "sparse").is_dir()]
+        hint = f"; there is a sparse/ in {some(deeper)}: give that folder (--data.dir)" if deeper else ""
+        raise FileNotFoundError(f"no sparse/0 in {folder}, which holds {contents(folder)}; expected {FILES}{hint}")
     counts = [len(read_part(place, "images")) for place in places]
     best = int(np.argmax(counts))
     others = [f"{relative_name(p, folder)} with {n}" for p, n in zip(places, counts, strict=True) if p != places[best]]

@@ -103,10 +103,19 @@ def read_llff(
 
 
 def average(poses: np.ndarray) -> np.ndarray:
-    """The pose with the mean centre that looks along the mean axis with the mean up: float64 [N, 4, 4] -> [4, 4]."""
+    """The pose with the mean centre that looks along the mean axis with the mean up: float64 [N, 4, 4] -> [4, 4].
+
+    The first camera's axis takes the place of a mean that is zero, as in a ring. Where the mean up is zero, as in
+    strips flown to and fro, cameras that are upside down relative to the first are turned.
+    """
     unit = lambda v: v / np.linalg.norm(v)
-    back = unit(poses[:, :3, 2].mean(axis=0))
-    right = unit(np.cross(poses[:, :3, 1].mean(axis=0), back))
+    back, up = poses[:, :3, 2].mean(axis=0), poses[:, :3, 1].mean(axis=0)
+    if np.linalg.norm(back) < 1e-6:
+        back = poses[0, :3, 2]
+    back = unit(back)
+    if np.linalg.norm(np.cross(up, back)) < 1e-6:
+        up = (poses[:, :3, 1] * np.sign(poses[:, :3, 1] @ poses[0, :3, 1])[:, None]).mean(axis=0)
+    right = unit(np.cross(up, back))
     pose = np.eye(4)
     pose[:3] = np.stack([right, np.cross(back, right), back, poses[:, :3, 3].mean(axis=0)], axis=1)
     return pose

@@ -88,7 +88,7 @@ def _open(path: Path, load: bool) -> Any:
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A mask, bool [H, W]: black pixels (below 128) are False.
+    """A mask, bool [H, W]: black pixels (below 128, or 0 where the file holds 0 and 1 alone) are False.
 
     Args:
         path: an image of one channel; of several the mean counts.
@@ -96,12 +96,15 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it cannot be decoded, or has another size.
+        ValueError: it cannot be decoded, has another size, or transparent pixels.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no mask {path}; its frame's mask_path names it")
     with _open(path, load=True) as picture:
-        mask = np.asarray(picture.convert("L")) >= 128
+        if picture.has_transparency_data and np.asarray(picture.convert("RGBA"))[..., 3].min() < 255:
+            raise ValueError(f"{path}: a mask with transparent pixels; expected black and white alone, without alpha")
+        grey = np.asarray(picture.convert("L"))
+        mask = grey >= (1 if picture.format == "PNG" and grey.max() == 1 else 128)
     if mask.shape != size[::-1]:
         raise ValueError(
             f"{path}: a mask of {mask.shape[1]} x {mask.shape[0]} pixels for an image of {size[0]} x {size[1]}"
@@ -233,7 +236,8 @@ def read_headers(paths: Sequence[Path]) -> list[Header]:
     missing = [path for path in paths if not path.is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0].parent}: {len(missing)} of {len(paths)} images are missing: {some(missing)}"
+            f"{missing[0].parent}: {len(missing)} of {len(paths)} images are missing: {some(missing)}; get them, or "
+            "set images= (--data.images) to the folder that holds them"
         )
     return [read_header(path) for path in paths]
 
@@ -248,7 +252,7 @@ def check_size(path: Path, header: Header, stated: tuple[float, float], how: str
         how: what states them, for the message, e.g. "its camera was calibrated at".
         advice: what to do unless EXIF is the reason.
     """
-    if stated == header[:2]:
+    if np.abs(np.subtract(stated, header[:2])).max() < 1e-3:
         return
     if header.orientation != 1:
         advice = (

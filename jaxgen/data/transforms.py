@@ -26,16 +26,16 @@ import numpy as np
 from jaxgen.data.checks import check_split, existing_folder, find_file, nearest
 from jaxgen.data.image_paths import find_image, images_root, normal_name, relative_name, some
 from jaxgen.data.photos import check_size, exif_note, read_headers, read_photos
-from jaxgen.data.transforms_camera import CAMERA_KEYS, REFUSED, TransformsCamera
+from jaxgen.data.transforms_camera import CAMERA_KEYS, REFUSED, TransformsCamera, check_keys
 from jaxgen.data.views import Scene, as_pose, as_scene, describe_cameras, hold_out
 from jaxgen.files import read_json
 
 BLENDER_FILES = (
     "transforms_train.json, transforms_val.json and transforms_test.json with the images that they name "
-    "(NeRF's synthetic scenes, or your own in that format)"
+    "(NeRF's synthetic scenes, or your own in that format; one transforms.json alone is --data.name transforms)"
 )
 BLENDER_SPLITS = ("train", "val", "test")
-PHOTO_FILES = "transforms.json with the images that it names"
+PHOTO_FILES = "transforms.json with the images that it names (with transforms_train.json it is --data.name blender)"
 _LISTS = ("train_filenames", "val_filenames", "test_filenames")
 _RESIZED = (
     "use the images that were calibrated (factor and width shrink them here), or scale fl_x, fl_y, cx, cy, w and h"
@@ -205,7 +205,8 @@ def _split(described: _Described, names: list[str], every: int, split: str) -> t
     if not lists:
         rule = f"every {every}th view is held out" if every else "both splits are all views"
         return hold_out(len(names), every, split, described.path).tolist(), rule
-    known = {name: i for i, name in enumerate(names)}
+    files = [normal_name(relative_name(image, described.folder), described.path) for image in described.images]
+    known = {name: i for i, pair in enumerate(zip(files, names, strict=True)) for name in pair}
     found: dict[str, list[int]] = {}
     taken: dict[int, str] = {}
     for key, listed in lists.items():
@@ -242,13 +243,13 @@ def _described(path: Path, folder: Path, images: str | os.PathLike | None) -> _D
     present = lambda part: {key: value for key, value in part.items() if value is not None}
     common, frames = present(described), [present(frame) for frame in frames]
     for place, part in (("", common), *((f"frames[{i}].", frame) for i, frame in enumerate(frames))):
-        for key, meaning in REFUSED.items():
-            if np.any(np.array(part.get(key, 0), dtype=object) != 0):
-                raise ValueError(
-                    f"{path}: {place}{key}: {meaning} is not supported; remove the key if it has no effect"
-                )
+        check_keys(path, place, part)
     root = images_root(images)
     paths = [find_image(folder, frame["file_path"], root, str(path)) for frame in frames]
+    named: dict[Path, str] = {}
+    for frame, image in zip(frames, paths, strict=True):
+        if (other := named.setdefault(image, frame["file_path"])) != frame["file_path"]:
+            raise ValueError(f"{path}: {other} and {frame['file_path']} are two frames with one image, {image}")
     return _Described(path, folder, root, common, frames, paths)
 
 

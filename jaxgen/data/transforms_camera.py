@@ -1,5 +1,6 @@
 """The camera of a frame of a transforms.json, by its own keys and those of the file."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ _FOCAL = (("fl_x", "x_fov", "camera_angle_x"), ("fl_y", "y_fov", "camera_angle_y
 _PERSPECTIVE = ("OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV", "PERSPECTIVE")
 _FISHEYE = ("OPENCV_FISHEYE", "SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "FISHEYE")
 CAMERA_KEYS = {*_FOCAL[0], *_FOCAL[1], *DISTORTION, "cx", "cy", "w", "h", "is_fisheye", "camera_model", "mask_path"}
+AXES_KEYS = {f"{of}_{what}" for of in ("camera", "coordinate", "pose") for what in ("convention", "system")}
 REFUSED = {
     "rolling_shutter": "a rolling shutter",
     "transform_matrix_start": "a pose that moves during the exposure",
@@ -23,13 +25,40 @@ REFUSED = {
     "from_mitsuba": "Mitsuba's axes",
     "shift_x": "a shifted lens",
     "shift_y": "a shifted lens",
-    "skew": "skewed pixels",
+    **{name: "skewed pixels" for name in ("skew", "sk_x", "sk_y")},
+    **{
+        name: "a camera in another form than fl_x, fl_y, cx, cy"
+        for name in ("fx", "fy", "K", "intrinsics", "intrinsic_matrix", "camera_intrinsics", "camera_matrix")
+    },
+    "from_na": "another convention of axes",
     "omega": "the field-of-view model of a lens",
-    "distortion_params": "a lens in another form than k1, k2, p1, p2",
+    **{
+        name: "a lens in another form than k1, k2, p1, p2"
+        for name in ("distortion_params", "distortion", "distortion_coefficients", "dist_coeffs")
+    },
     **{name: "an f-theta lens" for name in ("ftheta_p0", "ftheta_p1", "ftheta_p2", "ftheta_p3", "ftheta_p4")},
     **{name: "a thin prism lens" for name in ("s1", "s2", "s3", "s4", "sx1", "sy1")},
 }
 """Keys that change the geometry in a way that is not supported, unless their value is null, false or zero."""
+
+
+def check_keys(path: Path, place: str, part: dict[str, Any]) -> None:
+    """Raises ValueError where keys of a file or a frame change the geometry in a way that is not supported.
+
+    Args:
+        path: the file, for the message.
+        place: of the keys in the file, likewise.
+        part: keys without nulls.
+    """
+    for key in sorted(AXES_KEYS & part.keys()):
+        if re.search("opencv|colmap|rdf", str(part[key]), re.IGNORECASE):
+            raise ValueError(
+                f"{path}: {place}{key} is {part[key]!r}; expected poses with OpenGL axes: turn the cameras' y and z "
+                "axes (nerf.opencv_to_opengl), and remove the key"
+            )
+    for key, meaning in REFUSED.items():
+        if np.any(np.array(part.get(key, 0), dtype=object) != 0):
+            raise ValueError(f"{path}: {place}{key}: {meaning} is not supported; remove the key if it has no effect")
 
 
 class TransformsCamera:
@@ -57,16 +86,15 @@ class TransformsCamera:
 
     def intrinsics(self) -> list[float]:
         """focal_x, focal_y, center_x, center_y in pixels of the file."""
-        across, own = self._focal(0)
-        down, _ = self._focal(1)
-        if across is None:
+        (horizontal, own), (vertical, _) = self._focal(0), self._focal(1)
+        given = [focal for focal in (horizontal, vertical) if focal is not None]
+        if not given:
             raise ValueError(
                 f"{self._path}: {self._frame['file_path']} has no usable intrinsics; expected 'camera_angle_x' in "
                 "radians, 'x_fov' in degrees or 'fl_x' in pixels"
             )
-        if down is None:
-            down = across
-        elif own in ("x_fov", "camera_angle_x") and not any(key in self._frame for key in _FOCAL[1]):
+        across, down = given[0], given[-1]
+        if len(given) == 2 and own in ("x_fov", "camera_angle_x") and not any(key in self._frame for key in _FOCAL[1]):
             # The frame has another field of view than the file: the pixels keep their shape.
             shared = self._of_level(self._common, 0)[0]
             down = across * (down / shared if shared else 1)

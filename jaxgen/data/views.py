@@ -138,7 +138,10 @@ def describe_cameras(kinds: Sequence[str], intrinsics: np.ndarray, size: np.ndar
         + (f" to {max(focal):.6g}" if max(focal) > min(focal) else "")
         for (kind, width, height), focal in groups.items()
     ]
-    return f"cameras: {'; '.join(parts[:6])}" + (f"; and {len(parts) - 6} more kinds" if len(parts) > 6 else "")
+    off = np.abs(np.asarray(intrinsics)[:, 2:] / size - 0.5).max(axis=1) > 0.2
+    where = f"; {off.sum()} principal points are far from the middle: cropped, or intrinsics of another resolution?"
+    more = f"; and {len(parts) - 6} more kinds" if len(parts) > 6 else ""
+    return f"cameras: {'; '.join(parts[:6])}{more}{where if off.any() else ''}"
 
 
 def hold_out(number: int, every: int, split: str, where: str | os.PathLike) -> np.ndarray:

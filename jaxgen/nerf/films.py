@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxgen.arguments import Count, Host, Real, takes
 from jaxgen.nerf.paths import panorama, spiral, turntable
-from jaxgen.nerf.poses import check_poses, look_at
+from jaxgen.nerf.poses import check_poses, look_at, upright_signs
 
 PathKind = Literal["auto", "turntable", "spiral", "sphere", "panorama"]
 
@@ -61,7 +61,8 @@ def camera_frame(poses: Any, near: float | None = None, far: float | None = None
         focus, kind = centres.mean(axis=0) + depth * _unit(views.mean(axis=0)), "facing"
     else:
         focus, kind = _focus(centres, across), "around"
-        if np.mean(np.sum((focus - centres) * views, axis=1) > 0) < 0.75:
+        along, extent = np.sum((focus - centres) * views, axis=1), np.ptp(centres, axis=0).max()
+        if extent < 1e-6 or np.mean(along > 0) < 0.75:
             focus, kind = middle, "inside"
     away = centres - focus
     sight = away if kind == "around" else views
@@ -147,6 +148,8 @@ def film_path(
                 f"a spiral needs cameras that face one way, and these {len(poses)} look in many directions; choose "
                 f"{'a turntable' if frame.kind == 'around' else 'a panorama'}"
             )
+        poses = poses.copy()
+        poses[:, :3, :2] *= upright_signs(poses)[:, None, None]
         path = spiral(
             jnp.asarray(poses), max(near, far / 10), far, num_frames, up=None if up is None else tuple(upward)
         )
@@ -273,7 +276,7 @@ def _up(poses: np.ndarray) -> np.ndarray:
         # Cameras that look straight down have no mean up; they stand above what they see.
         sense = up @ level if abs(up @ level) > 0.3 else poses[:, :3, 2].mean(axis=0) @ level
         return level * (1 if sense >= 0 else -1)
-    return _unit(up) if np.linalg.norm(up) > 1e-6 else _unit(poses[0, :3, 1])
+    return _unit(up) if np.linalg.norm(up) > 1e-3 else _unit(poses[0, :3, 1])
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

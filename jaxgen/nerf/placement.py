@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxgen.arguments import Float, Host, Real, takes
 from jaxgen.nerf.pose_report import describe_poses
-from jaxgen.nerf.poses import recenter_poses
+from jaxgen.nerf.poses import recenter_poses, upright_signs
 
 REACH = 3.0
 """Farthest coordinate of a room that is seen from inside."""
@@ -55,10 +55,24 @@ def place_cameras(poses: np.ndarray, nearest: float) -> tuple[np.ndarray, float]
         poses[:, :3, 3] -= report.focus
         scale = 4 / report.distance
     else:
-        poses = np.asarray(recenter_poses(jnp.asarray(poses)), np.float64)
+        poses = _recentred(poses)
         scale = 1 / (0.75 * nearest)
     poses[:, :3, 3] *= scale
     return poses, scale
+
+
+def _recentred(poses: np.ndarray) -> np.ndarray:
+    """`recenter_poses`, also of a world far from its origin, and of cameras without a common up."""
+    middle, extent = poses[:, :3, 3].mean(axis=0), np.ptp(poses[:, :3, 3], axis=0).max()
+    if np.abs(middle).max() > 1e3 * extent:
+        # Single precision would lose the cameras' differences.
+        poses = poses.copy()
+        poses[:, :3, 3] -= middle
+    turned = poses.copy()
+    turned[:, :3, :2] *= upright_signs(poses)[:, None, None]
+    placed = np.array(recenter_poses(jnp.asarray(turned)), np.float64)
+    placed[:, :3, :2] *= upright_signs(poses)[:, None, None]
+    return placed
 
 
 @takes(poses=Host("_ 4 4"), bounds=Host("2"), scale=Real(low=0))

@@ -23,7 +23,7 @@ class PoseReport(NamedTuple):
             way, and `focus` lies ahead of their mean.
         problems: what looks wrong, a sentence each.
         text: all of it, for a person.
-        inside: whether most cameras look away from `focus`, as in a room that is seen from inside.
+        inside: whether most cameras look away from `focus`, as in a room that is seen from inside, or stand there.
     """
 
     focus: np.ndarray
@@ -64,21 +64,22 @@ def describe_poses(poses: np.ndarray, near: float | None = None, far: float | No
     up = ups.mean(axis=0)
     leaning = _AXES[int(np.argmax(np.concatenate([up, -up])))]
 
-    inside = bool(surrounding and np.mean(along < 0) > 0.5)
+    still = len(poses) > 1 and np.ptp(centres, axis=0).max() < 1e-6
+    inside = bool(surrounding and (still or np.mean(along < 0) > 0.5))
     problems = []
     if len(poses) == 1:
         problems.append("There is one camera: nothing says how far away anything is.")
-    elif np.ptp(centres, axis=0).max() < 1e-6:
+    elif still:
         problems.append("All cameras stand at one point: without parallax there is no depth to find.")
     same = _same(poses)
     if same is not None:
         problems.append(f"Cameras {same[0]} and {same[1]} have the same pose.")
-    if inside:
+    if inside and not still:
         problems.append(
             f"{int(np.sum(along < 0))} of {len(poses)} cameras look away from the point where their axes meet. Unless "
             "the scene was taken from the inside, their y and z axes have the wrong sign: opencv_to_opengl."
         )
-    elif surrounding and near is not None and far is not None and not near < np.median(along) < far:
+    elif surrounding and not inside and near is not None and far is not None and not near < np.median(along) < far:
         problems.append(
             f"The cameras look at a point {np.median(along):.3g} ahead, which is not between near {near:g} and far "
             f"{far:g}: something like near {0.5 * np.median(along):.3g} and far {1.5 * np.median(along):.3g} is meant."

@@ -178,6 +178,18 @@ def look_at(position: ArrayLike, target: ArrayLike, up: ArrayLike) -> jax.Array:
     return pose_matrix(jnp.stack([right, jnp.cross(back, right), back], axis=-1), position)
 
 
+def upright_signs(poses: np.ndarray) -> np.ndarray:
+    """Signs of the x and y axes that give cameras a common up: [N, 4, 4] -> [N] of 1 and -1.
+
+    Cameras with a mean up keep it: all are 1. In strips flown to and fro every other camera is upside down, and the
+    mean of the y axes vanishes or runs along the view; then those over 90 degrees off the first camera's up are -1.
+    """
+    back, up = (poses[:, :3, i].mean(axis=0) for i in (2, 1))
+    if np.linalg.norm(np.cross(up, back)) > 1e-3 * np.linalg.norm(back):
+        return np.ones(len(poses))
+    return np.where(poses[:, :3, 1] @ poses[0, :3, 1] < 0, -1.0, 1.0)
+
+
 @takes(poses=Float("_ _ 4", numpy=True))
 def average_pose(poses: ArrayLike) -> jax.Array:
     """The pose at the mean centre that looks along the mean axis: [N, 4, 4] -> [4, 4].

@@ -118,7 +118,8 @@ class Views:
                 usable &= self.mask[i]
             parts.append(np.flatnonzero(usable) + i * height * width)
         if not sum(map(len, parts)):
-            raise ValueError("the masks leave no pixel of any image; white is what may be used")
+            crop = f" within the crop, {crop_fraction:g} of its height and width" if crop_fraction != 1 else ""
+            raise ValueError(f"the masks leave no pixel of any image{crop}; white is what may be used")
         return np.concatenate(parts).astype(np.int32), np.cumsum([0, *map(len, parts)]).astype(np.int32)
 
 

@@ -296,3 +296,40 @@ def test_files_with_a_byte_order_mark_and_other_line_ends(text):
     found = read_colmap(folder)
     for name, values in expected.items():
         np.testing.assert_array_equal(found[name], values)
+
+
+@pytest.mark.parametrize("here, there", [("sparse/0", "."), ("sparse", "colmap/sparse"), ("sparse/0", "sparse/dense")])
+def test_where_a_model_may_be(text, here, there):
+    folder, _ = text
+    (folder / there).parent.mkdir(exist_ok=True)
+    if there == ".":
+        for path in (folder / here).iterdir():
+            path.rename(folder / path.name)
+    else:
+        (folder / here).rename(folder / there)
+    assert len(read_colmap(folder, hold_out_every=0)["image"]) == N
+
+
+def test_a_model_one_folder_deeper_is_named(text):
+    folder, _ = text
+    (folder / "dense").mkdir()
+    (folder / "sparse").rename(folder / "dense/sparse")
+    with pytest.raises(
+        FileNotFoundError, match="no sparse/0 in .*, which holds dense, images; .* sparse/ in dense: give"
+    ):
+        read_colmap(folder)
+
+
+@pytest.mark.parametrize("prefix", ["images/", "/disk/me/scene/images/", "C:\\me\\images\\", "../images/"])
+def test_names_relative_to_another_folder(text, prefix):
+    folder, edit = text
+    for i in range(N):
+        edit("images", f" view {i}.png", f" {prefix}view {i}.png")
+    names = [f"images/view {i}.png" for i in range(N)]
+    assert read_colmap(folder, hold_out_every=0)["name"].tolist() == names
+    (folder / "images").rename(folder / "photos")
+    with pytest.raises((ValueError, FileNotFoundError), match="--data.images"):
+        read_colmap(folder)
+    if ".." not in prefix:
+        names = [name.replace("images", "photos") for name in names]
+        assert read_colmap(folder, hold_out_every=0, images=folder / "photos")["name"].tolist() == names

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from jaxgen.data import read_llff
+from jaxgen.data.llff import average
 from jaxgen.nerf import check_poses, recenter_poses
 
 H, W, N = 12, 16, 9
@@ -98,3 +99,16 @@ def test_what_does_not_fit_is_refused(folder):
     (folder / "poses_bounds.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match="poses_bounds.npy: not a whole .npy array"):
         read_llff(folder)
+
+
+def test_strips_flown_to_and_fro_and_a_ring_have_an_average(folder):
+    """The mean up or the mean axis is exactly zero; the average is then that of cameras turned upright."""
+    poses = np.tile(np.eye(4), (4, 1, 1))
+    poses[:, 0, 3] = np.arange(4)
+    poses[1::2, :3, :2] *= -1
+    np.testing.assert_allclose(average(poses)[:, :3], np.eye(4)[:, :3], atol=1e-12)
+    np.testing.assert_allclose(average(poses)[:3, 3], [1.5, 0, 0])
+    turns = [np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    poses[:, :3, :3] = np.stack(turns)
+    check_poses(average(poses))
+    np.testing.assert_allclose(average(poses)[:3, :3], np.eye(3), atol=1e-12)

@@ -83,3 +83,19 @@ def test_other_formats_and_orientations(tmp_path):
         photos.check_size(turned, photos.read_header(turned), (6, 8), "it says", "")
     lossless = save(tmp_path / "a.webp", pixels, lossless=True)
     np.testing.assert_array_equal(photos.read_photo(lossless), pixels)
+
+
+def test_masks_of_0_and_1_and_masks_with_alpha(tmp_path):
+    black = np.zeros((6, 8), np.uint8)
+    black[1:3] = 1
+    expected = black.astype(bool)
+    np.testing.assert_array_equal(photos.read_mask(save(tmp_path / "ones.png", black), (8, 6)), expected)
+    np.testing.assert_array_equal(photos.read_mask(save(tmp_path / "m.png", 255 * black), (8, 6)), expected)
+    np.testing.assert_array_equal(photos.read_mask(save(tmp_path / "dark.png", 127 * black), (8, 6)), 0 * expected)
+    assert not photos.read_mask(save(tmp_path / "zeros.png", 0 * black), (8, 6)).any()
+    opaque = np.repeat(255 * black[..., None], 4, axis=-1)
+    opaque[..., 3] = 255
+    np.testing.assert_array_equal(photos.read_mask(save(tmp_path / "opaque.png", opaque), (8, 6)), expected)
+    opaque[..., 3] = 255 * black
+    with pytest.raises(ValueError, match="seen.png: a mask with transparent pixels"):
+        photos.read_mask(save(tmp_path / "seen.png", opaque), (8, 6))

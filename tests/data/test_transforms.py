@@ -196,6 +196,7 @@ def test_a_list_of_files_makes_the_split_and_a_frame_its_own_intrinsics(photos):
         ({"w": 4032}, "0.jpg: 16 x 12 pixels, and transforms.json gives its intrinsics for 4032 x 12"),
         ({"cx": 80.0}, "principal point .80.0, 6.5. for an image of 16 x 12"),
         ({"fl_x": -1.0}, "focal lengths are positive"),
+        ({"fl_x": 0, "fl_y": None}, "focal lengths are positive"),
         ({"camera_model": "EQUIRECTANGULAR"}, "camera model EQUIRECTANGULAR; read are OPENCV"),
         ({"camera_model": 3}, "camera model 3"),
         ({"is_fisheye": True}, "p2: a fisheye lens with p2; read are k1, k2, k3, k4"),
@@ -204,6 +205,12 @@ def test_a_list_of_files_makes_the_split_and_a_frame_its_own_intrinsics(photos):
         ({"k1": "0.1"}, "k1 is '0.1'; expected a number"),
         ({"fl_x": True}, "fl_x is True; expected a number"),
         ({"latlong": True}, "latlong: a panorama is not supported"),
+        ({"sk_x": 0.5}, "sk_x: skewed pixels"),
+        ({"fx": 20.0, "fy": 20.0}, "fx: a camera in another form than fl_x"),
+        ({"K": [[20, 0, 8], [0, 20, 6], [0, 0, 1]]}, "K: a camera in another form than fl_x"),
+        ({"distortion_coefficients": [0.1, 0, 0, 0]}, "distortion_coefficients: a lens in another form"),
+        ({"camera_convention": "OpenCV"}, "camera_convention is 'OpenCV'; expected poses with OpenGL axes"),
+        ({"coordinate_system": "colmap"}, "coordinate_system is 'colmap'; expected poses with OpenGL axes"),
         ({"rolling_shutter": [0, 0, 0.01]}, "rolling_shutter: a rolling shutter is not"),
         ({"ftheta_p0": 1.0}, "ftheta_p0: an f-theta lens is not"),
         ({"test_filenames": "0.jpg"}, "test_filenames must be a list"),
@@ -241,6 +248,9 @@ def test_null_counts_as_absent_and_other_keys_are_listed(photos):
         ({}, {"fl_x": 40.0}, [40, 31]),
         ({"fl_x": None, "fl_y": None, "camera_angle_x": 0.9}, {"fl_x": 40.0}, [40, 40]),
         ({"fl_x": None, "fl_y": None, "camera_angle_x": 0.9}, {}, [SIZE / 2 / np.tan(0.45)] * 2),
+        ({"fl_x": None, "fl_y": None, "camera_angle_y": 0.9}, {}, [6 / np.tan(0.45)] * 2),
+        ({"fl_x": None}, {}, [31, 31]),
+        ({"sk_x": 0.0, "camera_convention": "opengl", "coordinate_system": "right_handed"}, {}, [30, 31]),
     ],
 )
 def test_a_frames_own_key_wins(photos, shared, own, expected):
@@ -297,13 +307,48 @@ def test_lists_never_put_a_frame_into_both_splits(photos, lists, train, test):
         assert read_transforms(photos, split)["name"].tolist() == [f"{i}.jpg" for i in names]
 
 
+def test_lists_name_the_files_or_the_frames_as_they_are_written(photos):
+    def change(described):
+        described.update(test_filenames=["1.jpg", "2"], train_filenames=["./0.jpg"], w=SIZE + 1e-9)
+        names = {"1.jpg": str(photos / "1.jpg"), "2.jpg": "2", "0.jpg": "0"}
+        for frame in described["frames"]:
+            frame["file_path"] = names.get(frame["file_path"], "3.jpg")
+
+    edit(photos / "transforms.json", change)
+    assert read_transforms(photos, "test")["name"].tolist() == ["1.jpg", "2.jpg"]
+    assert read_transforms(photos)["name"].tolist() == ["0.jpg"]
+
+
 def test_lists_that_leave_nothing_and_a_frame_that_is_there_twice(photos):
     edit(photos / "transforms.json", lambda d: d.update(train_filenames=[f"{i}.jpg" for i in range(4)]))
     with pytest.raises(ValueError, match="train_filenames leave no frame for the split 'test'"):
         read_transforms(photos, "test")
     edit(photos / "transforms.json", lambda d: d["frames"].append({**d["frames"][0], "file_path": "x/../3"}))
-    with pytest.raises(ValueError, match="two frames have the image 3"):
+    with pytest.raises(ValueError, match="3.jpg and x/../3 are two frames with one image, .*3.jpg"):
         read_transforms(photos)
+
+
+def test_frames_that_mean_one_image_are_refused(folder):
+    edit(
+        folder / "transforms_train.json",
+        lambda d: [f.update(file_path=f"/{i}/train/r_0") for i, f in enumerate(d["frames"])],
+    )
+    with pytest.raises(ValueError, match="/0/train/r_0 and /1/train/r_0 are two frames with one image, .*r_0.png"):
+        read_blender(folder)
+
+
+def test_a_principal_point_far_from_the_middle_is_reported(photos):
+    assert "principal" not in " ".join(read_transforms(photos).report)
+    edit(photos / "transforms.json", lambda d: d.update(w=None, h=None, cx=4.25, cy=3.25))
+    assert "3 principal points are far from the middle: cropped, or intr" in " ".join(read_transforms(photos).report)
+
+
+def test_the_other_kind_of_scene_is_named(folder, photos):
+    with pytest.raises(FileNotFoundError, match="no transforms.json .* --data.name blender"):
+        (photos / "transforms.json").rename(photos / "other.json")
+        read_transforms(folder)
+    with pytest.raises(FileNotFoundError, match="no transforms_val.json .* --data.name transforms"):
+        read_blender(folder, "val")
 
 
 def test_images_beside_the_scene_and_without_a_suffix(photos, tmp_path_factory):

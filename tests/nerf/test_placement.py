@@ -114,3 +114,39 @@ def test_the_cameras_up_becomes_plus_z_and_may_not_exist():
     for bad in (poses[:0], (1.0, 4.0)), (poses, (4.0, 1.0)), (poses, (-1.0, 4.0)):
         with pytest.raises(ValueError, match="need at least 1, and 0 <= near < far"):
             nerf.place_scene(*bad)
+
+
+def test_a_world_far_from_its_origin_keeps_its_precision():
+    """Coordinates of a map: 4,000,000 units from the origin, a tenth of one between cameras."""
+    far = plane()
+    far[:, :3, 3] += [5e5, 4.1e6, 120.0]
+    np.testing.assert_allclose(nerf.place_cameras(far, 2.0)[0], nerf.place_cameras(plane(), 2.0)[0], atol=1e-6)
+    placed = nerf.place_scene(far, (2.0, 6.0))
+    np.testing.assert_allclose(nerf.move_poses(placed.poses, placed.world_from_scene), far, atol=1e-5)
+
+
+def test_strips_flown_to_and_fro_are_placed_and_filmed_as_if_all_were_upright():
+    poses = plane()[:8]
+    turned = poses.copy()
+    turned[1::2, :3, :2] *= -1
+    placed = nerf.place_cameras(turned, 2.0)[0]
+    placed[1::2, :3, :2] *= -1
+    np.testing.assert_allclose(placed, nerf.place_cameras(poses, 2.0)[0], atol=1e-6)
+    (kind, film), (_, upright) = (nerf.film_path(views, 2.0, 6.0, 3) for views in (turned, poses))
+    assert kind == "spiral"
+    np.testing.assert_allclose(film, upright, atol=1e-5)
+
+
+def test_cameras_at_one_point_are_placed_in_their_middle_and_filmed_outward():
+    poses = ring(6, outward=True)
+    poses[:, :3, 3] = [1.0, 2.0, 3.0]
+    placed = nerf.place_scene(poses)
+    assert placed.scale == 1
+    np.testing.assert_allclose(placed.poses[:, :3, 3], 0, atol=1e-9)
+    np.testing.assert_array_equal(placed.poses[:, :3, :3], poses[:, :3, :3])
+    report = nerf.describe_poses(poses, 2.0, 6.0)
+    assert "without parallax" in report.problems[0] and "opencv_to_opengl" not in report.text
+    for seed in range(8):
+        rotations = numpy_cameras.unit(np.random.default_rng(seed).normal(size=(6, 3)))
+        some = np.stack([numpy_cameras.look_at((1, 2, 3), (1, 2, 3) + r) for r in rotations])
+        assert nerf.camera_frame(some).kind == "inside" and nerf.place_scene(some).scale == 1

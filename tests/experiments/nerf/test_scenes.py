@@ -186,3 +186,28 @@ def test_a_blender_folder_without_a_test_split_holds_out_its_val_split(blender, 
     shutil.copy(folder / "transforms_train.json", folder / "transforms_test.json")
     with pytest.raises(ValueError, match="train/r_0.png is in the training and in the test split"):
         scenes.load(Data("blender", str(folder), test_every=1))
+
+
+def test_poses_beyond_single_precision_and_masks_of_all_training_views_are_refused(tmp_path):
+    capture = captures.take(captures.ring(9), captures.cameras(9), draw=False)
+    world = np.eye(4)
+    world[:3, 3] = [5e5, 4.1e6, 120.0]
+    folder = captures.write_transforms(tmp_path, captures.moved(capture, world))
+    with pytest.raises(ValueError, match=r"up to 4.1e\+06 from the origin, where .* 0.25, .*--data.place auto"):
+        scenes.load(Data("transforms", dir=str(folder), background="none"))
+    scene = scenes.load(Data("transforms", dir=str(folder), background="none", place="auto"))
+    np.testing.assert_allclose(np.linalg.norm(scene.train.pose[:, :3, 3], axis=1).mean(), 4, rtol=0.01)
+    described = json.loads((folder / "transforms.json").read_text())
+    for i, frame in enumerate(described["frames"]):
+        frame["mask_path"] = "black.png" if i % 8 else "white.png"
+    for name, level in (("black", 0), ("white", 255)):
+        Image.fromarray(np.full((12, 16), level, np.uint8)).save(folder / f"{name}.png")
+    (folder / "transforms.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="masks hide all of the training views, e.g. images/001.png"):
+        scenes.load(Data("transforms", dir=str(folder), background="none", place="auto"))
+    top = np.zeros((12, 16), np.uint8)
+    top[0] = 255
+    Image.fromarray(top).save(folder / "black.png")
+    settings = Data("transforms", dir=str(folder), background="none", place="auto")
+    with pytest.raises(ValueError, match="no pixel of any image within the crop, 0.5 of its height and width"):
+        experiment.validate_and_load(Config(data=settings, rays=Rays(crop_steps=5)))
