@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgen.data.arrays import read_npy
 from jaxgen.data.checks import check_split, existing_folder, find_file
 from jaxgen.data.image_paths import SUFFIXES, images_root, relative_name
 from jaxgen.data.photos import exif_note, read_headers, read_photos
@@ -74,7 +75,10 @@ def read_llff(
     matrices[:, :3, 3] *= scale
     world = np.eye(4)
     if recenter:
-        world = average(matrices)
+        try:
+            world = average(matrices)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; recenter=False keeps the poses as they are") from error
         matrices = np.linalg.inv(world) @ matrices
     chosen = hold_out(len(paths), hold_out_every, split, path)
     headers = read_headers(paths)
@@ -103,8 +107,18 @@ def read_llff(
 
 
 def average(poses: np.ndarray) -> np.ndarray:
-    """The pose with the mean centre that looks along the mean axis with the mean up: float64 [N, 4, 4] -> [4, 4]."""
-    unit = lambda v: v / np.linalg.norm(v)
+    """The pose with the mean centre that looks along the mean axis with the mean up: float64 [N, 4, 4] -> [4, 4].
+
+    Raises:
+        ValueError: there is no mean axis: cameras look in opposite directions, or all around.
+    """
+
+    def unit(v):
+        length = np.linalg.norm(v)
+        if length < 1e-6:
+            raise ValueError("the cameras look in opposite directions, so they have no mean direction or mean up")
+        return v / length
+
     back = unit(poses[:, :3, 2].mean(axis=0))
     right = unit(np.cross(poses[:, :3, 1].mean(axis=0), back))
     pose = np.eye(4)

@@ -98,3 +98,27 @@ def test_what_does_not_fit_is_refused(folder):
     (folder / "poses_bounds.npy").write_bytes(b"x")
     with pytest.raises(ValueError, match="poses_bounds.npy: not a whole .npy array"):
         read_llff(folder)
+
+
+def test_cameras_without_a_mean_direction_are_refused_where_they_are_averaged(folder):
+    path = folder / "poses_bounds.npy"
+    rows = np.load(path)[[0, 0]]
+    columns = rows[1, :15].reshape(3, 5)
+    columns[:, 1:3] *= -1  # turned by half a turn around down
+    np.save(path, rows)
+    for i in range(2, N):
+        (folder / f"images/IMG_{i:02}.png").unlink()
+    with pytest.raises(ValueError, match=r"poses_bounds\.npy: the cameras look in opposite directions.*recenter=False"):
+        read_llff(folder)
+    assert np.isfinite(read_llff(folder, recenter=False, hold_out_every=0)["pose"]).all()
+
+
+def test_rows_that_are_no_array_of_numbers_are_named(folder):
+    path = folder / "poses_bounds.npy"
+    with open(path, "wb") as file:
+        np.savez(file, rows=np.zeros((N, 17)))
+    with pytest.raises(ValueError, match=r"poses_bounds\.npy.*zip archive"):
+        read_llff(folder)
+    np.save(path, np.zeros((N, 17), complex))
+    with pytest.raises(ValueError, match=r"poses_bounds\.npy.*complex128.*\[N, 17\]"):
+        read_llff(folder)
