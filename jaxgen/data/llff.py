@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgen.data.arrays import read_npy
 from jaxgen.data.checks import check_split, existing_folder, find_file
 from jaxgen.data.image_paths import SUFFIXES, images_root, relative_name
 from jaxgen.data.photos import exif_note, read_headers, read_photos
