@@ -21,6 +21,8 @@ def concrete(x: Any) -> bool:
 def array(name: str, x: Any) -> Any:
     """x as an array of JAX or NumPy with numbers in it."""
     given = x
+    if isinstance(x, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array; expected one without a mask: fill it, {name}.filled(0)")
     if not isinstance(x, (jax.Array, np.ndarray)):
         try:
             has_jax = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(x))

@@ -48,7 +48,8 @@ def read_npy_folder(
     folder = existing_folder(directory, NPY_FILES)
     path = find_file(folder, [f"{split}.npy"], NPY_FILES)
     labels = folder / f"{split}_labels.npy"
-    return arranged(read_npy(path), read_npy(labels) if labels.is_file() else None, layout, shape, path)
+    label = read_npy(labels) if labels.is_file() else None
+    return arranged(read_npy(path), label, layout, shape, path, labels)
 
 
 def read_mat_folder(
@@ -70,11 +71,16 @@ def read_mat_folder(
 
 
 def arranged(
-    image: np.ndarray, label: np.ndarray | None, layout: str, shape: tuple[int, ...], where: str | os.PathLike
+    image: np.ndarray,
+    label: np.ndarray | None,
+    layout: str,
+    shape: tuple[int, ...],
+    where: str | os.PathLike,
+    where_label: str | os.PathLike | None = None,
 ) -> dict[str, np.ndarray]:
     """`as_dataset` of images in this layout."""
     num = None if label is None else label.size if 1 in label.shape else len(np.atleast_1d(label))
-    return as_dataset(arrange(image, layout, shape, where, num), label, where=where)
+    return as_dataset(arrange(image, layout, shape, where, num), label, where=where, where_label=where_label)
 
 
 def read_npy(path: str | os.PathLike) -> np.ndarray:

@@ -2,9 +2,11 @@
 
 import difflib
 import math
+import operator
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +71,12 @@ def contents(folder: Path) -> str:
 
 
 def as_dataset(
-    image: np.ndarray, label: np.ndarray | None = None, *, where: str | os.PathLike, rescale: bool = True
+    image: np.ndarray,
+    label: np.ndarray | None = None,
+    *,
+    where: str | os.PathLike,
+    where_label: str | os.PathLike | None = None,
+    rescale: bool = True,
 ) -> dict[str, np.ndarray]:
     """{"image": uint8 [N, H, W, C], "label": int32 [N]}, C-contiguous, after checking them.
 
@@ -77,6 +84,7 @@ def as_dataset(
         image: [N, H, W, C] or [N, H, W]: see `as_bytes`.
         label: [N], if there are labels: see `as_labels`.
         where: the file or folder they were read from, for the message.
+        where_label: that of the labels, where it is another one.
         rescale: false: bytes are what they are, also where all are 0 and 1.
 
     Raises:
@@ -104,7 +112,7 @@ def as_dataset(
         )
     dataset = {"image": np.ascontiguousarray(image)}
     if label is not None:
-        dataset["label"] = as_labels(label, len(image), where)
+        dataset["label"] = as_labels(label, len(image), where if where_label is None else where_label)
     return dataset
 
 
@@ -168,9 +176,11 @@ def as_labels(label: np.ndarray, num: int, where: str | os.PathLike) -> np.ndarr
         raise ValueError(f"{found}; {expected}: images and labels of different files?")
     if label.dtype.kind == "f" and not np.array_equal(label, np.rint(label)):
         raise ValueError(f"{found} with fractions or NaN; {expected}: are they scores?")
-    if num and not (label.min() >= 0 and label.max() < MAX_CLASSES):
+    # Numbers of Python: float16 does not reach the limit.
+    low, high = (label.min().item(), label.max().item()) if num else (0, 0)
+    if not (low >= 0 and high < MAX_CLASSES):
         raise ValueError(
-            f"{where}: found labels from {label.min()} to {label.max()}; expected classes from 0 to {MAX_CLASSES - 1}: "
+            f"{where}: found labels from {low} to {high}; expected classes from 0 to {MAX_CLASSES - 1}: "
             "number them by np.unique(labels, return_inverse=True)[1], over both splits at once"
         )
     return np.ascontiguousarray(label, dtype=np.int32)
@@ -195,6 +205,9 @@ def arrange(
         ValueError: a layout that does not fit, flat images of an unknown shape, or, without a layout, an order of axes
             that is probably another.
     """
+    shape = _sizes(shape)
+    if not isinstance(layout, str):
+        raise ValueError(f"layout is {layout!r}; expected text such as 'NCHW', or '' for the usual order")
     letters = layout or {2: "NHW" + "C" * (len(shape) == 3), 3: "NHW", 4: "NHWC"}.get(array.ndim, "")
     if not letters:
         return array  # as_dataset refuses it
@@ -230,6 +243,16 @@ def arrange(
             f"or {letters!r} if it is {len(array)} images"
         )
     return array.transpose([letters.index(letter) for letter in "NHWC" if letter in letters])
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    try:
+        sizes = tuple(operator.index(size) for size in shape)
+    except TypeError:
+        sizes = (0,)
+    if any(size < 1 for size in sizes):
+        raise ValueError(f"shape is {shape!r}; expected positive whole numbers such as (28, 28)")
+    return sizes
 
 
 def _other_layout(shape: tuple[int, ...], num: int | None) -> str:

@@ -80,7 +80,12 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     data, label = batch["data"], batch["labels"]
     # Lists inside of lists may share their parts, and be huge as an array.
-    if not isinstance(label, np.ndarray | list) or not all(isinstance(n, int | float | np.number) for n in label):
+    if isinstance(label, list):
+        label = [n.value if isinstance(n, ArrayPickle) else n for n in label]
+        is_plain = all(isinstance(n, int | float) or (isinstance(n, np.ndarray) and not n.ndim) for n in label)
+    else:
+        is_plain = isinstance(label, np.ndarray)
+    if not is_plain:
         raise ValueError(f"{path}: found labels that are no list of numbers; expected one integer each: {FILES}")
     label = np.asarray(label)
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (PIXELS,):

@@ -106,4 +106,7 @@ def _read_stream(path: Path, stream: Stream, ndim: int, size: int, packed: bool)
             f"{path}: found {found:,}{more} bytes of values; expected {num_bytes:,} for the shape "
             f"{shape} in its header: the file is truncated or altered, download it again: {FILES}"
         )
-    return array.reshape(shape)
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # sizes beside a 0
+        raise ValueError(f"{path}: the shape in its header is {shape} ({error}); expected {FILES}") from error

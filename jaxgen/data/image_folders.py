@@ -104,7 +104,17 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    return (path for path in _visible_files(folder) if path.suffix.lower() in SUFFIXES)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith(".") or path.suffix.lower() not in SUFFIXES or entry.is_dir():
+                continue
+            if not entry.is_file():
+                raise ValueError(
+                    f"{path}: found a link without its file, a pipe, a socket or a device; expected an image file: "
+                    "restore or remove it"
+                )
+            yield path
 
 
 def all_images(folder: Path) -> Iterator[Path]:

@@ -164,10 +164,24 @@ def images_from_arrays(
     Raises:
         ValueError: other values, another shape, axes that probably are in another order, labels that do not fit.
     """
-    dataset = arranged(
-        np.asarray(image), None if label is None else np.asarray(label), layout, shape, "images_from_arrays"
-    )
+    label = None if label is None else _array("label", label)
+    dataset = arranged(_array("image", image), label, layout, shape, "images_from_arrays")
     return Images(dataset["image"], dataset.get("label"), fingerprint(dataset))
+
+
+def _array(name: str, given: ArrayLike) -> np.ndarray:
+    """An array that is given in memory, of NumPy's own dtypes."""
+    if isinstance(given, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array; expected one without a mask: fill it, {name}.filled(0)")
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"{name} is a {type(given).__name__} that makes no array ({error}); expected images of one size, and a "
+            "class for each"
+        ) from error
+    is_short = array.dtype.kind == "V" and jnp.issubdtype(array.dtype, jnp.floating)
+    return array.astype(np.float32) if is_short else array
 
 
 def split_problems(train: Images, test: Images, labelled: bool = False) -> list[str]:

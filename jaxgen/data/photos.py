@@ -70,7 +70,9 @@ def _open(path: Path, load: bool) -> Any:
     picture = None
     try:
         picture = open_image(path, FORMATS)
-        if picture.mode in ("I", "F") or ";16" in picture.mode:
+        if picture.mode in ("I", "F") or any(
+            ";16" in str(part) for part in (picture.mode, *getattr(picture, "tile", ()))
+        ):
             raise ValueError(f"mode {picture.mode}, more than 8 bits a value; convert the image to 8 bits")
         if load:
             picture.load()

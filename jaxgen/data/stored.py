@@ -110,4 +110,4 @@ def _tfds(name: str, split: str, directory: str | os.PathLike | None) -> StoredI
 
 
 def _sha256(*texts: str) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    return hashlib.sha256(os.fsencode("\n".join(texts))).hexdigest()

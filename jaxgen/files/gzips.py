@@ -58,7 +58,7 @@ class Unpacked:
                     return b""
                 self.members += 1
                 if self.members > _MEMBERS:
-                    raise ValueError(f"more than {_MEMBERS:,} members")
+                    raise zlib.error(f"it has more than {_MEMBERS:,} members")
                 self.member = zlib.decompressobj(wbits=self.wbits)
             self.input = self.input or self.file.read(_CHUNK)
             if not self.input:

@@ -47,7 +47,9 @@ def open_image(path: str | os.PathLike, formats: Sequence[str] = ("PNG", "JPEG")
     try:
         image = Image.open(io.BytesIO(data), formats=known)
     except Exception as error:  # Pillow's readers fail in many ways on a damaged file.
-        raise ValueError(str(error)) from error
+        # Of a stream, Pillow names no more than its place in memory.
+        text = f"it begins as {known[0]} and goes on otherwise" if "cannot identify" in str(error) else str(error)
+        raise ValueError(text) from error
     pixels, scans = image.width * image.height, data.count(b"\xff\xda") if known == ["JPEG"] else 1
     if pixels > _PIXELS and 3 * pixels > _RATIO * len(data):
         raise ValueError(f"{image.width} x {image.height} pixels in a file of {len(data):,} bytes")

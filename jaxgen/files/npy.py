@@ -57,7 +57,7 @@ def read_npy_header(stream: Stream) -> Header:
         raise ValueError(f"its header is declared to have {size_of_text:,} bytes; expected at most {_HEADER:,}")
     text = _exactly(stream, size_of_text).decode("utf-8" if start[6] == 3 else "latin1")
     found = _fields(text)
-    if "[" in text and "descr" not in found:
+    if re.search(r"'descr'\s*:\s*\[", text) and "descr" not in found:
         raise ValueError("it is an array of records; expected an array of numbers")
     if found.keys() != {"descr", "fortran_order", "shape"}:
         raise ValueError(f"its header is {text.strip()[:200]!r}; expected descr, fortran_order and shape")
@@ -89,6 +89,8 @@ def read_npy_data(stream: Stream, header: Header, available: int) -> np.ndarray:
     array = np.empty(math.prod(header.shape), header.dtype)
     if array.nbytes and fill(stream, array.view(np.uint8).data) != array.nbytes:
         raise ValueError("its data ends early")
+    if array.dtype.kind == "b" and array.nbytes and array.view(np.uint8).max() > 1:
+        raise ValueError("it is of truth values, and holds other bytes than 0 and 1")
     if array.dtype.kind == "U" and array.nbytes:
         letters = array.view(array.dtype.str[0].replace("|", "=") + "u4")
         if letters.max() > 0x10FFFF:

@@ -80,6 +80,7 @@ def numpy_names(budget: Budget, *, objects: bool = False) -> dict[str, Callable[
 
     return {
         "_codecs.encode": encode,
+        "builtins.bytes": lambda: b"",  # how protocol 2 writes no bytes
         "numpy.ndarray": None,
         "numpy.dtype": lambda code, *_: _DtypePickle(code),
         "numpy.core.multiarray._reconstruct": lambda *_: ArrayPickle(budget, objects),

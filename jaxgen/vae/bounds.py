@@ -70,8 +70,13 @@ def importance_weighted_bound(log_weights: ArrayLike, axis: int = -1) -> jax.Arr
 
     Returns:
         the shape without `axis`, nats.
+
+    Raises:
+        ValueError: there is no entry along `axis`.
     """
     log_weights = jnp.asarray(log_weights)
+    if not log_weights.shape[axis]:
+        raise ValueError(f"log_weights has shape {log_weights.shape}; expected a sample or more along axis {axis}")
     return jax.nn.logsumexp(log_weights, axis=axis) - math.log(log_weights.shape[axis])
 
 

@@ -2,6 +2,7 @@
 
 import os
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.io
@@ -215,3 +216,40 @@ def test_real_faces_are_upright():
         assert len(image) == num
         upright, lying = symmetry(image[::10]), symmetry(image[::10].transpose(0, 2, 1, 3))
         assert upright > lying + 0.1, (name, upright, lying)
+
+
+IMAGES = random_bytes(4, 6, 6)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "options", "message"),
+    [
+        (np.ma.array(IMAGES, mask=IMAGES > 9), None, {}, "image is a masked array; .*image.filled"),
+        (IMAGES, np.ma.array([0, 1, 0, 1], mask=[1, 0, 0, 0]), {}, "label is a masked array"),
+        ([IMAGES[0], IMAGES[1, :3]], None, {}, "image is a list that makes no array"),
+        (IMAGES, [[0], [1, 1], [0], [1]], {}, "label is a list that makes no array"),
+        (IMAGES.reshape(4, 36), None, {"shape": 6}, "shape is 6; expected positive whole numbers"),
+        (IMAGES.reshape(4, 36), None, {"shape": (-6, -6)}, r"shape is \(-6, -6\); expected positive"),
+        (IMAGES, None, {"layout": 3}, "layout is 3; expected text"),
+        (IMAGES, np.full(4, np.inf, np.float16), {}, "labels from inf to inf"),
+    ],
+)
+def test_arrays_that_are_no_plain_images_are_named(image, label, options, message):
+    with pytest.raises(ValueError, match=message):
+        images_from_arrays(image, label, **options)
+
+
+def test_short_floating_types_are_read():
+    unit = (IMAGES / 255).astype(ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(
+        images_from_arrays(unit).image[..., 0], np.rint(unit.astype(np.float32) * 255).astype(np.uint8)
+    )
+    label = np.array([0, 2048, 3, 4], np.float16)
+    np.testing.assert_array_equal(images_from_arrays(IMAGES, label).label, [0, 2048, 3, 4])
+
+
+def test_the_file_of_wrong_labels_is_named(tmp_path):
+    np.save(tmp_path / "train.npy", IMAGES)
+    np.save(tmp_path / "train_labels.npy", np.array([0, 1, -1, 2]))
+    with pytest.raises(ValueError, match=r"train_labels\.npy: found labels from -1 to 2"):
+        load("npy", "train", tmp_path)

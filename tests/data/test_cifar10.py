@@ -226,6 +226,7 @@ def shared_lists(depth):
         ),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": [1, -1]}, "labels from -1 to 1"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": shared_lists(40)}, "labels that are no list of numbers"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": np.array(3)}, r"labels \(\); expected 2"),
         ({"data": np.zeros((2, 3072), np.uint8), "labels": {}}, "labels that are no list of numbers"),
     ],
 )
@@ -310,3 +311,13 @@ def test_cifar10():
     # Neighbours within a row differ far less than pixels of different images.
     image = train["image"][:1000].astype(np.float64)
     assert np.abs(np.diff(image, axis=2)).mean() < 0.3 * np.abs(np.diff(image, axis=0)).mean()
+
+
+def test_labels_may_be_scalars_of_numpy_and_data_empty(tmp_path):
+    batch = {"data": np.zeros((2, 3072), np.uint8), "labels": [np.int64(3), np.int64(7)]}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))
+    np.testing.assert_array_equal(load("cifar10", "test", tmp_path)["label"], [3, 7])
+    empty = {"data": np.zeros((0, 3072), np.uint8), "labels": []}
+    (tmp_path / "test_batch").write_bytes(pickle.dumps(empty, protocol=2))
+    with pytest.raises(ValueError, match=r"found float64 labels \(0,\)"):
+        load("cifar10", "test", tmp_path)

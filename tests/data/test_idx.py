@@ -166,3 +166,13 @@ def test_mnist():
     )
     np.testing.assert_array_equal(np.bincount(test["label"]), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
     assert test["label"][:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+def test_sizes_beside_a_zero_and_many_members_name_the_file(tmp_path):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(struct.pack(">4I", 0x803, 0, 2**32 - 1, 2**32 - 1))
+    with pytest.raises(ValueError, match="idx3-ubyte: the shape in its header is .0, 4294967295, 4294967295"):
+        read_idx(path, 3)
+    path.write_bytes(gzip.compress(idx(example()[0])) + gzip.compress(b"") * 10_001)
+    with pytest.raises(ValueError, match="idx3-ubyte: damaged .*more than 10,000 members"):
+        read_idx(path, 3)

@@ -1,5 +1,7 @@
 """A folder of images: order, classes, splits, cropping, and errors that name the file."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -330,3 +332,22 @@ def test_images_read_by_number_are_those_in_memory(tmp_path):
     before = images.fingerprint
     save(tmp_path / "bee/0.png", pixels(99, 50, 50, 3))
     assert stored("images", "train", tmp_path, size=4).fingerprint != before
+
+
+def test_a_name_that_is_no_file_is_not_left_out_silently(tmp_path):
+    for i in range(4):
+        save(tmp_path / f"{i}.png", pixels(i, 4, 4))
+    for make in (lambda path: path.symlink_to("absent.png"), os.mkfifo):
+        make(tmp_path / "a.png")
+        with pytest.raises(ValueError, match=r"a\.png: found a link without its file, a pipe"):
+            load("images", "train", tmp_path)
+        (tmp_path / "a.png").unlink()
+    assert len(load("images", "train", tmp_path)["image"]) == 4
+
+
+def test_another_file_behind_the_first_bytes_of_an_image_is_described(tmp_path):
+    for name, data, kind in (("a.webp", b"RIFF\x10\0\0\0AVI " + bytes(64), "WEBP"), ("a.bmp", b"BM" + bytes(9), "BMP")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{name}: cannot be decoded \(it begins as {kind} and goes on otherwise"):
+            load("images", "train", tmp_path)
+        (tmp_path / name).unlink()

@@ -112,3 +112,14 @@ def test_strips_flown_to_and_fro_and_a_ring_have_an_average(folder):
     poses[:, :3, :3] = np.stack(turns)
     check_poses(average(poses))
     np.testing.assert_allclose(average(poses)[:3, :3], np.eye(3), atol=1e-12)
+
+
+def test_rows_that_are_no_array_of_numbers_are_named(folder):
+    path = folder / "poses_bounds.npy"
+    with open(path, "wb") as file:
+        np.savez(file, rows=np.zeros((N, 17)))
+    with pytest.raises(ValueError, match=r"poses_bounds\.npy.*zip archive"):
+        read_llff(folder)
+    np.save(path, np.zeros((N, 17), complex))
+    with pytest.raises(ValueError, match=r"poses_bounds\.npy.*complex128.*\[N, 17\]"):
+        read_llff(folder)

@@ -1,5 +1,8 @@
 """Images of a scene in one array: sizes, masks, and what is refused before anything is decoded."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,3 +102,29 @@ def test_masks_of_0_and_1_and_masks_with_alpha(tmp_path):
     opaque[..., 3] = 255 * black
     with pytest.raises(ValueError, match="seen.png: a mask with transparent pixels"):
         photos.read_mask(save(tmp_path / "seen.png", opaque), (8, 6))
+
+
+def write_png(path, header, rows):
+    chunks = ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_photographs_that_declare_more_than_they_hold_are_refused(tmp_path):
+    """A kilobyte of zeros may stand for a large image; no decoder is started for it."""
+    path = tmp_path / "large.png"
+    header = struct.pack(">IIBBBBB", 9000, 9000, 8, 2, 0, 0, 0)
+    write_png(path, header, b"x")
+    with pytest.raises(ValueError, match=r"large\.png: cannot be decoded \(9000 x 9000 pixels in a file of"):
+        photos.read_header(path)
+
+
+def test_deep_photographs_are_not_shortened(tmp_path):
+    path = tmp_path / "deep.png"
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    rows = zlib.compress((b"\0" + bytes(range(24))) * 4)
+    write_png(path, header, rows)
+    with pytest.raises(ValueError, match=r"deep\.png: mode RGB, more than 8 bits"):
+        photos.read_photo(path)

@@ -94,3 +94,9 @@ def test_digests_are_in_the_order_of_the_files(folder):
     assert len(set(file_digests(paths))) == 40
     with pytest.raises(FileNotFoundError, match="nowhere"):
         file_digests([*paths, folder / "nowhere"])
+
+
+def test_names_that_are_no_utf_8_have_a_fingerprint(folder):
+    before = fingerprint(folder)
+    os.rename(folder / "ant", os.fsencode(folder) + b"/\xff")
+    assert fingerprint(folder) != before

@@ -241,3 +241,29 @@ def test_a_t_outside_of_the_schedule_is_refused_outside_of_jit(t):
     ):
         with pytest.raises(ValueError, match=f"t runs from {low} to {high}, and the schedule has 0 to 3: t is 0-based"):
             call()
+
+
+@pytest.mark.parametrize(
+    ("t", "message"),
+    [
+        ("5", "t is '5'; expected an array of numbers"),
+        (None, "t is None"),
+        (np.array([2**40, 1]), "t runs from 1 to 1099511627776, and the schedule has 0 to 49"),
+        (2**40, "t runs from 1099511627776"),
+        ([0.0, 1.0], "t has dtype float"),
+        ([True, False], "t has dtype bool"),
+        (np.ma.array([0, 1], mask=[1, 0]), "t is a masked array"),
+    ],
+)
+def test_what_is_no_index_of_a_step_is_refused(t, message):
+    s, x = diffusion.make_schedule(BETAS["cosine"]), np.ones((2, 3), np.float32)
+    calls = (
+        lambda: diffusion.add_noise(s, x, t, x),
+        lambda: diffusion.q_sample(KEY, s, x, t),
+        lambda: diffusion.q_posterior(s, x, x, t),
+        lambda: diffusion.p_mean_variance(s, x, x, t),
+        lambda: diffusion.ddim_step(KEY, s, x, x, t),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=message):
+            call()

@@ -181,3 +181,13 @@ def test_entries_that_overlap_are_refused(tmp_path):
     path.write_bytes(whole[:second] + table)
     with pytest.raises(ValueError, match="entries of the archive overlap"):
         files.read_npz(path)
+
+
+def test_truth_values_are_0_or_1_and_times_are_no_records(tmp_path):
+    path = tmp_path / "a.npy"
+    path.write_bytes(npy("{'descr': '|b1', 'fortran_order': False, 'shape': (2,)}", b"\1\2"))
+    with pytest.raises(ValueError, match=r"a\.npy.*truth values, and holds other bytes than 0 and 1"):
+        files.read_npy(path)
+    np.save(path, np.zeros(2, "M8[s]"))
+    with pytest.raises(ValueError, match=r"a\.npy.*its header is .*M8\[s\]"):
+        files.read_npy(path)

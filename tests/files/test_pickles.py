@@ -164,3 +164,11 @@ def test_nothing_of_this_process_is_reached():
     state = b"(K\x03U\x01>NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb"
     found = read(P2 + b"cnumpy\ndtype\nU\x02f4\x85R" + state + b".")
     assert found.order == ">" and (np.dtype(ml_dtypes.bfloat16).name, np.dtype("f4").byteorder) == before
+
+
+def test_arrays_without_bytes_are_read():
+    for protocol in range(2, 6):
+        found = read(pickle.dumps(np.zeros((0, 3), np.float32), protocol)).value
+        assert found.shape == (0, 3) and found.dtype == np.float32
+    with pytest.raises(ValueError, match="calls builtins.bytes with wrong arguments"):
+        read(P2 + b"c__builtin__\nbytes\nJ\xff\xff\xff\x7f\x85R.")

@@ -89,6 +89,11 @@ def test_the_bound_of_given_weights():
     np.testing.assert_allclose(shifted, np.asarray(found) + 1000, rtol=1e-12)
 
 
+def test_the_bound_of_no_weights_is_refused():
+    with pytest.raises(ValueError, match=r"log_weights has shape \(0, 3\); expected a sample or more along axis 0"):
+        vae.importance_weighted_bound(np.zeros((0, 3)), axis=0)
+
+
 def test_beta_weighs_the_kl():
     np.testing.assert_allclose(compiled(vae.elbo, np.array([-5.0]), np.array([2.0]), 4.0), [-13.0])
 
