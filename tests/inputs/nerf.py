@@ -22,7 +22,7 @@ def calls():
     one = poses[0]
     t = np.sort(unit(5, 4))
     # Along -z, as normalised device coordinates need it.
-    rays = tuple(sign * unit(5, 3) for sign in (1, np.float32([1, 1, -1]), 1))
+    rays = tuple(sign * unit(5, 3) for sign in (1, np.array([1, 1, -1], np.float32), 1))
     field = lambda points, view: (0 * points + 0.5, 0 * points[..., 0] + 0.5)
     lens = np.array([0.01, 0.0, 0.0, 0.0])
     around = np.asarray(nerf.orbit_poses(40.0 * np.arange(9), 20.0), np.float32)

@@ -144,6 +144,7 @@ def test_odd_paths_are_refused_by_name(row, tmp_path):
 @pytest.mark.parametrize("row", [name for name, row in ROWS.items() if row.write])
 def test_texts_and_paths_are_read_the_same_and_odd_files_in_them_are_named(row, tmp_path, monkeypatch):
     read, name, write = ROWS[row]
+    assert write is not None
     write(tmp_path)
     expected = fuzz._digest(read(tmp_path / name))
     assert fuzz._digest(read(str(tmp_path / name))) == expected

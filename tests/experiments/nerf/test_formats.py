@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -93,7 +94,7 @@ def test_one_capture_as_llff_and_as_colmap_is_one_scene(tmp_path):
     """Poses, bounds, NDC, colors and the way back to the world of the files, of cameras that face one way."""
     taken = captures.take(captures.facing(9), captures.cameras(9), background=None)
     taken = captures.moved(taken, captures.similarity(2))
-    folders = {
+    folders: dict[Any, Any] = {
         "llff": captures.write_llff(tmp_path / "llff", taken),
         "colmap": captures.write_colmap(tmp_path / "colmap", taken),
     }
@@ -107,8 +108,11 @@ def test_one_capture_as_llff_and_as_colmap_is_one_scene(tmp_path):
         llff, colmap = (scenes.load(Data(name, str(folder), ndc=ndc)) for name, folder in folders.items())
         assert llff.ndc == colmap.ndc == ndc
         np.testing.assert_allclose((llff.near, llff.far), (colmap.near, colmap.far), rtol=1e-6)
+        assert llff.bounds is not None and colmap.bounds is not None
         np.testing.assert_allclose(llff.bounds, colmap.bounds, rtol=1e-6)
-        np.testing.assert_allclose(llff.world_from_scene, colmap.world_from_scene, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            np.asarray(llff.world_from_scene), np.asarray(colmap.world_from_scene), rtol=1e-5, atol=1e-5
+        )
         assert (llff.near_plane, llff.background, llff.pixel_center) == (1.0, 1.0, 0.5)
         assert (colmap.near_plane, colmap.background, colmap.pixel_center) == (1.0, 1.0, 0.5)
     llff, colmap = (scenes.load(Data(name, str(folder))) for name, folder in folders.items())
