@@ -194,7 +194,7 @@ def read_photos(
     """
     headers = read_headers(paths) if headers is None else headers
     full = np.array([header[:2] for header in headers], np.int64)
-    ratio = None if width is None else (width, max(full[:, 0].max(), widest or 0))
+    ratio = None if width is None else (width, max(int(full[:, 0].max()), widest or 0))
     size = np.array([new_size((w, h), factor, ratio) for w, h in full.tolist()], np.int64)
     columns, rows = (int(x) for x in size.max(axis=0))
     if len(paths) * rows * columns >= 2**31:

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from jaxgen.arguments import Key, takes
 from jaxgen.compiler import check_once
+from jaxgen.diffusion.arguments import IMAGES
 from jaxgen.diffusion.bound import Denoise
 from jaxgen.diffusion.process import add_noise, q_step
 from jaxgen.diffusion.random import keys_per_example, normal_per_example
@@ -65,6 +67,7 @@ def resampling_indices(num_steps: int, resampling: Resampling) -> np.ndarray:
     return np.array(indices, np.int32)
 
 
+@takes(key=Key("|B"), image=IMAGES, schedule=Schedule, x_last=IMAGES)
 def inpaint(
     key: jax.Array,
     denoise: Denoise,
@@ -106,13 +109,15 @@ def inpaint(
         raise ValueError(
             "the method is 'dpm_solver', which uses the step before; inpainting takes 'ancestral' or 'ddim'"
         )
-    image, mask = jnp.asarray(image), jnp.asarray(mask)
+    image = jnp.asarray(image)
+    mask = mask if isinstance(mask, jax.Array) else np.asarray(mask)
     fits = mask.ndim == image.ndim and all(m in (1, n) for m, n in zip(mask.shape, image.shape, strict=False))
     if mask.dtype != bool or not fits:
         raise ValueError(
             f"the mask is {mask.dtype} {mask.shape}; expected bool, True where the image is known, of shape "
             f"{image.shape} or with 1 in place of some axes"
         )
+    mask = jnp.asarray(mask)
     keys, x = init_sampler(key, image.shape, image.dtype, x_last)
     assert keys is not None
     indices = resampling_indices(schedule.num_steps, resampling)

@@ -288,11 +288,10 @@ def dropout(keys: jax.Array, x: ArrayLike, keep: float) -> jax.Array:
     Raises:
         ValueError: keep is not in (0, 1].
     """
-    x = jnp.asarray(x)
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}; expected a probability in (0, 1]")
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
-    return jnp.where(kept, x / keep, 0)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, jnp.shape(x)[1:]))(keys)
+    return jnp.where(kept, jnp.asarray(x) / keep, 0)
 
 
 def _refuse(labels, module):

@@ -173,7 +173,7 @@ class Scene:
         return ndc_rays(rays, self.reference, self.near_plane) if self.ndc else rays
 
     def rays_of_pixels(
-        self, arrays: dict[str, jax.Array], image: jax.Array, row: jax.Array, column: jax.Array
+        self, arrays: dict[str, jax.Array], image: ArrayLike, row: ArrayLike, column: ArrayLike
     ) -> dict[str, Any]:
         """The training rays through pixels, and their colors: a batch for `nerf_loss`.
 

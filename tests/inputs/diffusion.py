@@ -14,7 +14,11 @@ EXEMPT = {
     ),
     **dict.fromkeys(("constant_betas", "cosine_betas", "linear_betas", "quadratic_betas", "warmup_betas"), _SETTINGS),
     **dict.fromkeys(("from_ddpm", "from_guided_diffusion", "to_ddpm", "to_guided_diffusion"), _WEIGHTS),
-    **dict.fromkeys(("load_pretrained", "save_parameters", "parameter_shapes"), _WEIGHTS),
+    **dict.fromkeys(("load_pretrained", "save_parameters", "parameter_shapes", "check_finite"), _WEIGHTS),
+    **dict.fromkeys(
+        ("from_diffusers", "to_diffusers", "save_diffusers", "diffusers_config", "diffusers_model"), _WEIGHTS
+    ),
+    **dict.fromkeys(("from_pytorch_diffusion", "to_pytorch_diffusion"), _WEIGHTS),
     "init_history": "takes two numbers",
     "make_sampler": _SETTINGS,
     "observe_losses": "reads a dictionary of metrics; its mathematics is update_history",
@@ -82,6 +86,7 @@ def calls():
         "q_step": call("x_prev", key=key(), schedule=schedule, x_prev=x_t, t=at["t"]),
         "random_crop": call("image:1", key=key(), image=unit(8, 8, 1), smallest=0.5),
         "rescaled_timesteps": call("t", t=labels, num_original_steps=10),
+        "inpaint": call("mask", key=key(), denoise=denoise, image=x0, mask=np.arange(3) > 0 * x0, schedule=schedule),
         "sample": call(key=key(), denoise=denoise, shape=(2, 3), schedule=schedule),
         "sample_timesteps": call("probabilities", keys=keys(5), probabilities=np.full(4, 0.25, np.float32)),
         "sample_trajectory": call(key=key(), denoise=denoise, shape=(2, 3), schedule=schedule, num_frames=2),

@@ -91,7 +91,7 @@ def test_released_classifiers_are_of_one_schedule_size_and_set_of_classes(tmp_pa
         find("linear", 1000, (64, 64, 3))
     with pytest.raises(ValueError, match="64x64_classifier knows 1000 classes, this run 10; labels would mean"):
         find("cosine", 10, (64, 64, 3))
-    with pytest.raises(ValueError, match="images of 64 pixels and 3 channels, this run draws 8 and 1"):
+    with pytest.raises(ValueError, match="images of 64 x 64 x 3, this run draws 8 x 8 x 1"):
         find("cosine", 10, SHAPE)
     monkeypatch.undo()
     np.savez(tmp_path / "x.npz", x=np.zeros(3))

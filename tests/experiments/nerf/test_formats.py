@@ -112,6 +112,7 @@ def test_one_capture_as_llff_and_as_colmap_is_one_scene(tmp_path):
         llff, colmap = both(ndc=ndc)
         assert llff.ndc == colmap.ndc == ndc
         np.testing.assert_allclose((llff.near, llff.far), (colmap.near, colmap.far), rtol=1e-6)
+        assert llff.bounds is not None and colmap.bounds is not None
         np.testing.assert_allclose(llff.bounds, colmap.bounds, rtol=1e-6)
         assert llff.world_from_scene is not None and colmap.world_from_scene is not None
         np.testing.assert_allclose(llff.world_from_scene, colmap.world_from_scene, rtol=1e-5, atol=1e-5)
