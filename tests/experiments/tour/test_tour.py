@@ -163,9 +163,12 @@ def test_programs_run_side_by_side_and_a_signal_reaches_both(tmp_path, capfd):
 
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=signals)
+    # A shell starts programs in the background with SIGINT ignored.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
     programs.side_by_side([partial(lane, "a", "b"), partial(lane, "b", "a")])
     thread.join()
+    signal.signal(signal.SIGINT, interrupt)
     assert codes == {"a": 143, "b": 143, "a next": 130, "b next": 130} and not (tmp_path / "next").exists()
     assert programs.stopped == 130 and signal.getsignal(signal.SIGTERM) == before
     assert sorted(capfd.readouterr().out.splitlines()) == ["a: met", "b: met"]
