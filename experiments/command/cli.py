@@ -6,6 +6,7 @@ import difflib
 import os
 import shutil
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -226,8 +227,17 @@ def _preset(module: str, presets: dict, arguments: list[str], description: str) 
     if arguments and arguments[0] in presets:
         return arguments[0], arguments[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"{usage}\n\n{description}\n\nThe fields of a preset: python -m {module} PRESET --help")
+        listed = described_presets(module.removeprefix("experiments."))
+        print(f"{usage}\n\n{description}\n\n{listed}The fields of a preset: python -m {module} PRESET --help")
         sys.exit(0 if arguments else 2)
     near = difflib.get_close_matches(arguments[0], presets, n=1, cutoff=0)[0]
     print(f"no preset {arguments[0]!r}; the nearest is {near!r}\n{usage}", file=sys.stderr)
     sys.exit(2)
+
+
+def described_presets(name: str) -> str:
+    """What each preset of an experiment trains and how long it takes, a line each; empty where none is described."""
+    described = tomllib.loads((Path(__file__).parents[1] / "presets.toml").read_text(encoding="utf-8")).get(name, {})
+    width = max(map(len, described), default=0)
+    lines = [f"  {preset:{width}}  {what} ({time})\n" for preset, (what, time) in described.items()]
+    return f"Presets (time; -: not measured):\n{''.join(lines)}\n" if lines else ""

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 from experiments.__main__ import FOLDER, GROUPS, first_line, listing
+from experiments.command import cli
 
 
 def test_every_command_is_listed_once_with_what_it_does():
@@ -25,7 +26,9 @@ def test_every_preset_is_described_in_help_and_docs():
     experiments = next(iter(GROUPS.values()))
     presets = {name: importlib.import_module(f"experiments.{name}").PRESETS for name in experiments}
     assert {name: set(each) for name, each in described.items()} == {name: set(each) for name, each in presets.items()}
+    assert cli.described_presets("verify") == ""
     table = (FOLDER.parent / "docs" / "experiments.md").read_text()
     for name, each in described.items():
         for preset, (what, time) in each.items():
             assert f"| `{name} {preset}` | {what} | {time} |\n" in table
+            assert f"{what} ({time})\n" in cli.described_presets(name)
