@@ -38,7 +38,7 @@ def test_whole_numbers_become_the_floating_dtype_of_the_call():
         ([[1.0], [2.0, 3.0]], "x is of type list; expected an array of numbers"),
         (1j * np.ones((2, 3)), "x has dtype complex128; expected real numbers"),
         (None, "x is None"),
-        (np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3)), "x is a masked array; .*x.filled"),
+        (np.ma.array(np.ones((2, 3)), mask=np.eye(2, 3) == 1), "x is a masked array; .*x.filled"),
         (np.ones(3), r"x has shape \(3,\); expected \[B, D\]"),
         (np.ones((2, 3, 4)), r"x has shape \(2, 3, 4\); expected \[B, D\]; flatten each example"),
     ],

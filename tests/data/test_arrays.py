@@ -225,7 +225,7 @@ IMAGES = random_bytes(4, 6, 6)
     ("image", "label", "options", "message"),
     [
         (np.ma.array(IMAGES, mask=IMAGES > 9), None, {}, "image is a masked array; .*image.filled"),
-        (IMAGES, np.ma.array([0, 1, 0, 1], mask=[1, 0, 0, 0]), {}, "label is a masked array"),
+        (IMAGES, np.ma.array([0, 1, 0, 1], mask=[True, False, False, False]), {}, "label is a masked array"),
         ([IMAGES[0], IMAGES[1, :3]], None, {}, "image is a list that makes no array"),
         (IMAGES, [[0], [1, 1], [0], [1]], {}, "label is a list that makes no array"),
         (IMAGES.reshape(4, 36), None, {"shape": 6}, "shape is 6; expected positive whole numbers"),

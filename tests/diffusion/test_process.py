@@ -252,7 +252,7 @@ def test_a_t_outside_of_the_schedule_is_refused_outside_of_jit(t):
         (2**40, "t runs from 1099511627776"),
         ([0.0, 1.0], "t has dtype float"),
         ([True, False], "t has dtype bool"),
-        (np.ma.array([0, 1], mask=[1, 0]), "t is a masked array"),
+        (np.ma.array([0, 1], mask=[True, False]), "t is a masked array"),
     ],
 )
 def test_what_is_no_index_of_a_step_is_refused(t, message):
