@@ -81,7 +81,9 @@ class StackedUpdate(ParallelUpdate):
 
     def __init__(self, updates: Sequence[Update], batches: Sequence[DeviceBatches], **options: Any):
         super().__init__(updates[0], batches[0], **options)
-        self._settings = [(self._once(update), made.make) for update, made in zip(updates, batches, strict=True)]
+        # Without jit, which later versions of JAX do not inline before the program is compared.
+        by_itself = lambda update: lambda state, batch, keys: update(state, batch, keys, self._mean)
+        self._settings = [(by_itself(update), made.make) for update, made in zip(updates, batches, strict=True)]
 
     def _steps(self, state, sums, key, arrays, positions, batch, num_steps):
         data = arrays, positions, batch
