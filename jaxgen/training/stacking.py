@@ -108,7 +108,7 @@ class StackedUpdate(ParallelUpdate):
         trained = lax.map(train, (values, stack(state), stack(sums), stack(jax.random.key_data(k) for k in key)))
         return tuple(tuple(jax.tree.map(lambda x, i=i: x[i], part) for i in range(len(state))) for part in trained)
 
-    def trace(self, update: Update, make: Callable, state: Tree, key: Any, *data: Tree, **options: Any) -> Any:
+    def trace(self, update: Callable, make: Callable, state: Tree, key: Any, *data: Tree, **options: Any) -> Any:
         """(the program of one step of one setting, the shapes of its results); options are those of make_jaxpr."""
         step = lambda *arguments: self._step(update, make, *arguments)
         streams = jax.eval_shape(order_and_model, key)
