@@ -138,7 +138,7 @@ def parse(
         presets: configs by name; the command line overrides single fields.
         arguments: the command line behind the module's name.
         description: shown by --help.
-        options: a frozen dataclass with the options beside the config and their defaults.
+        options: a frozen dataclass with the options besides the config and their defaults.
     """
     preset, arguments = _preset(module, presets, list(arguments), description)
     chosen, kind = presets[preset], type(options)

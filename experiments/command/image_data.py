@@ -24,7 +24,7 @@ class FlatImageData:
     distort: float = 0.0
     """random distortion of half the training images; 1: up to 10 degrees, 10 % in size, 0.1 shear and 1 pixel"""
     held_out: int = 0
-    """to choose settings: the last so many training images are measured instead of the test images; 0: none"""
+    """to choose settings: number of the last training images to measure instead of the test images; 0: none"""
     layout: str = ""
     """"npy", "mat": order of the axes, as "HWN" of MATLAB or "NCHW"; empty: N first, then H, W and perhaps C"""
     shape: tuple[int, ...] = ()
